@@ -1,0 +1,7 @@
+"""Which channels of a network belong together (DESIGN: channel groups)."""
+
+from __future__ import annotations
+
+from nnslim.channels.groups import ChannelGroup, ChannelMap, Member, channel_groups
+
+__all__ = ["ChannelGroup", "ChannelMap", "Member", "channel_groups"]

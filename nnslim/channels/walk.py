@@ -1,0 +1,189 @@
+"""One walk over the graph: every value gets labels, every operator ties or freezes them.
+
+A rule is a function ``rule(walk, node, args) -> labels of the node's value``. ``args`` maps the
+operator's argument names to the node's arguments, defaults filled in. Rules read labels with
+``walk.labels`` and shapes with ``walk.shape``, and say what they find with ``walk.tie``,
+``walk.freeze`` and ``walk.approximate``. See docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+import numpy as np
+from torch import Tensor
+
+from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs, tensor_refs
+from nnslim.network.operators import argument_names
+
+__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Walk", "node_arguments"]
+
+Arguments: TypeAlias = Mapping[str, Arg]
+RuleResult: TypeAlias = "Labels | tuple[Labels, ...] | None"
+Rule: TypeAlias = "Callable[[Walk, Node, Arguments], RuleResult]"
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Labels that must stay, and why."""
+
+    labels: IntArray
+    reason: str
+
+
+def node_arguments(node: Node) -> Arguments:
+    """Return all arguments of a node by name, defaults filled in."""
+    names = argument_names(node.op)
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    return {name: given.get(name, cast("Arg", default)) for name, default in names.items()}
+
+
+@dataclass
+class Walk:
+    """The state of one walk over a graph.
+
+    Attributes:
+        graph: The graph walked over.
+        tensors: Parameters and buffers by name.
+        values: Labels of every value so far; a tuple of them for list-valued nodes.
+        parameters: Labels of every parameter and float buffer met so far.
+        freezes: What must not be cut, and why.
+        approximations: Labels over which a norm or a mean runs.
+    """
+
+    graph: Graph
+    tensors: Mapping[str, Tensor]
+    values: dict[str, RuleResult] = field(default_factory=dict)
+    parameters: dict[str, Labels] = field(default_factory=dict)
+    freezes: list[Freeze] = field(default_factory=list)
+    approximations: list[Freeze] = field(default_factory=list)
+    ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    n_labels: int = 0
+    _node: Node | None = None
+
+    def run(self, rules: Mapping[str, Rule]) -> None:
+        """Apply the rules to every node, then freeze what reaches the outputs."""
+        for entry in self.graph.inputs:
+            self.values[entry.name] = (None,) * len(entry.info.shape)
+        for node in self.graph.nodes:
+            self._node = node
+            rule = rules.get(node.op)
+            self.values[node.name] = self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
+        self._node = None
+        for ref in refs(self.graph.output):
+            self.freeze_value(ref, "network output")
+
+    def _no_rule(self, node: Node) -> RuleResult:
+        """Freeze what reaches an operator without a rule; its result has fixed sizes."""
+        return self.refuse(node, f"no rule for {node.place}")
+
+    def refuse(self, node: Node, reason: str) -> RuleResult:
+        """Freeze everything that reaches a node and give its value fixed sizes."""
+        for ref in refs((node.args, node.kwargs)):
+            self.freeze_value(ref, reason)
+        for ref in tensor_refs(node):
+            self.freeze_value(ref, reason)
+        return self.fixed(node)
+
+    def fixed(self, node: Node) -> RuleResult:
+        """Labels of a value none of whose sizes can change."""
+        match node.value:
+            case TensorInfo(shape=shape):
+                return (None,) * len(shape)
+            case tuple() as infos:
+                return tuple((None,) * len(info.shape) for info in infos)
+            case _:
+                return None
+
+    def shape(self, arg: Arg) -> tuple[int, ...]:
+        """Shape of a value, parameter or buffer before any cut."""
+        if isinstance(arg, TensorRef):
+            return tuple(self.tensors[arg.name].shape)
+        assert isinstance(arg, Ref), f"{arg!r} is not a tensor"
+        info = self.graph.info(arg.name)
+        assert isinstance(info, TensorInfo), f"{arg.name} is not one tensor"
+        return info.shape
+
+    def is_tensor(self, arg: Arg) -> bool:
+        """Whether an argument is a tensor (and not a number, None or a computed size)."""
+        if isinstance(arg, TensorRef):
+            return True
+        return isinstance(arg, Ref) and isinstance(self.graph.info(arg.name), TensorInfo)
+
+    def labels(self, arg: Arg, dims: Sequence[int] | None = None) -> Labels:
+        """Labels of a value or parameter, one entry per dimension.
+
+        Args:
+            arg: The value or parameter.
+            dims: For a parameter, the dimensions that may shrink; None means all of them. A
+                dimension of size 1 broadcasts and is never labelled.
+        """
+        if isinstance(arg, Ref):
+            return cast("Labels", self.values[arg.name])
+        assert isinstance(arg, TensorRef), f"{arg!r} is not a tensor"
+        known = self.parameters.get(arg.name)
+        if known is None:
+            known = self._new_parameter(arg, dims)
+            self.parameters[arg.name] = known
+        if dims is None:
+            return known
+        for dim, labels in enumerate(known):
+            if dim not in dims and labels is not None:
+                self.freeze(labels, f"{arg.name} is used in two ways")
+        return tuple(labels if dim in dims else None for dim, labels in enumerate(known))
+
+    def _new_parameter(self, ref: TensorRef, dims: Sequence[int] | None) -> Labels:
+        tensor = self.tensors[ref.name]
+        if not tensor.dtype.is_floating_point:
+            return (None,) * tensor.dim()
+        allowed = range(tensor.dim()) if dims is None else dims
+        return tuple(
+            self.fresh(size) if size > 1 and dim in allowed else None
+            for dim, size in enumerate(tensor.shape)
+        )
+
+    def fresh(self, size: int) -> IntArray:
+        """Return ``size`` new labels."""
+        first, self.n_labels = self.n_labels, self.n_labels + size
+        return np.arange(first, first + size, dtype=np.int64)
+
+    def tie(self, a: DimLabels, b: DimLabels) -> None:
+        """Say that two dimensions of equal size live and die together, index by index."""
+        if a is None and b is None:
+            return
+        if a is None or b is None:
+            known = b if a is None else a
+            assert known is not None
+            self.freeze(known, f"meets a fixed size at {self.place}")
+            return
+        if a is not b:
+            assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
+            self.ties.append((a, b))
+
+    def freeze(self, labels: DimLabels, reason: str) -> None:
+        """Say that these labels must stay."""
+        if labels is not None and labels.size:
+            self.freezes.append(Freeze(labels, reason))
+
+    def freeze_value(self, arg: Arg, reason: str) -> None:
+        """Freeze every label of a value or parameter, whatever its structure."""
+        if isinstance(arg, TensorRef) or self.is_tensor(arg):
+            for labels in self.labels(arg):
+                self.freeze(labels, reason)
+        elif isinstance(arg, Ref) and isinstance(self.values[arg.name], tuple):
+            for item in cast("tuple[Labels, ...]", self.values[arg.name]):
+                for labels in item:
+                    self.freeze(labels, reason)
+
+    def approximate(self, labels: DimLabels) -> None:
+        """Say that cutting these labels changes what a norm or a mean computes."""
+        if labels is not None:
+            self.approximations.append(Freeze(labels, f"normalised over at {self.place}"))
+
+    @property
+    def place(self) -> str:
+        """Where the walk is, for reasons."""
+        return "the output" if self._node is None else self._node.place

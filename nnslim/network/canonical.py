@@ -1,0 +1,136 @@
+"""Rewrites of a fresh trace that change no value: fewer operator forms for everything that follows.
+
+1. ``view`` becomes ``reshape``, which also accepts ``channels_last`` memory, and a ``squeeze`` of
+   whatever has size 1 names its dimensions, so that a width cut to 1 is not squeezed away.
+2. A view, permute, view that only permutes one dimension (channel shuffle) becomes one
+   ``index_select`` with a constant index, so that its channels can be followed one by one.
+3. Nodes without users and without effect are dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, map_arg, refs
+
+__all__ = ["canonicalise"]
+
+_RESHAPES = ("aten.reshape.default", "aten.flatten.using_ints")
+_PERMUTES = ("aten.permute.default", "aten.transpose.int")
+_COPIES = ("aten.contiguous.default", "aten.clone.default")
+
+
+def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
+    """Return the rewritten graph and the constant tensors that it newly uses."""
+    graph = graph.with_nodes(tuple(_one_form(graph, node) for node in graph.nodes))
+    graph, constants = _rewrite_shuffles(graph)
+    return _drop_dead(graph), constants
+
+
+def _one_form(graph: Graph, node: Node) -> Node:
+    if node.op == "aten.view.default":
+        return replace(node, op="aten.reshape.default")
+    if node.op == "aten.squeeze.default" and isinstance(node.args[0], Ref):
+        info = graph.info(node.args[0].name)
+        assert isinstance(info, TensorInfo)
+        dims = tuple(dim for dim, size in enumerate(info.shape) if size == 1)
+        return replace(node, op="aten.squeeze.dims", args=(node.args[0], dims))
+    return node
+
+
+@dataclass(frozen=True)
+class _Shuffle:
+    last: Node
+    source: Ref
+    dim: int
+    index: Tensor
+
+
+def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
+    uses = Counter(ref.name for node in graph.nodes for ref in refs((node.args, node.kwargs)))
+    constants: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        found = _find_shuffle(graph, node, uses)
+        if found is None:
+            nodes.append(node)
+            continue
+        name = f"nnslim_index.{node.name}"
+        constants[name] = found.index
+        args: tuple[Arg, ...] = (found.source, found.dim, TensorRef(name))
+        nodes.append(replace(node, op="aten.index_select.default", args=args, kwargs={}))
+    return graph.with_nodes(tuple(nodes)), constants
+
+
+def _find_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle | None:
+    """Match ``last`` = reshape(copy?(permute(reshape(source)))) that permutes one dimension."""
+    if last.op not in _RESHAPES:
+        return None
+    permute = _only_producer(graph, last, uses)
+    if permute is not None and permute.op in _COPIES:
+        permute = _only_producer(graph, permute, uses)
+    if permute is None or permute.op not in _PERMUTES:
+        return None
+    first = _only_producer(graph, permute, uses)
+    if first is None or first.op not in _RESHAPES:
+        return None
+    source = first.args[0]
+    assert isinstance(source, Ref)
+    info = graph.info(source.name)
+    if not isinstance(info, TensorInfo) or info.shape != last.shape:
+        return None
+    return _one_dimension(info.shape, first.shape, _permutation(permute), last, source)
+
+
+def _only_producer(graph: Graph, node: Node, uses: Mapping[str, int]) -> Node | None:
+    ref = node.args[0]
+    if isinstance(ref, Ref) and uses[ref.name] == 1:
+        return graph.by_name.get(ref.name)
+    return None
+
+
+def _permutation(node: Node) -> tuple[int, ...]:
+    rank = len(node.shape)
+    if node.op == "aten.permute.default":
+        return tuple(int(d) % rank for d in node.args[1])  # pyright: ignore
+    order = list(range(rank))
+    a, b = int(node.args[1]) % rank, int(node.args[2]) % rank  # pyright: ignore
+    order[a], order[b] = order[b], order[a]
+    return tuple(order)
+
+
+def _one_dimension(
+    shape: tuple[int, ...], split: tuple[int, ...], order: tuple[int, ...], last: Node, source: Ref
+) -> _Shuffle | None:
+    extra = len(split) - len(shape)
+    for dim, size in enumerate(shape):
+        pieces = split[dim : dim + extra + 1]
+        middle = tuple(d - dim for d in order[dim : dim + extra + 1])
+        is_split = (
+            extra > 0
+            and split[:dim] == shape[:dim]
+            and split[dim + extra + 1 :] == shape[dim + 1 :]
+            and order[:dim] == tuple(range(dim))
+            and order[dim + extra + 1 :] == tuple(range(dim + extra + 1, len(split)))
+            and sorted(middle) == list(range(extra + 1))
+        )
+        if is_split:
+            index = torch.arange(size).reshape(pieces).permute(middle).reshape(-1)
+            return _Shuffle(last, source, dim, index)
+    return None
+
+
+def _drop_dead(graph: Graph) -> Graph:
+    needed = {ref.name for ref in refs(graph.output)}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        in_place = node.op.split(".")[1].endswith("_")
+        if node.name in needed or in_place:
+            kept.append(node)
+            needed |= {ref.name for ref in refs((node.args, node.kwargs))}
+    return graph.with_nodes(tuple(reversed(kept)))

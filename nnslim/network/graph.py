@@ -1,0 +1,181 @@
+"""The graph a network is made of: ATen operators over named values, as plain immutable data.
+
+Sizes that depend on the batch are written as multiples of ``BATCH``, a prime larger than any
+width, so that all shape arithmetic stays integer arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import torch
+
+__all__ = [
+    "BATCH",
+    "Arg",
+    "DeviceRef",
+    "Graph",
+    "Input",
+    "Node",
+    "Ref",
+    "TensorInfo",
+    "TensorRef",
+    "map_arg",
+    "refs",
+    "tensor_refs",
+]
+
+BATCH = 1_000_003
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The value of an earlier node or of an input."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """A named parameter or buffer of the network."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class DeviceRef:
+    """The device the network runs on, wherever an operator asks for one."""
+
+
+Arg: TypeAlias = (
+    "Ref | TensorRef | DeviceRef | bool | int | float | str | None | torch.dtype | torch.layout"
+    " | torch.memory_format | tuple[Arg, ...] | Mapping[str, Arg]"
+)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Shape and element type of a value; the batch is a multiple of ``BATCH``."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+Value: TypeAlias = "TensorInfo | tuple[TensorInfo, ...] | int | float | bool | None"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the network."""
+
+    name: str
+    info: TensorInfo
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call.
+
+    Attributes:
+        name: Unique name of the value.
+        op: Operator name, such as ``aten.conv2d.default``.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        value: What the call returns.
+        module: Path of the module of the source model, such as ``layer1.0.conv1``.
+        source: File and line of the source model, such as ``models/resnet.py:92``.
+    """
+
+    name: str
+    op: str
+    args: tuple[Arg, ...]
+    kwargs: Mapping[str, Arg]
+    value: Value
+    module: str = ""
+    source: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the one tensor the call returns."""
+        assert isinstance(self.value, TensorInfo), f"{self.name} is not one tensor"
+        return self.value.shape
+
+    @property
+    def place(self) -> str:
+        """Where the call stands, for messages: operator, module and source line."""
+        where = ", ".join(part for part in (self.module, self.source) if part)
+        return f"{self.op} ({where})" if where else self.op
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Inputs, nodes in order of execution, and the structure of the output."""
+
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    output: Arg
+    by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {node.name: node for node in self.nodes})
+
+    def info(self, name: str) -> Value:
+        """Return what the node or input of this name holds."""
+        if name in self.by_name:
+            return self.by_name[name].value
+        return next(entry.info for entry in self.inputs if entry.name == name)
+
+    def with_nodes(self, nodes: tuple[Node, ...]) -> Graph:
+        """Return this graph with other nodes."""
+        return replace(self, nodes=nodes)
+
+    def tensor_names(self) -> tuple[str, ...]:
+        """Names of the parameters and buffers that the nodes use, in order of first use."""
+        names = {ref.name: None for node in self.nodes for ref in tensor_refs(node)}
+        names.update({ref.name: None for ref in _find(self.output, TensorRef)})
+        return tuple(names)
+
+    def last_uses(self) -> dict[str, tuple[str, ...]]:
+        """For each node, the values that no later node and no output needs."""
+        keep = {ref.name for ref in refs(self.output)}
+        seen: set[str] = set()
+        result: dict[str, tuple[str, ...]] = {}
+        for node in reversed(self.nodes):
+            used = {ref.name for arg in (node.args, node.kwargs) for ref in refs(arg)}
+            dying = (used | {node.name}) - seen - keep
+            result[node.name] = tuple(sorted(dying))
+            seen |= used
+        return result
+
+
+def map_arg(arg: Arg, function: Callable[[Arg], Arg]) -> Arg:
+    """Rebuild an argument with ``function`` applied to every leaf."""
+    if isinstance(arg, tuple):
+        return tuple(map_arg(entry, function) for entry in arg)
+    if isinstance(arg, Mapping):
+        return {key: map_arg(entry, function) for key, entry in arg.items()}
+    return function(arg)
+
+
+def _find(arg: Arg, kind: type) -> Iterator[Ref | TensorRef]:
+    if isinstance(arg, tuple):
+        for entry in arg:
+            yield from _find(entry, kind)
+    elif isinstance(arg, Mapping):
+        for entry in arg.values():
+            yield from _find(entry, kind)
+    elif isinstance(arg, kind):
+        yield arg  # pyright: ignore[reportReturnType]
+
+
+def refs(arg: Arg) -> Iterator[Ref]:
+    """Yield the values an argument refers to, in order."""
+    return _find(arg, Ref)  # pyright: ignore[reportReturnType]
+
+
+def tensor_refs(node: Node) -> Iterator[TensorRef]:
+    """Yield the parameters and buffers a node uses, in order."""
+    yield from _find(node.args, TensorRef)  # pyright: ignore[reportReturnType]
+    yield from _find(node.kwargs, TensorRef)  # pyright: ignore[reportReturnType]

@@ -1,0 +1,186 @@
+"""Literal sizes in a graph, recomputed from the new shapes of a node's own inputs and outputs.
+
+One function per kind of literal: ``rewrite(cut, node, args) -> (operator, changed arguments)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+
+from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.channels.walk import Arguments, node_arguments
+from nnslim.network.graph import Arg, Node, Ref, TensorInfo, TensorRef, Value
+from nnslim.network.operators import argument_names
+from nnslim.surgery.edit import Cut
+
+__all__ = ["labels_of", "rewrite_node"]
+
+Change: TypeAlias = tuple[str, Mapping[str, Arg]]
+Rewrite: TypeAlias = Callable[[Cut, Node, Arguments], Change]
+
+
+def rewrite_node(cut: Cut, node: Node) -> Node:
+    """Return the node with its literals and its value's shape after the cut."""
+    value = _new_value(cut, node)
+    rewrite = _REWRITES.get(node.op)
+    if rewrite is None:
+        return replace(node, value=value)
+    op, changed = rewrite(cut, node, node_arguments(node))
+    args, kwargs = _with_arguments(node, op, changed)
+    return replace(node, op=op, args=args, kwargs=kwargs, value=value)
+
+
+def labels_of(cut: Cut, arg: Arg) -> Labels:
+    """Labels of a value or tensor of the uncut network."""
+    if isinstance(arg, TensorRef):
+        return cut.channels.tensors[arg.name]
+    assert isinstance(arg, Ref)
+    return cut.channels.values[arg.name]  # pyright: ignore[reportReturnType]
+
+
+def _new_value(cut: Cut, node: Node) -> Value:
+    labels = cut.channels.values[node.name]
+    match node.value:
+        case TensorInfo():
+            return _new_info(cut, node.value, labels)  # pyright: ignore[reportArgumentType]
+        case tuple() as infos:
+            assert labels is not None
+            return tuple(_new_info(cut, i, own) for i, own in zip(infos, labels, strict=True))  # pyright: ignore
+        case _:
+            return node.value
+
+
+def _new_info(cut: Cut, info: TensorInfo, labels: Labels) -> TensorInfo:
+    sizes = tuple(cut.size(own, size) for own, size in zip(labels, info.shape, strict=True))
+    return replace(info, shape=sizes)
+
+
+def _with_arguments(node: Node, op: str, changed: Mapping[str, Arg]) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
+    names = list(argument_names(node.op))
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    if op != node.op:  # split, chunk -> split_with_sizes: all positional
+        merged = given | dict(changed)
+        return tuple(merged[name] for name in argument_names(op) if name in merged), {}
+    args = tuple(changed.get(name, arg) for name, arg in zip(names, node.args, strict=False))
+    kwargs = {key: arg for key, arg in node.kwargs.items()} | {
+        key: arg for key, arg in changed.items() if key not in names[: len(node.args)]
+    }
+    return args, kwargs
+
+
+def _convolution(cut: Cut, node: Node, args: Arguments) -> Change:
+    groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
+    out = labels_of(cut, args["weight"])[0]
+    if groups == 1 or out is None:
+        return node.op, {}
+    return node.op, {"groups": cut.size(out, out.size) * groups // out.size}
+
+
+def _sizes(name: str) -> Rewrite:
+    """Literal sizes of the node's own output; computed sizes and -1 stay as they are."""
+
+    def rewrite(cut: Cut, node: Node, args: Arguments) -> Change:
+        literal, labels = args[name], cut.channels.values[node.name]
+        assert isinstance(literal, tuple)
+        assert isinstance(labels, tuple)
+        new = tuple(
+            cut.size(own, size) if isinstance(size, int) and size >= 0 and own is not None else size  # pyright: ignore
+            for size, own in zip(literal, labels, strict=True)
+        )
+        return node.op, {name: new}
+
+    return rewrite
+
+
+def _unflatten(cut: Cut, node: Node, args: Arguments) -> Change:
+    sizes, labels = args["sizes"], cut.channels.values[node.name]
+    assert isinstance(sizes, tuple)
+    assert isinstance(labels, tuple)
+    rank = len(labels) - len(sizes) + 1
+    first = int(args["dim"]) % rank  # pyright: ignore[reportArgumentType]
+    own = labels[first : first + len(sizes)]
+    new = tuple(
+        cut.size(along, size) if isinstance(size, int) and size >= 0 and along is not None else size  # pyright: ignore
+        for size, along in zip(sizes, own, strict=True)
+    )
+    return node.op, {"sizes": new}
+
+
+def _pieces(cut: Cut, node: Node, args: Arguments) -> Change:
+    labels, pieces = labels_of(cut, args["self"]), cut.channels.values[node.name]
+    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    if labels[dim] is None:
+        return node.op, {}
+    assert isinstance(pieces, tuple)
+    assert isinstance(node.value, tuple)
+    sizes = tuple(
+        cut.size(own[dim], info.shape[dim])  # pyright: ignore
+        for own, info in zip(pieces, node.value, strict=True)
+    )
+    return "aten.split_with_sizes.default", {"split_sizes": sizes, "dim": dim}
+
+
+def _slice(cut: Cut, node: Node, args: Arguments) -> Change:
+    labels = labels_of(cut, args["self"])
+    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    along = labels[dim]
+    if along is None or args["step"] != 1 or isinstance(args["start"], Ref) or isinstance(args["end"], Ref):
+        return node.op, {}
+    start, end, _ = slice(args["start"], args["end"]).indices(along.size)  # pyright: ignore
+    before = cut.size(along[:start], start)
+    return node.op, {"start": before, "end": before + cut.size(along[start:end], end - start)}
+
+
+def _pad(cut: Cut, node: Node, args: Arguments) -> Change:
+    source, result = labels_of(cut, args["self"]), cut.channels.values[node.name]
+    amounts = args["pad"]
+    assert isinstance(amounts, tuple)
+    assert isinstance(result, tuple)
+    new = list(amounts)
+    for pair in range(len(amounts) // 2):
+        dim = len(source) - 1 - pair
+        along: DimLabels = result[dim]  # pyright: ignore[reportAssignmentType]
+        before, after = int(amounts[2 * pair]), int(amounts[2 * pair + 1])  # pyright: ignore
+        if along is not None and (before or after):
+            new[2 * pair] = cut.size(along[:before], before)
+            new[2 * pair + 1] = cut.size(along[along.size - after :], after)
+    return node.op, {"pad": tuple(new)}
+
+
+def _normalized_shape(cut: Cut, node: Node, args: Arguments) -> Change:
+    shape = args["normalized_shape"]
+    assert isinstance(shape, tuple)
+    labels = labels_of(cut, args["input"])[-len(shape) :]
+    new = tuple(cut.size(own, size) for own, size in zip(labels, shape, strict=True))  # pyright: ignore
+    return node.op, {"normalized_shape": new}
+
+
+def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
+    """New values of an ``index_select`` index into a dimension that was cut."""
+    kept = cut.kept(labels)
+    picked = cut.kept(labels[index])
+    assert kept is not None
+    assert picked is not None
+    return np.searchsorted(kept, index[picked])
+
+
+_SPLITS = ("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default", "tensor_split.sections")
+
+_REWRITES: Mapping[str, Rewrite] = MappingProxyType(
+    {
+        **{f"aten.conv{d}d.{o}": _convolution for d in (1, 2, 3) for o in ("default", "padding")},
+        **{f"aten.{name}": _pieces for name in _SPLITS},
+        "aten.reshape.default": _sizes("shape"),
+        "aten.expand.default": _sizes("size"),
+        "aten.unflatten.int": _unflatten,
+        "aten.slice.Tensor": _slice,
+        "aten.pad.default": _pad,
+        "aten.constant_pad_nd.default": _pad,
+        "aten.layer_norm.default": _normalized_shape,
+    }
+)
