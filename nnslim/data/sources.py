@@ -1,0 +1,93 @@
+"""Turn what the user wrote after `--data` into a data set."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnslim.data.arrays import data_from_arrays, read_npz
+from nnslim.data.dataset import Data, complete_splits
+from nnslim.data.digits import load_digits
+from nnslim.data.folder import read_folder
+from nnslim.data.vision import VISION_SETS, load_vision_set
+from nnslim.errors import InputError
+
+__all__ = ["load_data"]
+
+_FORMS = (
+    "give a folder with train/, val/ and test/ of class folders, a MedMNIST-style .npz file,"
+    " a torchvision set such as cifar10 or cifar10:ROOT, digits, or package.module:factory"
+)
+
+
+def load_data(spec: str | Path, *, download: bool = False, seed: int = 0) -> Data:
+    """Find, list and split a data set; images on disk are not decoded yet.
+
+    Args:
+        spec: A folder, an ``.npz`` file, a set's name with an optional root (``data`` in the
+            working directory by default), ``digits``, or ``package.module:factory``, a callable
+            without arguments that returns a ``Data`` or a dict of arrays.
+        download: Let torchvision fetch what is missing.
+        seed: Decides which training images validate, where the set has no validation part.
+
+    Raises:
+        InputError: There is no such data, or it is damaged; says what and where.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> data.classes[:3], len(data.train)
+        (('0', '1', '2'), 1257)
+    """
+    return complete_splits(_read(spec, download=download), seed=seed)
+
+
+def _read(spec: str | Path, *, download: bool) -> Data:
+    text = str(spec)
+    if not text:
+        raise InputError("no data given", hint=_FORMS)
+    path = Path(text).expanduser()
+    head, _, root = text.partition(":")
+    name = re.sub(r"[-_]", "", head.lower())
+    # A known name wins over a file or folder of that name: ./cifar10 says the folder.
+    if isinstance(spec, str) and text == "digits":
+        return load_digits()
+    if isinstance(spec, str) and name in VISION_SETS:
+        return load_vision_set(name, Path(root or "data").expanduser(), download=download)
+    if path.is_dir():
+        return read_folder(path)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return read_npz(path)
+    if path.exists():
+        raise InputError(f"{text}: a {path.suffix or 'nameless'} file is not data", hint=_FORMS)
+    if path.suffix.lower() == ".npz" or isinstance(spec, Path):
+        raise InputError(f"{text}: no such file or folder", hint="check the path")
+    near = difflib.get_close_matches(name, [*VISION_SETS, "digits"], n=3)
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        return _from_factory(text, meant)
+    raise InputError(f"{text!r} is no file, folder or known data set{meant}", hint=_FORMS)
+
+
+def _from_factory(text: str, meant: str) -> Data:
+    module_name, _, attribute = text.partition(":")
+    # A console script does not look in the working directory, where the user's module is.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        message = f"{text}: cannot be imported ({error}){meant}"
+        raise InputError(
+            message, hint="give package.module:factory, importable from here"
+        ) from error
+    made = factory() if callable(factory) else factory
+    if isinstance(made, Data):
+        return made
+    if isinstance(made, Mapping):
+        return data_from_arrays(text, made)
+    message = f"{text} returned a {type(made).__name__}"
+    raise InputError(message, hint="return nnslim.data.Data, or a dict of arrays as in an .npz")
