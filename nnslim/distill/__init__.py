@@ -1,0 +1,7 @@
+"""Distillation: a small network learns from the outputs of a larger one."""
+
+from __future__ import annotations
+
+from nnslim.distill.losses import LossConfig, classification_loss, distillation_loss
+
+__all__ = ["LossConfig", "classification_loss", "distillation_loss"]

@@ -1,0 +1,27 @@
+"""Training: the loop, its configuration, checkpoints, and batch norm recalibration."""
+
+from __future__ import annotations
+
+from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
+from nnslim.train.config import Precision, Schedule, TrainConfig
+from nnslim.train.loop import fit
+from nnslim.train.optimizer import split_by_decay
+from nnslim.train.records import BatchLoader, EpochRecord, FitResult, TrainEvent
+from nnslim.train.runtime import flush_denormals
+from nnslim.train.schedule import learning_rate
+
+__all__ = [
+    "BatchLoader",
+    "EpochRecord",
+    "FitResult",
+    "Precision",
+    "Recalibration",
+    "Schedule",
+    "TrainConfig",
+    "TrainEvent",
+    "fit",
+    "flush_denormals",
+    "learning_rate",
+    "recalibrate_batchnorm",
+    "split_by_decay",
+]

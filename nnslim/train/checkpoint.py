@@ -1,0 +1,175 @@
+"""Checkpoints of a training run: one safetensors file per finished epoch, the last two kept.
+
+Everything that is not a tensor is JSON in the file's header, so a checkpoint is written by one
+atomic rename: a kill at any moment leaves only whole ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from nnslim.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+__all__ = ["Checkpoint", "CheckpointStore", "fingerprint"]
+
+_FORMAT = 1
+_KEY = "nnslim_checkpoint"
+_KEPT = 2
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after some epochs.
+
+    Attributes:
+        epoch: Epochs finished.
+        tensors: Network state and momentum, by name.
+        history: One JSON record per finished epoch.
+        scaler: State of the fp16 loss scaler; empty without one.
+    """
+
+    epoch: int
+    tensors: dict[str, Tensor]
+    history: list[dict[str, object]]
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoints of one run in one directory.
+
+    Attributes:
+        directory: Created by the first ``save``.
+        identity: What must be equal for a checkpoint to belong to this run, by readable name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     store = CheckpointStore(Path(folder), {"lr": 0.1})
+        ...     path = store.save(Checkpoint(1, {"network.w": torch.ones(2)}, [{"loss": 0.5}]))
+        ...     path.name, store.latest()[0].history
+        ('checkpoint-00001.safetensors', [{'loss': 0.5}])
+    """
+
+    directory: Path
+    identity: Mapping[str, object]
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint atomically and remove those before the last two; return its path."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        values = {
+            "format": _FORMAT,
+            "identity": dict(self.identity),
+            "epoch": checkpoint.epoch,
+            "history": checkpoint.history,
+            "scaler": checkpoint.scaler,
+        }
+        tensors = {
+            name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+            for name, tensor in checkpoint.tensors.items()
+        }
+        path = self.directory / f"checkpoint-{checkpoint.epoch:05}.safetensors"
+        part = self.directory / "checkpoint.part"
+        try:
+            save_file(tensors, part, metadata={_KEY: json.dumps(values)})
+            _sync(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        for old in self._paths()[_KEPT:]:
+            old.unlink()
+        return path
+
+    def latest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Return the newest checkpoint, or None, and what the user should know about the choice.
+
+        A damaged newest file is passed over for the one before it: training from there gives the
+        same result.
+
+        Raises:
+            ConfigError: The checkpoint belongs to another run; names what differs.
+            InputError: There are checkpoints and none can be read.
+        """
+        notes: list[str] = []
+        paths = self._paths()
+        for path in paths:
+            try:
+                checkpoint, identity = _read(path)
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+                notes.append(f"{path.name} is damaged and was passed over ({error})")
+                continue
+            self._check(path, identity)
+            return checkpoint, tuple(notes)
+        if paths:
+            message = f"{self.directory}: none of {len(paths)} checkpoints can be read"
+            raise InputError(message, hint="delete them to start again")
+        return None, ()
+
+    def _paths(self) -> list[Path]:
+        """Newest first."""
+        found = self.directory.glob("checkpoint-*.safetensors")
+        return sorted(found, key=lambda path: path.name, reverse=True)
+
+    def _check(self, path: Path, identity: Mapping[str, object]) -> None:
+        names = [*self.identity, *(name for name in identity if name not in self.identity)]
+        differing = [
+            f"{name} ({_show(identity.get(name))} there, {_show(self.identity.get(name))} now)"
+            for name in names
+            if identity.get(name) != self.identity.get(name)
+        ]
+        if differing:
+            message = f"{path} belongs to another run, which differs in {', '.join(differing)}"
+            raise ConfigError(message, hint="use its settings, another directory, or delete it")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a hash of a module's state: names, shapes, types and every bit.
+
+    Example:
+        >>> from torch import nn
+        >>> a = nn.Linear(2, 2)
+        >>> fingerprint(a) == fingerprint(a), fingerprint(a) == fingerprint(nn.Linear(2, 2))
+        (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        flat = tensor.detach().to("cpu").contiguous().flatten()
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[Checkpoint, dict[str, object]]:
+    with safe_open(path, framework="pt") as file:
+        values = json.loads((file.metadata() or {})[_KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if values["format"] != _FORMAT:
+        raise ValueError(f"checkpoint format {values['format']}, expected {_FORMAT}")
+    checkpoint = Checkpoint(int(values["epoch"]), tensors, values["history"], values["scaler"])
+    return checkpoint, values["identity"]
+
+
+def _show(value: object) -> str:
+    return value[:_SHOWN] if isinstance(value, str) else str(value)
+
+
+def _sync(path: Path) -> None:
+    """Make the file's bytes durable before its name is."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

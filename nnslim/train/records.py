@@ -1,0 +1,91 @@
+"""What a training run takes, tells and returns, apart from tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+__all__ = ["BatchLoader", "EpochRecord", "FitResult", "TrainEvent"]
+
+
+class BatchLoader(Protocol):
+    """Yields (images (N, C, H, W), labels (N,)); the content depends on the epoch set only."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose order and augmentation; the first epoch is 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One finished epoch.
+
+    Attributes:
+        epoch: 1 for the first.
+        loss: Mean over the steps of the loss that was minimised, penalty included.
+        train_top1: Accuracy in percent on the training images as they were seen.
+        val_top1: What ``evaluate`` returned, or None.
+        lr: Learning rate of the last step.
+        seconds: Wall time of the epoch without evaluation.
+    """
+
+    epoch: int
+    loss: float
+    train_top1: float
+    val_top1: float | None
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """Progress, for whoever shows it.
+
+    Attributes:
+        kind: ``step`` after a step (on a GPU, after several), ``epoch`` after an epoch whose
+            checkpoint is on disk, ``note`` for something the user should know.
+        epoch: The current epoch, 1 for the first; for a note, the epochs finished.
+        epochs: Of the whole run.
+        step: Steps done in this epoch.
+        steps: Steps of an epoch.
+        loss: Of the last step, or of the epoch.
+        lr: Of the last step.
+        record: The epoch's record, for ``epoch``.
+        note: The text, for ``note``.
+    """
+
+    kind: Literal["step", "epoch", "note"]
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None = None
+    lr: float | None = None
+    record: EpochRecord | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run did.
+
+    Attributes:
+        epochs: Epochs finished, those before a resume included.
+        history: One record per epoch.
+        resumed_from: Epochs that a checkpoint had already finished, or None.
+        notes: What was decided for the user.
+    """
+
+    epochs: int
+    history: tuple[EpochRecord, ...]
+    resumed_from: int | None = None
+    notes: tuple[str, ...] = ()

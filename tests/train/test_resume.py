@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nnslim.errors import ConfigError, InputError
+from nnslim.network import trace_network
+from nnslim.train import TrainConfig, fit
+from tests.train.toys import CPU, assert_same_bits, separable_batches, state_of, toy_net
+
+CONFIG = TrainConfig(epochs=4, lr=0.1, schedule="one-cycle", label_smoothing=0.1)
+
+
+class StopHereError(Exception):
+    """Raised by a test in place of a crash."""
+
+
+def stop_at(kind, epoch, step=None):
+    def on_event(event):
+        if event.kind == kind and event.epoch == epoch and step in (None, event.step):
+            raise StopHereError
+
+    return on_event
+
+
+def plain():
+    return toy_net(dropout=0.3)
+
+
+def traced():
+    return trace_network(plain().eval(), torch.zeros(2, 2, 6, 6))
+
+
+def comparable(history):
+    return [(r.epoch, r.loss, r.train_top1, r.val_top1, r.lr) for r in history]
+
+
+def accuracy(network):
+    images, labels = separable_batches()[0]
+    return 100 * (network(images).argmax(1) == labels).float().mean().item()
+
+
+def run(directory, network, teacher=None, on_event=None, config=CONFIG):
+    return fit(
+        network,
+        separable_batches(),
+        config,
+        device=CPU,
+        teacher=teacher,
+        evaluate=accuracy,
+        on_event=on_event,
+        checkpoint_dir=directory,
+    )
+
+
+@pytest.mark.parametrize("make", [plain, traced])
+@pytest.mark.parametrize("stops", [[("epoch", 1)], [("epoch", 2), ("step", 4)], [("step", 1)]])
+def test_resumed_equals_uninterrupted(tmp_path, make, stops):
+    teacher = toy_net(seed=5)
+    whole = make()
+    expected = run(None, whole, teacher)
+    for kind, epoch in stops:
+        with pytest.raises(StopHereError):
+            run(tmp_path, make(), teacher, stop_at(kind, epoch))
+    network = make()
+    torch.manual_seed(99)
+    result = run(tmp_path, network, teacher)
+    assert_same_bits(state_of(whole), state_of(network))
+    assert comparable(result.history) == comparable(expected.history)
+    done = max((epoch if kind == "epoch" else epoch - 1) for kind, epoch in stops)
+    assert result.resumed_from == (done or None)
+
+
+def test_the_run_is_sensitive_to_what_a_checkpoint_must_carry(tmp_path):
+    """Dropout, momentum and statistics all matter here, or the law above says nothing."""
+    results = []
+    for changes in ({}, {"momentum": 0.5}, {"seed": 1}):
+        network = plain()
+        run(None, network, config=TrainConfig(**(CONFIG.to_json() | changes)))
+        results.append(network[0].weight.detach())
+    assert not torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_a_finished_run_is_loaded_not_trained(tmp_path):
+    first, again = plain(), plain()
+    expected = run(tmp_path, first)
+    events = []
+    result = run(tmp_path, again, on_event=events.append)
+    assert_same_bits(state_of(first), state_of(again))
+    assert result.history == expected.history
+    assert [event.note for event in events] == ["resumed after epoch 4"]
+
+
+def test_the_last_two_epochs_are_kept_and_nothing_else(tmp_path):
+    run(tmp_path, plain())
+    names = ["checkpoint-00003.safetensors", "checkpoint-00004.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.2}, r"differs in lr \(0.1 there, 0.2 now\)"),
+        ({"epochs": 5, "seed": 3}, r"epochs \(4 there, 5 now\), seed \(0 there, 3 now\)"),
+    ],
+)
+def test_another_config_is_refused_by_name(tmp_path, changes, message):
+    run(tmp_path, plain())
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path, plain(), config=TrainConfig(**(CONFIG.to_json() | changes)))
+
+
+def test_another_network_teacher_or_loader_is_refused_by_name(tmp_path):
+    run(tmp_path, plain())
+    network = toy_net(seed=3)
+    before = state_of(network)
+    with pytest.raises(ConfigError, match="differs in starting weights"):
+        run(tmp_path, network)
+    assert_same_bits(before, state_of(network))
+    with pytest.raises(ConfigError, match=r"differs in teacher \(None there, [0-9a-f]{12} now\)"):
+        run(tmp_path, plain(), teacher=toy_net(seed=5))
+    with pytest.raises(ConfigError, match=r"steps per epoch \(4 there, 3 now\), penalty"):
+        fit(
+            plain(),
+            separable_batches(n_batches=3),
+            CONFIG,
+            device=CPU,
+            checkpoint_dir=tmp_path,
+            penalty=lambda net: net[0].weight.sum(),
+        )
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:100], lambda data: b"", lambda data: data[:-4]]
+)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path, damage):
+    whole, network = plain(), plain()
+    run(None, whole)
+    with pytest.raises(StopHereError):
+        run(tmp_path, plain(), on_event=stop_at("epoch", 3))
+    newest = tmp_path / "checkpoint-00003.safetensors"
+    newest.write_bytes(damage(newest.read_bytes()))
+    result = run(tmp_path, network)
+    assert result.resumed_from == 2
+    assert result.notes[0].startswith("checkpoint-00003.safetensors is damaged")
+    assert_same_bits(state_of(whole), state_of(network))
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path):
+    (tmp_path / "checkpoint-00001.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="none of 1 checkpoints can be read"):
+        run(tmp_path, plain())
+
+
+def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    def interrupted(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(StopHereError):
+        run(tmp_path, plain(), on_event=stop_at("epoch", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr("nnslim.train.checkpoint.save_file", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, plain())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00001.safetensors"]
+    whole, network = plain(), plain()
+    run(None, whole)
+    assert run(tmp_path, network).resumed_from == 1
+    assert_same_bits(state_of(whole), state_of(network))
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.train.test_resume import plain, run
+import time
+
+def on_event(event):
+    if event.kind == "epoch":
+        print(event.epoch, flush=True)
+    if event.kind == "step" and event.epoch == 3:
+        time.sleep(60)
+
+run(Path(sys.argv[1]), plain(), on_event=on_event)
+"""
+
+
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert [child.stdout.readline(), child.stdout.readline()] == ["1\n", "2\n"]
+    finally:
+        child.kill()
+        child.wait(30)
+        child.stdout.close()
+    whole, network = plain(), plain()
+    run(None, whole)
+    assert run(tmp_path, network).resumed_from == 2
+    assert_same_bits(state_of(whole), state_of(network))
+
+
+def test_sigint_passes_through_with_the_finished_epochs_on_disk(tmp_path):
+    def on_event(event):
+        if event.kind == "step" and event.epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    network = plain()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, network, on_event=on_event)
+    assert network[0].weight.is_contiguous()
+    names = ["checkpoint-00001.safetensors", "checkpoint-00002.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
