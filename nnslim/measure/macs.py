@@ -1,0 +1,107 @@
+"""Multiply-accumulates of a network, read off its graph without running it.
+
+Convolutions and linear layers are counted, one multiply-add each, per image. Twice this number
+is what others call FLOPs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from nnslim.network.graph import BATCH, Node, TensorInfo, TensorRef
+
+if TYPE_CHECKING:
+    from nnslim.network.network import Network
+
+__all__ = ["Costs", "MacCount", "count_costs", "count_macs", "weighted_positions"]
+
+_PRODUCTS = ("matmul", "bmm", "baddbmm", "addmm", "mm", "einsum", "scaled_dot_product_attention")
+
+
+@dataclass(frozen=True)
+class MacCount:
+    """Multiply-accumulates per image.
+
+    Attributes:
+        by_node: MACs of each convolution and linear layer, by node name.
+        not_counted: Places of products of two activations, which have no weight to count.
+    """
+
+    by_node: dict[str, int]
+    not_counted: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """MACs of all counted nodes."""
+        return sum(self.by_node.values())
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Size of a network.
+
+    Attributes:
+        params: Parameter entries.
+        macs: Multiply-accumulates per image.
+        bytes: Bytes of all parameters and buffers.
+    """
+
+    params: int
+    macs: int
+    bytes: int
+
+
+def weighted_positions(network: Network) -> dict[str, tuple[str, int]]:
+    """For each convolution and linear node: its weight, and how often each entry is used per image.
+
+    Example:
+        >>> import torch; from torch import nn; from nnslim.network import trace_network
+        >>> net = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(2, 3, 8, 8))
+        >>> weighted_positions(net)
+        {'conv2d': ('0.weight', 36)}
+    """
+    result: dict[str, tuple[str, int]] = {}
+    for node in network.graph.nodes:
+        kind = node.op.split(".")[1]
+        weight = node.args[1] if len(node.args) > 1 else None
+        if not isinstance(weight, TensorRef) or not isinstance(node.value, TensorInfo):
+            continue
+        if kind.startswith("conv_transpose"):
+            source = network.graph.info(node.args[0].name)  # pyright: ignore
+            assert isinstance(source, TensorInfo)
+            result[node.name] = (weight.name, _per_image(source.shape[2:]))
+        elif kind.startswith("conv"):
+            result[node.name] = (weight.name, _per_image(node.shape[2:]))
+        elif kind == "linear":
+            result[node.name] = (weight.name, _per_image(node.shape[:-1]))
+    return result
+
+
+def _per_image(sizes: tuple[int, ...]) -> int:
+    total = prod(sizes)
+    return total // BATCH if total % BATCH == 0 else total
+
+
+def count_macs(network: Network) -> MacCount:
+    """Count the multiply-accumulates per image of convolutions and linear layers."""
+    by_node = {
+        name: positions * network.tensor(weight).numel()
+        for name, (weight, positions) in weighted_positions(network).items()
+    }
+    missed = tuple(n.place for n in network.graph.nodes if _is_product(n) and n.name not in by_node)
+    return MacCount(by_node, missed)
+
+
+def _is_product(node: Node) -> bool:
+    return node.op.split(".")[1] in _PRODUCTS
+
+
+def count_costs(network: Network) -> Costs:
+    """Return parameters, MACs and bytes of a network."""
+    return Costs(
+        params=network.n_parameters,
+        macs=count_macs(network).total,
+        bytes=sum(t.numel() * t.element_size() for t in network.tensors().values()),
+    )

@@ -1,0 +1,23 @@
+"""Pruning: which channels matter, which go, and how the network recovers."""
+
+from __future__ import annotations
+
+from nnslim.prune.budget import CostModel, Limit
+from nnslim.prune.config import PruneConfig, SaliencyConfig
+from nnslim.prune.pipeline import PruneResult, Surroundings, plan_pruning, prune
+from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
+
+__all__ = [
+    "CostModel",
+    "Limit",
+    "Plan",
+    "PlanRow",
+    "PruneConfig",
+    "PruneResult",
+    "Rules",
+    "SaliencyConfig",
+    "Surroundings",
+    "make_plan",
+    "plan_pruning",
+    "prune",
+]

@@ -1,0 +1,103 @@
+"""Budgets, and what a network of given widths would cost, without cutting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from nnslim.measure.macs import Costs, weighted_positions
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
+    from nnslim.network.network import Network
+
+__all__ = ["CostModel", "Limit"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What may remain at most: a share of the input model, or a number of its own.
+
+    Attributes:
+        amount: A count, or with ``relative`` a fraction above 0 and up to 1.
+        relative: Whether ``amount`` is a fraction of what the input model has.
+
+    Example:
+        >>> Limit(0.5, relative=True).of(271)
+        135
+    """
+
+    amount: float
+    relative: bool
+
+    def of(self, total: int) -> int:
+        """Return the largest whole number that keeps to this limit when the input has ``total``."""
+        # 0.29 * 100 is 28.999999999999996: the share's own rounding must not cost a unit.
+        return int(self.amount * total + 1e-6) if self.relative else int(self.amount)
+
+
+class CostModel:
+    """Parameters, MACs and bytes as functions of the group widths.
+
+    The size of every tensor dimension is ``fixed + counts @ widths``, since all channels of a group
+    have the same number of indices there; a tensor's entries are the product over its dimensions.
+
+    Example:
+        >>> import torch; from nnslim.network import trace_network; from nnslim.channels import channel_groups
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> CostModel(net, channel_groups(net)).costs({"0": 4}).params  # 4*3*9+4 + 4*4*9+4
+        260
+    """
+
+    def __init__(self, network: Network, channels: ChannelMap) -> None:
+        """Read the sizes off a network and its groups."""
+        self.names = tuple(group.name for group in channels.groups)
+        self.widths = np.array([group.width for group in channels.groups], dtype=np.int64)
+        tensors = network.tensors()
+        order = list(tensors)
+        first = np.cumsum([0, *(max(tensors[name].dim(), 1) for name in order)])
+        self._starts = first[:-1]
+        self._fixed = np.ones(first[-1], dtype=np.int64)
+        self._counts = np.zeros((first[-1], len(self.names)), dtype=np.int64)
+        start = dict(zip(order, first[:-1].tolist(), strict=True))
+        for name in order:
+            for dim, size in enumerate(tensors[name].shape):
+                self._fixed[start[name] + dim] = size
+        for index, group in enumerate(channels.groups):
+            for member in group.members:
+                row = start[member.tensor] + member.dim
+                self._fixed[row] -= member.positions.size
+                self._counts[row, index] = member.positions.shape[1]
+        self._bytes = np.array([tensors[name].element_size() for name in order])
+        self._is_param = np.array([isinstance(tensors[name], nn.Parameter) for name in order])
+        positions = dict.fromkeys(order, 0)
+        for weight, uses in weighted_positions(network).values():
+            positions[weight] += uses
+        self._macs = np.array([positions[name] for name in order])
+
+    def vector(self, widths: Mapping[str, int]) -> np.ndarray:
+        """Return the widths of all groups in order; a group that is not named keeps its own."""
+        return np.array(
+            [widths.get(n, own) for n, own in zip(self.names, self.widths, strict=True)], dtype=np.int64
+        )
+
+    def costs(self, widths: Mapping[str, int] | np.ndarray) -> Costs:
+        """Return what the network would cost with these widths."""
+        vector = widths if isinstance(widths, np.ndarray) else self.vector(widths)
+        entries = np.multiply.reduceat(self._fixed + self._counts @ vector, self._starts)
+        return Costs(
+            params=int(entries[self._is_param].sum()),
+            macs=int(entries @ self._macs),
+            bytes=int(entries @ self._bytes),
+        )
+
+    def savings(self, metric: str) -> np.ndarray:
+        """What removing one channel of each group saves, at the full widths."""
+        full = getattr(self.costs(self.widths), metric)
+        steps = np.eye(len(self.names), dtype=np.int64)
+        return np.array([full - getattr(self.costs(self.widths - step), metric) for step in steps])

@@ -1,0 +1,290 @@
+"""Pruning from end to end: score, plan, cut, check, recalibrate, fine-tune.
+
+    scores ──► plan ──► cut network (checked) ──► recalibrated ──► fine-tuned
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from nnslim import __version__
+from nnslim.channels import channel_groups
+from nnslim.data import Loader, stratified_indices
+from nnslim.errors import ConfigError
+from nnslim.measure.accuracy import Accuracy, network_accuracy
+from nnslim.prune.budget import CostModel
+from nnslim.prune.config import PruneConfig, SaliencyConfig
+from nnslim.prune.plan import Plan, make_plan
+from nnslim.prune.saliency import magnitude, measured, taylor
+from nnslim.report import SILENT, Sink
+from nnslim.surgery import CutCheck, apply_edit, verify_cut
+from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nnslim.channels import ChannelMap
+    from nnslim.data import Data, Preprocess, Split
+    from nnslim.network.network import Network
+    from nnslim.prune.saliency import Scores
+    from nnslim.train import TrainEvent
+
+__all__ = ["Accuracies", "PruneResult", "Surroundings", "plan_pruning", "prune"]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a run happens, which does not change its result on the CPU.
+
+    Attributes:
+        device: Where to compute.
+        sink: Where messages and progress go.
+        checkpoints: Where training keeps its checkpoints; None keeps none.
+        workers: Processes that decode image files.
+    """
+
+    device: torch.device = torch.device("cpu")
+    sink: Sink = SILENT
+    checkpoints: Path | None = None
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Accuracy on the test images, or on those that stand in for them, along the way."""
+
+    dense: Accuracy
+    removed: Accuracy
+    recalibrated: Accuracy | None
+    final: Accuracy
+    split: str
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What a run made.
+
+    Attributes:
+        network: The pruned network, in eval mode.
+        plan: What was removed.
+        check: The proof that the cut network equals the masked one.
+        accuracies: Along the way; None without data.
+        recalibration: What was re-estimated after the removal, or None.
+        training: Fine-tuning; None when there was none.
+        warnings: What the user should know.
+    """
+
+    network: Network
+    plan: Plan
+    check: CutCheck
+    accuracies: Accuracies | None
+    recalibration: Recalibration | None
+    training: FitResult | None
+    warnings: tuple[str, ...]
+
+
+def plan_pruning(
+    network: Network, data: Data | None, config: PruneConfig, around: Surroundings | None = None
+) -> tuple[ChannelMap, Plan]:
+    """Score the channels and plan their removal, without changing anything.
+
+    Raises:
+        ConfigError: The budget cannot be reached, a layer to keep does not exist, or the saliency
+            needs data and there is none.
+        InputError: Data and network do not fit.
+    """
+    around = around or Surroundings()
+    channels = channel_groups(network)
+    scores = _scores(network.to(around.device), channels, data, config, around)
+    return channels, make_plan(channels, CostModel(network, channels), scores, config.rules)
+
+
+def prune(
+    network: Network,
+    data: Data | None = None,
+    config: PruneConfig | None = None,
+    around: Surroundings | None = None,
+) -> PruneResult:
+    """Prune a network to a budget.
+
+    Args:
+        network: The dense network, which stays as it is; its ``preprocess`` is used where it has
+            one, else the data's default.
+        data: Labelled images; without them the network is cut by weight magnitude and neither
+            measured nor fine-tuned.
+        config: Budgets, saliency and fine-tuning.
+        around: Device, messages, checkpoints.
+
+    Raises:
+        ConfigError: A setting cannot be used; see ``plan_pruning``.
+        InputError: Data and network do not fit.
+        VerificationError: The cut network is not the masked one; nothing was trained.
+
+    Example:
+        >>> from torch import nn; from nnslim.network import trace_network
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
+        >>> result = prune(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
+        >>> result.plan.before.params, result.plan.after.params
+        (516, 260)
+    """
+    config, around = config or PruneConfig(), around or Surroundings()
+    sink = around.sink
+    channels, plan = plan_pruning(network, data, config, around)
+    sink.info(_summary(plan))
+    cut = apply_edit(network, plan.edit, channels)
+    check = verify_cut(network, cut, channels, plan.edit, config.seed)
+    sink.info(f"cut network = masked network: largest difference {check.error:.1e} in float64")
+    warnings: list[str] = []
+    if data is None:
+        warnings.append("no data: accuracy was neither measured nor recovered")
+        sink.warn(warnings[0])
+        accuracies = recalibration = training = None
+    else:
+        accuracies, recalibration, training = _recover(network, cut, data, config, around)
+    final = _with_history(cut, network, plan, config)
+    return PruneResult(final, plan, check, accuracies, recalibration, training, tuple(warnings))
+
+
+def _scores(
+    network: Network, channels: ChannelMap, data: Data | None, config: PruneConfig, around: Surroundings
+) -> Scores:
+    saliency = config.saliency
+    if saliency.kind == "magnitude":
+        return magnitude(network, channels)
+    if data is None:
+        raise ConfigError(
+            f"--saliency {saliency.kind} measures on images and there are none",
+            hint="give --data, or take --saliency magnitude",
+        )
+    batches = list(_sample(data, _preprocess(network, data), saliency, config.seed))
+    if saliency.kind == "taylor":
+        return taylor(network, channels, batches)
+    total = sum(group.width for group in channels.prunable)
+    label = f"measuring {total} channels on {min(saliency.samples, len(data.train))} images"
+    with around.sink.progress(label, total * len(batches)) as progress:
+        done = 0
+
+        def advance(now: int, _: int) -> None:
+            nonlocal done
+            progress.advance(now - done)
+            done = now
+
+        return measured(network, channels, batches, saliency.kind, advance)
+
+
+def _sample(data: Data, preprocess: Preprocess, saliency: SaliencyConfig, seed: int) -> Loader:
+    """Random training images, every class with its share."""
+    chosen = stratified_indices(data.train.labels, min(saliency.samples, len(data.train)), seed=seed)
+    augment = data.augment if saliency.augment else None
+    split = data.train.subset(chosen)
+    return Loader(split, preprocess, saliency.batch_size, augment=augment, shuffle=True, seed=seed)
+
+
+def _recover(
+    network: Network, cut: Network, data: Data, config: PruneConfig, around: Surroundings
+) -> tuple[Accuracies, Recalibration | None, FitResult | None]:
+    """Measure, recalibrate and fine-tune ``cut`` in place."""
+    preprocess = _preprocess(network, data)
+    device, sink = around.device, around.sink
+    name = "test" if data.has("test") else "val"
+    score = partial(_accuracy, data.test if name == "test" else data.val, preprocess, device)
+    train = Loader(
+        data.train, preprocess, config.batch_size,
+        shuffle=True, augment=data.augment, seed=config.seed, drop_last=True, workers=around.workers,
+    )
+    dense, removed = score(network), score(cut)
+    sink.info(f"top-1 on {dense.n} {name} images: {dense.top1_pct:.2f}% dense, {removed.top1_pct:.2f}% right after the removal")
+    recalibration, recalibrated = None, None
+    if config.recalibrate_batches:
+        recalibration = recalibrate_batchnorm(cut, train, config.recalibrate_batches)
+        recalibrated = score(cut)
+        sink.info(f"top-1 {recalibrated.top1_pct:.2f}% with new batch norm statistics")
+    training = None
+    if config.train.epochs:
+        training = _fine_tune(network, cut, train, data, preprocess, config, around)
+    final = score(cut) if training else recalibrated or removed
+    if training:
+        sink.info(f"top-1 {final.top1_pct:.2f}% after {training.epochs} epochs of fine-tuning")
+    return Accuracies(dense, removed, recalibrated, final, name), recalibration, training
+
+
+def _fine_tune(  # noqa: PLR0913, PLR0917
+    network: Network,
+    cut: Network,
+    train: Loader,
+    data: Data,
+    preprocess: Preprocess,
+    config: PruneConfig,
+    around: Surroundings,
+) -> FitResult:
+    evaluate = None
+    if data.has("val"):
+        validation = partial(_accuracy, data.val, preprocess, around.device)
+
+        def evaluate(module: torch.nn.Module) -> float:
+            return validation(module).top1_pct
+
+    teacher = copy.deepcopy(network) if config.train.distill_weight > 0 else None
+    with around.sink.progress("fine-tuning", config.train.epochs * len(train)) as progress:
+
+        def on_event(event: TrainEvent) -> None:
+            if event.kind == "step":
+                progress.advance(1, f"epoch {event.epoch}/{event.epochs} loss {event.loss:.3f}")
+            elif event.kind == "epoch" and event.record is not None:
+                around.sink.info(_epoch_line(event))
+            elif event.note is not None:
+                around.sink.info(event.note)
+
+        return fit(
+            cut, train, config.train,
+            device=around.device, teacher=teacher, evaluate=evaluate, on_event=on_event,
+            checkpoint_dir=around.checkpoints,
+        )
+
+
+def _epoch_line(event: TrainEvent) -> str:
+    record = event.record
+    assert record is not None
+    val = "" if record.val_top1 is None else f", validation top-1 {record.val_top1:.2f}%"
+    return (
+        f"epoch {record.epoch}/{event.epochs}: loss {record.loss:.4f}, training top-1"
+        f" {record.train_top1:.2f}%{val}, {record.seconds:.0f} s"
+    )
+
+
+def _accuracy(split: Split, preprocess: Preprocess, device: torch.device, network: torch.nn.Module) -> Accuracy:
+    return network_accuracy(network.to(device), Loader(split, preprocess, 500), device)
+
+
+def _preprocess(network: Network, data: Data) -> Preprocess:
+    return network.preprocess or data.preprocess
+
+
+def _summary(plan: Plan) -> str:
+    cut = sum(1 for row in plan.rows if row.after < row.before)
+    params, macs = plan.after.params / plan.before.params, plan.after.macs / max(plan.before.macs, 1)
+    return (
+        f"{cut} of {len(plan.rows)} channel groups cut: {plan.before.params:,} -> {plan.after.params:,}"
+        f" parameters ({100 * params:.1f}%), {plan.before.macs:,} -> {plan.after.macs:,} MACs ({100 * macs:.1f}%)"
+    )
+
+
+def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfig) -> Network:
+    entry: dict[str, object] = {
+        "step": "prune",
+        "nnslim": __version__,
+        "saliency": config.saliency.kind,
+        "seed": config.seed,
+        "epochs": config.train.epochs,
+        "params": [plan.before.params, plan.after.params],
+        "macs": [plan.before.macs, plan.after.macs],
+        "widths": {row.group.name: [row.before, row.after] for row in plan.rows if row.after < row.before},
+    }
+    cut.history = (*network.history, entry)
+    return cut.cpu().eval()

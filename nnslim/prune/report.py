@@ -1,0 +1,98 @@
+"""``report.json`` of a pruning run: everything somebody needs to check it without our code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnslim.measure.macs import Costs
+
+if TYPE_CHECKING:
+    from nnslim.channels import Member
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.prune.config import PruneConfig
+    from nnslim.prune.pipeline import PruneResult
+    from nnslim.prune.plan import Plan, PlanRow
+
+__all__ = ["SCHEMA", "config_json", "plan_json", "result_json"]
+
+SCHEMA = "nnslim.prune/1"
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """Return the plan: costs before and after, and every group with its tensors and kept indices."""
+    return {
+        "schema": SCHEMA,
+        "before": _state(plan.before, None),
+        "after": _state(plan.after, None),
+        "groups": [_group(row, plan) for row in plan.rows],
+    }
+
+
+def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
+    """Return what a run did and measured, as plain JSON values."""
+    found = result.accuracies
+    report = plan_json(result.plan)
+    report["before"] = _state(result.plan.before, found.dense if found else None)
+    report["after"] = _state(result.plan.after, found.final if found else None)
+    report["settings"] = config_json(config)
+    report["removed_top1_pct"] = found.removed.top1_pct if found else None
+    report["recalibrated_top1_pct"] = found.recalibrated.top1_pct if found and found.recalibrated else None
+    report["check"] = result.check.to_json()
+    report["training"] = [
+        {
+            "epoch": record.epoch,
+            "loss": record.loss,
+            "train_top1_pct": record.train_top1,
+            "val_top1_pct": record.val_top1,
+            "lr": record.lr,
+            "seconds": record.seconds,
+        }
+        for record in (result.training.history if result.training else ())
+    ]
+    report["warnings"] = list(result.warnings)
+    return report
+
+
+def config_json(config: PruneConfig) -> dict[str, object]:
+    """Return the settings as plain JSON values."""
+    values = asdict(config)
+    values["keep"] = list(config.keep)
+    return values
+
+
+def _state(costs: Costs, accuracy: Accuracy | None) -> dict[str, object]:
+    return {
+        **asdict(costs),
+        "top1_pct": accuracy.top1_pct if accuracy else None,
+        "top5_pct": accuracy.top5_pct if accuracy else None,
+        "n_images": accuracy.n if accuracy else None,
+    }
+
+
+def _group(row: PlanRow, plan: Plan) -> dict[str, object]:
+    group = row.group
+    kept = plan.edit.keep.get(group.name, np.arange(group.width))
+    return {
+        "name": group.name,
+        "layers": list(group.layers),
+        "status": group.status,
+        "reason": row.reason,
+        "width_before": row.before,
+        "width_after": row.after,
+        "kept": kept.tolist(),
+        "tensors": [_member(member) for member in group.members],
+    }
+
+
+def _member(member: Member) -> dict[str, object]:
+    """Where the group's channels stand in one tensor; the regular case in two numbers."""
+    positions = member.positions
+    start, per_channel = int(positions[0, 0]), positions.shape[1]
+    regular = start + np.arange(positions.size).reshape(positions.shape)
+    entry: dict[str, object] = {"name": member.tensor, "dim": member.dim}
+    if np.array_equal(positions, regular):
+        return {**entry, "start": start, "positions_per_channel": per_channel}
+    return {**entry, "positions": positions.tolist()}
