@@ -1,0 +1,176 @@
+"""Top-1 and top-5 accuracy, of an ONNX file in onnxruntime and of a network in torch.
+
+Letters: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nnslim.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import nn
+
+    from nnslim.onnx import Session
+
+__all__ = ["Accuracy", "network_accuracy", "onnx_accuracy", "top_k_accuracy"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The result on one data set.
+
+    Attributes:
+        top1_pct: Images whose largest logit is their label's, in percent.
+        top5_pct: Images whose label is among the five largest; None with five classes or fewer.
+        n: Number of images.
+        loss: Mean cross-entropy in nats; None where a logit is not finite.
+        n_not_finite: Images with a NaN or infinite logit; they count as wrong.
+        correct: (N,) bool, top-1 per image in the order of the data.
+    """
+
+    top1_pct: float
+    top5_pct: float | None
+    n: int
+    loss: float | None
+    n_not_finite: int
+    correct: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, one sentence each."""
+        if not self.n_not_finite:
+            return ()
+        return (f"{self.n_not_finite} of {self.n} images have NaN or infinite logits: wrong",)
+
+
+def top_k_accuracy(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], n_classes: int | None = None
+) -> Accuracy:
+    """Score a stream of logits (N, K) and labels (N,); of equal logits the first class wins.
+
+    Args:
+        batches: Pairs of logits and labels.
+        n_classes: What K must be; None only demands that every label is below K.
+
+    Raises:
+        InputError: No image at all, or K does not fit the data.
+
+    Example:
+        >>> logits = np.array([[0.0, 2.0], [1.0, 0.5]])
+        >>> top_k_accuracy([(logits, np.array([1, 1]))]).top1_pct
+        50.0
+    """
+    ranks, losses, finite = [], [], []
+    n_logits = 0
+    for logits, labels in batches:
+        _check_classes(logits, labels, n_classes)
+        n_logits = logits.shape[1]
+        scores = logits.astype(np.float64)
+        is_finite = np.isfinite(scores).all(axis=1)
+        scores[~is_finite] = 0.0
+        ranks.append(np.where(is_finite, _rank(scores, labels), n_logits))
+        losses.append(_cross_entropy(scores, labels))
+        finite.append(is_finite)
+    if not ranks:
+        raise InputError("the data has no images to measure accuracy on")
+    rank, ok = np.concatenate(ranks), np.concatenate(finite)
+    correct = rank < 1
+    return Accuracy(
+        top1_pct=100 * int(correct.sum()) / len(rank),
+        top5_pct=100 * int((rank < 5).sum()) / len(rank) if n_logits > 5 else None,
+        n=len(rank),
+        loss=float(np.concatenate(losses).mean()) if ok.all() else None,
+        n_not_finite=int((~ok).sum()),
+        correct=correct,
+    )
+
+
+def onnx_accuracy(
+    session: Session,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    n_classes: int | None = None,
+) -> Accuracy:
+    """Score an open file on batches of images (N, C, H, W) and labels (N,).
+
+    A session with a fixed batch gets each batch in pieces of that size, the last one filled up
+    with zeros whose logits are dropped.
+
+    Raises:
+        InputError: The images or the classes do not fit the file.
+    """
+    pairs = ((_run_padded(session, images.numpy()), labels.numpy()) for images, labels in batches)
+    return top_k_accuracy(pairs, n_classes)
+
+
+def network_accuracy(
+    network: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    device: torch.device | str = "cpu",
+    n_classes: int | None = None,
+) -> Accuracy:
+    """Score a torch network, already on ``device``; its modes are as before afterwards.
+
+    Raises:
+        InputError: The classes do not fit the network.
+    """
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        return top_k_accuracy(_network_logits(network, batches, torch.device(device)), n_classes)
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _network_logits(
+    network: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for images, labels in batches:
+        with torch.inference_mode():
+            logits = network(images.to(device, non_blocking=True))
+        yield logits.float().cpu().numpy(), labels.numpy()
+
+
+def _run_padded(session: Session, images: np.ndarray) -> np.ndarray:
+    size = session.batch
+    if size is None or size == len(images):
+        return session.run(images)
+    logits: list[np.ndarray] = []
+    for start in range(0, len(images), size):
+        piece = images[start : start + size]
+        missing = size - len(piece)
+        filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else piece
+        logits.append(session.run(filled)[: len(piece)])
+    return np.concatenate(logits)
+
+
+def _check_classes(logits: np.ndarray, labels: np.ndarray, n_classes: int | None) -> None:
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise InputError(f"{len(labels)} images gave logits of shape {logits.shape}, not (N, K)")
+    found = n_classes if n_classes is not None else int(labels.max()) + 1
+    if logits.shape[1] != found if n_classes is not None else logits.shape[1] < found:
+        data = f"{found} classes" if n_classes is not None else f"a label {found - 1}"
+        hint = "take the data that it was trained for, or another network"
+        raise InputError(f"the network has {logits.shape[1]} classes, the data {data}", hint=hint)
+
+
+def _rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the label's; ties go to the lower index, as in argmax."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+
+
+def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]

@@ -1,0 +1,248 @@
+"""Measure files as they ship: each one as ONNX in onnxruntime, all of them side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+import nnslim
+from nnslim.errors import InputError
+from nnslim.measure.latency import Latency, measure_latency
+from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
+from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
+from nnslim.measure.scoring import Score, score
+from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nnslim.data import Data
+    from nnslim.data.preprocess import Preprocess
+
+__all__ = ["evaluate"]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A file, and the ONNX file that stands for it."""
+
+    file: EvalFile
+    onnx_path: Path
+    cost: OnnxCost
+    n_parameters: int
+    counted: Literal["network", "onnx initializers"]
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    """Where a file ran, and how well; the session itself is closed."""
+
+    provider_requested: str
+    provider_used: str
+    image: tuple[int, int, int]
+    score: Score | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """Latency of one file at one batch size; None where the file cannot take it."""
+
+    latency: Latency | None
+    provider_used: str
+    cudnn: str | None
+    warnings: tuple[str, ...]
+
+
+def evaluate(
+    files: Sequence[EvalFile],
+    data: Data | None = None,
+    settings: EvalSettings | None = None,
+    *,
+    preprocess: Preprocess | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> EvalReport:
+    """Measure size, work, accuracy and latency of each file in onnxruntime.
+
+    What is not ``.onnx`` is exported into a temporary folder first, so that what is measured is
+    what ships. Latencies of all files are measured in turns.
+
+    Args:
+        files: What to measure.
+        data: Its test split gives accuracy; None measures none.
+        settings: Device, batch sizes, duration.
+        preprocess: For files without their own; None takes the data's default, with a note.
+        on_step: Is told what comes next, for progress.
+
+    Raises:
+        InputError: A file cannot be read or does not fit the data.
+        DeviceError: The GPU was required and cannot run a file.
+        ExportMismatchError: The export of a network computes something else.
+    """
+    settings = settings or EvalSettings()
+    say = on_step or (lambda _: None)
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        subjects: list[_Subject] = []
+        accuracies: list[_Accuracy] = []
+        for index, file in enumerate(files):
+            say(f"reading {file.path.name}")
+            subjects.append(_prepare(file, Path(folder) / f"{index}.onnx"))
+        for subject in subjects:
+            say(f"accuracy of {subject.file.path.name}")
+            accuracies.append(_measure_accuracy(subject, data, settings, preprocess))
+        timings: list[dict[int, _Timing]] = [{} for _ in subjects]
+        images = [accuracy.image for accuracy in accuracies]
+        for size in settings.batch_sizes:
+            say(f"latency at batch size {size}")
+            measured = _measure_latency(subjects, images, size, settings)
+            for own, timing in zip(timings, measured, strict=True):
+                own[size] = timing
+        rows = zip(subjects, accuracies, timings, strict=True)
+        results = tuple(_result(*row) for row in rows)
+    return EvalReport(
+        files=results,
+        settings=settings,
+        data=data.name if data else None,
+        n_images=len(data.test) if data else 0,
+        n_classes=len(data.classes) if data else 0,
+        cpu_threads=SessionSettings(threads=settings.threads).n_threads,
+        versions={
+            "nnslim": nnslim.__version__,
+            "onnxruntime": ort.__version__,
+            "torch": torch.__version__,
+        },
+        notes=(*(data.notes if data else ()), *_notes(results)),
+    )
+
+
+def _prepare(file: EvalFile, onnx_path: Path) -> _Subject:
+    network = file.network
+    if network is None and file.path.suffix.lower() == ".onnx":
+        cost = onnx_file_cost(file.path)
+        return _Subject(file, file.path, cost, cost.n_parameters, "onnx initializers")
+    if not file.path.is_file():
+        raise InputError(f"{file.path}: no such file", hint="check the path")
+    if network is None:
+        # Lazy: measuring ONNX files needs no reader of other formats.
+        from nnslim.artifact import load_network  # noqa: PLC0415
+
+        network = load_network(file.path)
+    export_onnx(network, onnx_path)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    return _Subject(file, onnx_path, onnx_file_cost(onnx_path), n_parameters, "network")
+
+
+def _open(subject: _Subject, settings: EvalSettings, batch: int, *, tf32: bool) -> Session:
+    """Open with a fixed batch, so that the GPU can tune for it."""
+    wanted = SessionSettings(
+        device=settings.device,
+        require_gpu=settings.require_gpu,
+        threads=settings.threads,
+        batch=batch,
+        use_tf32=tf32,
+    )
+    return open_session(subject.onnx_path, wanted)
+
+
+def _measure_accuracy(
+    subject: _Subject, data: Data | None, settings: EvalSettings, preprocess: Preprocess | None
+) -> _Accuracy:
+    session = _open(subject, settings, settings.accuracy_batch, tf32=False)
+    try:
+        own = None if data is None else score(session, data, settings, preprocess)
+        image = _image_shape(session, preprocess if own is None else own.preprocess)
+    except InputError as error:
+        message = error.message.removeprefix(f"{subject.onnx_path}: ")
+        raise InputError(f"{subject.file.path}: {message}", hint=error.hint) from error
+    return _Accuracy(
+        provider_requested=session.provider_requested,
+        provider_used=session.provider,
+        image=image,
+        score=own,
+        warnings=(*session.warnings, *(own.warnings if own else ())),
+    )
+
+
+def _image_shape(session: Session, preprocess: Preprocess | None) -> tuple[int, int, int]:
+    """(C, H, W) of the input; a file that leaves it open takes the preprocessing's."""
+    given = (None, None, None) if preprocess is None else (preprocess.channels, *preprocess.size)
+    channels, height, width = (a or b for a, b in zip(session.input_shape, given, strict=True))
+    if channels is None or height is None or width is None:
+        raise InputError("the file takes images of any size", hint="give data or preprocessing")
+    return channels, height, width
+
+
+def _measure_latency(
+    subjects: Sequence[_Subject],
+    images: Sequence[tuple[int, int, int]],
+    size: int,
+    settings: EvalSettings,
+) -> list[_Timing]:
+    """Time all files in turns, each on the same random images."""
+    sessions = [_open(subject, settings, size, tf32=True) for subject in subjects]
+    able = [index for index, session in enumerate(sessions) if session.batch == size]
+    runs: list[Callable[[], None]] = []
+    for index in able:
+        generator = np.random.default_rng(settings.seed)
+        x = generator.standard_normal((size, *images[index]), dtype=np.float32)
+        runs.append(sessions[index].bind(x))
+    found = dict(zip(able, measure_latency(runs, settings.latency), strict=True))
+    timings: list[_Timing] = []
+    for index, session in enumerate(sessions):
+        if index in found:
+            session.check_still_on_device()
+        else:
+            session.warn(f"batch {size} not timed: the file is fixed to {session.batch} images")
+        latency, warnings = found.get(index), session.warnings
+        timings.append(_Timing(latency, session.provider, session.cudnn, warnings))
+    return timings
+
+
+def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing]) -> FileResult:
+    content = subject.file.path.read_bytes()
+    own = accuracy.score
+    warnings = [*accuracy.warnings, *(w for timing in timings.values() for w in timing.warnings)]
+    timed_on = {timing.provider_used for timing in timings.values()} - {accuracy.provider_used}
+    warnings += [f"timed on {other}, not {accuracy.provider_used}" for other in sorted(timed_on)]
+    return FileResult(
+        path=subject.file.path,
+        baseline=subject.file.baseline,
+        sha256=hashlib.sha256(content).hexdigest(),
+        n_bytes=len(content),
+        onnx_bytes=subject.onnx_path.stat().st_size,
+        n_parameters=subject.n_parameters,
+        parameters_counted=subject.counted,
+        macs=subject.cost.macs,
+        macs_not_counted=subject.cost.not_counted,
+        accuracy=own.accuracy if own else None,
+        preprocess=own.preprocess if own else None,
+        preprocess_from=own.origin if own else None,
+        latency={size: t.latency for size, t in timings.items() if t.latency is not None},
+        provider_requested=accuracy.provider_requested,
+        provider_used=accuracy.provider_used,
+        cudnn=next((timing.cudnn for timing in timings.values() if timing.cudnn), None),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _notes(results: Sequence[FileResult]) -> tuple[str, ...]:
+    notes = [
+        f"{result.path}: no preprocessing of its own, the data's default was used"
+        for result in results
+        if result.preprocess_from == "data"
+    ]
+    if any(result.parameters_counted == "onnx initializers" for result in results):
+        notes.append(
+            "parameters of .onnx files are the values they store; BatchNorm is folded into the "
+            "convolutions there, so they are fewer than the network's"
+        )
+    if len({result.provider_used for result in results}) > 1:
+        notes.append("the files ran on different providers: their latencies do not compare")
+    return tuple(notes)

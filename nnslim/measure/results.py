@@ -1,0 +1,190 @@
+"""What an evaluation is asked and what it answers: plain values, and their JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from nnslim.errors import ConfigError
+from nnslim.measure.latency import LatencySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from nnslim.data.preprocess import Preprocess
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.measure.latency import Latency
+
+__all__ = ["SCHEMA", "EvalFile", "EvalReport", "EvalSettings", "FileResult"]
+
+SCHEMA = "nnslim.eval/1"
+
+
+@dataclass(frozen=True)
+class EvalFile:
+    """One network to measure.
+
+    Attributes:
+        path: An ``.onnx`` file, or a file of nnslim that is exported to ONNX first.
+        baseline: It is there to be compared with: no gate applies to it.
+        network: What ``path`` holds, where the caller has read it: any format will do then.
+    """
+
+    path: Path
+    baseline: bool = False
+    network: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How to measure.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"`` or ``"cuda[:i]"``.
+        require_gpu: Fail rather than measure on the CPU.
+        threads: Threads on the CPU; None is one per core that this process may use.
+        batch_sizes: Images per run for which latency is measured; empty for none.
+        accuracy_batch: Images per run while accuracy is measured.
+        workers: Processes that decode images that are not in memory.
+        latency: How long to measure.
+        seed: Of the random images that latency is measured on.
+
+    Raises:
+        ConfigError: A batch size below 1.
+    """
+
+    device: str = "auto"
+    require_gpu: bool = False
+    threads: int | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    accuracy_batch: int = 100
+    workers: int = 0
+    latency: LatencySettings = field(default_factory=LatencySettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min((*self.batch_sizes, self.accuracy_batch)) < 1:
+            sizes = ", ".join(str(size) for size in (*self.batch_sizes, self.accuracy_batch))
+            raise ConfigError(f"batch sizes {sizes}: each must be at least 1")
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was measured on one file.
+
+    Attributes:
+        path: The file as it was given.
+        baseline: No gate applies to it.
+        sha256: Its hash.
+        n_bytes: Its size.
+        onnx_bytes: Size of the ONNX file that was run: the same, or exported from it.
+        n_parameters: Of the network, or what an ONNX file stores; see ``parameters_counted``.
+        parameters_counted: Which of the two.
+        macs: Multiply-adds per image of Conv, Gemm and MatMul; None where a shape is unknown.
+        macs_not_counted: Operator types that multiply too, but are not in ``macs``.
+        accuracy: None without data.
+        preprocess: What the images went through; None without data.
+        preprocess_from: Where that came from.
+        latency: By images per run.
+        provider_requested: The onnxruntime provider that the device asks for.
+        provider_used: The one that ran.
+        cudnn: Path of the cuDNN library, on a GPU.
+        warnings: What the user should know, one sentence each.
+    """
+
+    path: Path
+    baseline: bool
+    sha256: str
+    n_bytes: int
+    onnx_bytes: int
+    n_parameters: int
+    parameters_counted: Literal["network", "onnx initializers"]
+    macs: int | None
+    macs_not_counted: tuple[str, ...]
+    accuracy: Accuracy | None
+    preprocess: Preprocess | None
+    preprocess_from: Literal["file", "caller", "data"] | None
+    latency: Mapping[int, Latency]
+    provider_requested: str
+    provider_used: str
+    cudnn: str | None
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values with units in the names."""
+        return {
+            "path": str(self.path),
+            "baseline": self.baseline,
+            "sha256": self.sha256,
+            "file_bytes": self.n_bytes,
+            "onnx_bytes": self.onnx_bytes,
+            "n_parameters": self.n_parameters,
+            "parameters_counted": self.parameters_counted,
+            "macs": self.macs,
+            "macs_counted": "Conv, Gemm and MatMul, one multiply-add each, per image",
+            "macs_not_counted": list(self.macs_not_counted),
+            **_accuracy_json(self.accuracy),
+            "preprocess": None if self.preprocess is None else self.preprocess.to_json(),
+            "preprocess_from": self.preprocess_from,
+            "latency": [
+                {"batch_size": size, **latency.to_json()} for size, latency in self.latency.items()
+            ],
+            "provider_requested": self.provider_requested,
+            "provider_used": self.provider_used,
+            "cudnn": self.cudnn,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """All files side by side.
+
+    Attributes:
+        files: In the order they were given.
+        settings: How it was measured.
+        data: Name of the data set, or None.
+        n_images: Test images, 0 without data.
+        n_classes: Classes of the data, 0 without.
+        cpu_threads: Threads per session on the CPU.
+        versions: nnslim, onnxruntime and torch.
+        notes: What was decided for the user, one sentence each.
+    """
+
+    files: tuple[FileResult, ...]
+    settings: EvalSettings
+    data: str | None
+    n_images: int
+    n_classes: int
+    cpu_threads: int
+    versions: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values, without NaN or infinity."""
+        return {
+            "schema": SCHEMA,
+            "versions": dict(self.versions),
+            "device_requested": self.settings.device,
+            "cpu_threads": self.cpu_threads,
+            "data": self.data,
+            "n_images": self.n_images,
+            "n_classes": self.n_classes,
+            "tf32_for_accuracy": False,
+            "tf32_for_latency": True,
+            "latency_clock": "input on the device, result awaited, transfers not timed",
+            "files": [result.to_json() for result in self.files],
+            "notes": list(self.notes),
+        }
+
+
+def _accuracy_json(accuracy: Accuracy | None) -> dict[str, object]:
+    return {
+        "top1_pct": accuracy and accuracy.top1_pct,
+        "top5_pct": accuracy and accuracy.top5_pct,
+        "loss_nats": accuracy and accuracy.loss,
+        "n_not_finite": accuracy and accuracy.n_not_finite,
+    }

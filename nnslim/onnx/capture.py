@@ -1,0 +1,91 @@
+"""Catch what onnxruntime's C++ code writes to file descriptor 2: the only place that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["Captured", "capture_native_output", "loader_reason"]
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LOG_PREFIX = re.compile(r"^.*?\[[VIWEF]:onnxruntime:[^\]]*\]\s*")
+# The most telling parts first; each has been seen in, or is a string of, onnxruntime 1.31.
+_TELLING = (
+    re.compile(r"with error: (.+)"),
+    re.compile(r"(Failed to load \S+: .+)"),
+    re.compile(r"(CUDA failure \d+: [^;]+)"),
+    re.compile(r"(CUDA driver version is insufficient[^;]*)"),
+    re.compile(r"(no CUDA-capable device[^;]*)"),
+)
+
+
+@dataclass
+class Captured:
+    """What was written while the capture lasted; complete once the ``with`` block is left.
+
+    Attributes:
+        text: Everything, as written.
+    """
+
+    text: str = ""
+
+
+@contextlib.contextmanager
+def capture_native_output() -> Generator[Captured]:
+    r"""Divert file descriptor 2, Python's stdout and Python warnings for the whole process.
+
+    Keep the block short: other threads that write to stderr meanwhile are captured too.
+
+    Example:
+        >>> with capture_native_output() as captured:
+        ...     _ = os.write(2, b"from C++\n")
+        >>> captured.text
+        'from C++\n'
+    """
+    captured, printed = Captured(), io.StringIO()
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with (
+        tempfile.TemporaryFile() as file,
+        warnings.catch_warnings(record=True) as warned,
+        contextlib.redirect_stdout(printed),
+    ):
+        warnings.simplefilter("always")
+        os.dup2(file.fileno(), 2)
+        try:
+            yield captured
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            native = file.read().decode(errors="replace")
+            captured.text = native + printed.getvalue() + "".join(f"{w.message}\n" for w in warned)
+
+
+def loader_reason(text: str) -> str | None:
+    """Pick the one line of a captured log that says why a provider did not start.
+
+    Example:
+        >>> log = "[E:onnxruntime:Default, a.cc:1 f] Failed to load library x.so with error: "
+        >>> loader_reason(log + "libcuda.so.1: cannot open shared object file")
+        'libcuda.so.1: cannot open shared object file'
+        >>> loader_reason("") is None
+        True
+    """
+    plain = _ANSI.sub("", text)
+    for pattern in _TELLING:
+        if found := pattern.search(plain):
+            return found.group(1).strip()
+    lines = [_LOG_PREFIX.sub("", line).strip() for line in plain.splitlines()]
+    return next((line for line in reversed(lines) if line), None)

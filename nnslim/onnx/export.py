@@ -1,0 +1,270 @@
+"""Write a network as one self-contained ONNX file, proven equal to it, or write nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import inspect
+import json
+import os
+import re
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+import nnslim
+from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
+from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+__all__ = ["ExportReport", "ExportSettings", "export_onnx", "weights_sha256"]
+
+_IR_VERSION = 10  # what torch pins; onnxruntime reads it and later ones
+_OPSETS = range(18, 26)  # what torch.onnx writes itself; others go through a converter
+_PREFIX = "nnslim."
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How to export.
+
+    Attributes:
+        opset: Version of the ONNX operators, 18 to 25.
+        batch: Number of images per run, or None for any.
+        provenance: More entries for the file's metadata; keys must not start with ``nnslim.``.
+        rtol: Largest allowed difference to the network, relative to the largest absolute logit.
+        seed: Seed of the images that both are compared on.
+
+    Raises:
+        ConfigError: A number out of its range or a reserved metadata key.
+    """
+
+    opset: int = 20
+    batch: int | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    rtol: float = DEFAULT_RTOL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.opset not in _OPSETS:
+            limits = f"{_OPSETS.start} to {_OPSETS.stop - 1}"
+            raise ConfigError(f"opset {self.opset} cannot be written", hint=f"take {limits}")
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch {self.batch} must be at least 1")
+        if reserved := [key for key in self.provenance if key.startswith(_PREFIX)]:
+            raise ConfigError(f"metadata key {reserved[0]} is reserved for nnslim itself")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        sha256: Its hash.
+        n_bytes: Its size.
+        opset: As read back from the file.
+        ir_version: As read back from the file.
+        n_nodes: Number of operators.
+        batch: Fixed number of images per run, or None for any.
+        metadata: The file's own properties.
+        parity: How close it is to the network.
+    """
+
+    path: Path
+    sha256: str
+    n_bytes: int
+    opset: int
+    ir_version: int
+    n_nodes: int
+    batch: int | None
+    metadata: Mapping[str, str]
+    parity: Parity
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        plain: dict[str, object] = asdict(self)
+        return plain | {"path": str(self.path), "parity": self.parity.to_json()}
+
+
+def export_onnx(
+    network: nn.Module, path: Path, *, settings: ExportSettings | None = None
+) -> ExportReport:
+    """Write ``network`` to ``path``; an existing file is replaced only by a verified one.
+
+    A float32 evaluation copy on the CPU is exported: BatchNorm is folded into convolutions by the
+    exporter. The file maps ``input`` (N, C, H, W) to ``logits`` (N, K), all float32.
+
+    Args:
+        network: Has ``input_shape`` (C, H, W); where it has ``preprocess`` and ``classes``, they
+            go into the metadata. It is not changed.
+        path: Where to write.
+        settings: Opset, batch and metadata.
+
+    Raises:
+        UnsupportedModelError: The network holds something that ONNX cannot express.
+        ExportMismatchError: onnxruntime computes something else, or the batch is hard-coded.
+        InputError: ``path`` cannot be written.
+    """
+    settings = settings or ExportSettings()
+    _check_place(path)
+    frozen = copy.deepcopy(network).cpu().float().eval()
+    batch = settings.batch
+    model = _to_onnx(frozen, settings)
+    metadata = _metadata(network) | dict(settings.provenance)
+    content = _finish(model, metadata)
+    with _new_file(path) as temporary:
+        temporary.write_bytes(content)
+        written = _read_back(temporary, settings)
+        parity = _prove(frozen, temporary, settings)
+    return ExportReport(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        n_bytes=len(content),
+        opset=written.opset_import[0].version,
+        ir_version=written.ir_version,
+        n_nodes=len(written.graph.node),
+        batch=batch,
+        metadata=metadata,
+        parity=parity,
+    )
+
+
+def _to_onnx(frozen: nn.Module, settings: ExportSettings) -> ir.Model:
+    shape: tuple[int, ...] = tuple(frozen.input_shape)  # pyright: ignore
+    example = torch.zeros((settings.batch or 2, *shape))
+    try:
+        # Some of torch.onnx's messages go to stdout even with verbose=False.
+        with contextlib.redirect_stdout(sys.stderr):
+            program = torch.onnx.export(
+                frozen,
+                (example,),
+                input_names=["input"],
+                output_names=["logits"],
+                dynamic_shapes=None if settings.batch else _any_batch(frozen),
+                opset_version=settings.opset,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise _explain(error) from error
+    assert program is not None  # only dynamo=False returns None
+    return program.model
+
+
+def _any_batch(network: nn.Module) -> tuple[object, ...]:
+    """Mark the batch as free; ``forward(*inputs)`` wants one more level."""
+    (first, *_) = inspect.signature(network.forward).parameters.values()
+    batch = {0: "batch"}
+    return ((batch,),) if first.kind is inspect.Parameter.VAR_POSITIONAL else (batch,)
+
+
+def _explain(error: BaseException) -> UnsupportedModelError:
+    """Name the innermost error: torch's own summary is a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if found := re.search(r"inferred a static shape of (\d+)", str(error)):
+        message = f"the network hard-codes its batch: it works for {found.group(1)} images only"
+        return UnsupportedModelError(
+            message, hint="make it take any number, or export a fixed batch"
+        )
+    lines = (line.strip() for line in str(error).splitlines())
+    cause = next((line for line in lines if line), type(error).__name__)
+    return UnsupportedModelError(f"the network cannot be written as ONNX: {cause[:300]}")
+
+
+def _finish(model: ir.Model, metadata: Mapping[str, str]) -> bytes:
+    """Serialise without the stack traces, which name the files of this machine."""
+    ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)  # onnx_ir writes them in the order of keys
+    model.ir_version = _IR_VERSION
+    model.producer_name, model.producer_version = "nnslim", nnslim.__version__
+    return ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+def _metadata(network: nn.Module) -> dict[str, str]:
+    preprocess = getattr(network, "preprocess", None)
+    classes = getattr(network, "classes", None)
+    values = {"version": nnslim.__version__, "weights_sha256": weights_sha256(network)}
+    if preprocess is not None:
+        values["preprocess"] = json.dumps(preprocess.to_json(), sort_keys=True)
+    if classes is not None:
+        values["classes"] = json.dumps(list(classes), ensure_ascii=False)
+    return {f"{_PREFIX}{key}": value for key, value in values.items()}
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Hash names, types, shapes and values of all parameters and buffers, in the order of names.
+
+    Example:
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 3)
+        >>> weights_sha256(layer) == weights_sha256(nn.Linear(2, 3))
+        False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _prove(frozen: nn.Module, path: Path, settings: ExportSettings) -> Parity:
+    batches = (1, 2, 5) if settings.batch is None else (settings.batch,)
+    try:
+        return check_parity(frozen, path, batches, rtol=settings.rtol, seed=settings.seed)
+    except ExportMismatchError as error:
+        message = error.message.replace(str(path), "the exported file")
+        hint = error.hint or "nothing was written; please report this network"
+        raise ExportMismatchError(message, hint=hint) from error
+
+
+def _read_back(path: Path, settings: ExportSettings) -> onnx.ModelProto:
+    """Check the written bytes: valid, and of the versions that were asked for."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ExportMismatchError(f"the exported file is not valid ONNX: {first_line}") from error
+    model = onnx.load_model(path, load_external_data=False)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    if versions != {"": settings.opset} or model.ir_version != _IR_VERSION:
+        found = f"opsets {versions}, IR {model.ir_version}"
+        raise ExportMismatchError(f"asked for opset {settings.opset}, the file has {found}")
+    return model
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder", hint="make it, or choose another")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file", hint="add a file name")
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Generator[Path]:
+    """Yield a name beside ``path``; what was written there takes its place if nothing fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.onnx")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,150 @@
+"""Compare an ONNX file with the network that it was exported from, on several batch sizes.
+
+The measure is the largest difference of any logit, relative to the largest absolute logit of the
+same batch: single logits near zero have no meaningful relative error of their own. Correct exports
+of torchvision's families were at 1e-6 or below; wrong BatchNorm folding is far above 1e-2.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nnslim.errors import ExportMismatchError, InputError
+from nnslim.onnx.session import open_session
+from nnslim.onnx.settings import SessionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from nnslim.onnx.running import Session
+
+__all__ = ["DEFAULT_RTOL", "BatchParity", "Parity", "check_parity"]
+
+DEFAULT_RTOL = 1e-4
+
+
+@dataclass(frozen=True)
+class BatchParity:
+    """The comparison at one batch size.
+
+    Attributes:
+        batch: Images per run.
+        max_abs: Largest difference of a logit.
+        max_rel: ``max_abs`` over the largest absolute logit of the network.
+    """
+
+    batch: int
+    max_abs: float
+    max_rel: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A comparison that was passed.
+
+    Attributes:
+        rtol: The bound on ``max_rel`` that was kept.
+        seed: Seed of the random images.
+        per_batch: One entry per batch size.
+    """
+
+    rtol: float
+    seed: int
+    per_batch: tuple[BatchParity, ...]
+
+    @property
+    def max_abs(self) -> float:
+        """Largest difference of a logit over all batch sizes."""
+        return max(entry.max_abs for entry in self.per_batch)
+
+    @property
+    def max_rel(self) -> float:
+        """Largest relative difference over all batch sizes."""
+        return max(entry.max_rel for entry in self.per_batch)
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return {"max_abs": self.max_abs, "max_rel": self.max_rel, **asdict(self)}
+
+
+def check_parity(
+    network: nn.Module,
+    target: Session | Path,
+    batches: Sequence[int] = (1, 2, 5),
+    *,
+    rtol: float = DEFAULT_RTOL,
+    seed: int = 0,
+) -> Parity:
+    """Run both on seeded random images (N, C, H, W), in float32 on the CPU for a path.
+
+    Args:
+        network: Has ``input_shape`` (C, H, W); it is copied and left as it is.
+        target: An open session, or a file to open on the CPU.
+        batches: Batch sizes; take some that differ from the one used for export.
+        rtol: Largest allowed difference, relative to the largest absolute logit.
+        seed: Seed of the images.
+
+    Raises:
+        ExportMismatchError: The logits differ, or one of the two hard-codes its batch size.
+    """
+    session = target
+    if isinstance(session, Path):
+        session = open_session(session, SessionSettings(device="cpu"))
+    reference = copy.deepcopy(network).cpu().float().eval()
+    shape: tuple[int, ...] = tuple(network.input_shape)  # pyright: ignore
+    generator = torch.Generator().manual_seed(seed)
+    entries: list[BatchParity] = []
+    for batch in batches:
+        x = torch.randn((batch, *shape), generator=generator)
+        wanted = _network_logits(reference, x)
+        entry = _compare(wanted, _session_logits(session, x.numpy(), wanted.shape))
+        if not entry.max_rel <= rtol:  # so that NaN fails, too
+            message = (
+                f"{session.path}: at batch {batch} the logits differ from the network's by up to "
+                f"{entry.max_abs:.3g}, {entry.max_rel:.3g} of the largest (allowed {rtol:g})"
+            )
+            raise ExportMismatchError(message)
+        entries.append(entry)
+    return Parity(rtol=rtol, seed=seed, per_batch=tuple(entries))
+
+
+def _network_logits(network: nn.Module, x: torch.Tensor) -> np.ndarray:
+    batch = len(x)
+    hint = "the network must take any number of images: write x.flatten(1), not x.view(2, -1)"
+    try:
+        with torch.inference_mode():
+            logits: torch.Tensor = network(x)
+    except (RuntimeError, ValueError) as error:
+        first_line = str(error).partition("\n")[0]
+        message = f"the network fails on a batch of {batch} images: {first_line}"
+        raise ExportMismatchError(message, hint=hint) from error
+    if logits.ndim != 2 or len(logits) != batch:
+        found = f"{batch} images give logits {tuple(logits.shape)} instead of ({batch}, classes)"
+        raise ExportMismatchError(f"the network hard-codes its batch: {found}", hint=hint)
+    return logits.numpy()
+
+
+def _session_logits(session: Session, x: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    try:
+        logits = session.run(x)
+    except InputError as error:
+        raise ExportMismatchError(f"the file hard-codes a batch size: {error.message}") from error
+    if logits.shape != wanted:
+        message = f"{session.path}: {len(x)} images give logits {logits.shape} instead of {wanted}"
+        raise ExportMismatchError(f"{message}: the file hard-codes a batch size")
+    return logits
+
+
+def _compare(wanted: np.ndarray, got: np.ndarray) -> BatchParity:
+    difference = float(np.max(np.abs(wanted.astype(np.float64) - got)))
+    largest = float(np.max(np.abs(wanted)))
+    relative = 0.0 if difference == 0 else difference / max(largest, 1e-30)
+    return BatchParity(batch=len(wanted), max_abs=difference, max_rel=relative)

@@ -1,0 +1,130 @@
+"""Open an ONNX file in onnxruntime; the only module that does, so that no fallback goes unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+import torch  # before onnxruntime looks for CUDA: torch brings the libraries it needs
+
+from nnslim.errors import DeviceError, InputError
+from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, plain_message
+from nnslim.onnx.capture import capture_native_output, loader_reason
+from nnslim.onnx.model_file import free_batch_name, read_model
+from nnslim.onnx.placement import provider_lost, summarise, work_elsewhere
+from nnslim.onnx.running import Session
+from nnslim.onnx.settings import SessionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import onnx
+
+    from nnslim.onnx.backend import Inference
+
+__all__ = ["Session", "SessionSettings", "open_session"]
+
+
+def open_session(
+    path: Path,
+    settings: SessionSettings | None = None,
+    *,
+    factory: Callable[..., Inference] | None = None,
+) -> Session:
+    """Open ``path``; ``factory`` stands in for ``onnxruntime.InferenceSession`` in tests.
+
+    Raises:
+        InputError: The file is missing, damaged, not one file, or not an image classifier.
+        DeviceError: The GPU was required and cannot run the whole network; says why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> open_session(Path("nowhere.onnx"))
+        Traceback (most recent call last):
+        nnslim.errors.InputError: nowhere.onnx: no such file; check the path
+    """
+    settings = settings or SessionSettings()
+    model = read_model(path)
+    make = factory or ort.InferenceSession
+    if settings.device == "cpu":
+        return _open_on_cpu(make, path, model, settings)
+    if settings.device != "auto" or settings.require_gpu:
+        return _open_on_cuda(make, path, model, settings)
+    try:
+        return _open_on_cuda(make, path, model, settings)
+    except DeviceError as error:
+        session = _open_on_cpu(make, path, model, settings)
+        session.warn(f"running on the CPU: {error.message}")
+        return session
+
+
+def _open_on_cpu(
+    make: Callable[..., Inference], path: Path, model: onnx.ModelProto, settings: SessionSettings
+) -> Session:
+    options = _options(model, settings)
+    try:
+        inference = make(str(path), options, providers=[CPU], enable_fallback=0)
+    except ORT_ERRORS as error:
+        raise InputError(f"{path}: onnxruntime refuses it: {plain_message(error)}") from error
+    inference.disable_fallback()
+    return Session(inference, path, settings)
+
+
+def _open_on_cuda(
+    make: Callable[..., Inference], path: Path, model: onnx.ModelProto, settings: SessionSettings
+) -> Session:
+    """Checks L1 and L2; raises DeviceError with the loader's own reason."""
+    strict = settings.device != "auto" or settings.require_gpu
+    options = _options(model, settings)
+    providers: list[object] = [(CUDA, _cuda_options(settings))]
+    if strict:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    else:
+        providers.append(CPU)
+    inference, failure = None, None
+    with capture_native_output() as captured:
+        _load_cuda_libraries()
+        try:
+            inference = make(str(path), options, providers=providers, enable_fallback=0)
+        except ORT_ERRORS as error:
+            failure = error
+    hint = "check the driver and CUDA libraries, or use --device cpu"
+    if inference is None or provider_lost(inference, CUDA):
+        why = loader_reason(captured.text) or (
+            plain_message(failure) if failure else "no reason given"
+        )
+        raise DeviceError(f"{CUDA} did not start: {why}", hint=hint) from failure
+    inference.disable_fallback()
+    if strays := work_elsewhere(inference, CUDA, model):
+        message = f"{path}: {CUDA} leaves {summarise(strays)} to the CPU"
+        raise DeviceError(message, hint="its times would not be the GPU's; use --device cpu")
+    return Session(inference, path, settings)
+
+
+def _options(model: onnx.ModelProto, settings: SessionSettings) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors reach us as exceptions; the loader logs elsewhere
+    options.intra_op_num_threads = settings.n_threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    name = free_batch_name(model)
+    if settings.batch is not None and name is not None:
+        options.add_free_dimension_override_by_name(name, settings.batch)
+    return options
+
+
+def _cuda_options(settings: SessionSettings) -> dict[str, str]:
+    """EXHAUSTIVE tunes per shape, so it is for fixed ones; DEFAULT is ORT's slow fallback mode."""
+    return {
+        "device_id": str(settings.device_index),
+        "cudnn_conv_algo_search": "HEURISTIC" if settings.batch is None else "EXHAUSTIVE",
+        "use_tf32": "1" if settings.use_tf32 else "0",
+        "enable_cudnn": "1",
+    }
+
+
+def _load_cuda_libraries() -> None:
+    """Torch has loaded its CUDA libraries on import; the rest comes from the nvidia packages."""
+    if torch.version.cuda is not None:
+        ort.preload_dlls()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnslim.errors import ConfigError
+from nnslim.measure import Latency, LatencySettings, measure_latency
+
+
+class World:
+    """A clock that stands still but for what the candidates take, in milliseconds."""
+
+    def __init__(self):
+        self.now_ns = 0
+        self.calls = []
+
+    def clock(self):
+        return self.now_ns
+
+    def candidate(self, name, times_ms):
+        times = iter(times_ms)
+
+        def run():
+            self.calls.append(name)
+            self.now_ns += round(next(times) * 1e6)
+
+        return run
+
+
+def forever(*times):
+    yield from times[:-1]
+    while True:
+        yield times[-1]
+
+
+def test_cold_start_and_warm_up_are_in_no_statistic():
+    world = World()
+    run = world.candidate("a", forever(900, *[50] * 3, 2, 4, 6, 8, 10, 3))
+    settings = LatencySettings(
+        warmup_runs=3, warmup_s=0, rounds=5, calls_per_round=1, min_s=0, max_s=9
+    )
+    (found,) = measure_latency([run], settings, world.clock)
+    assert found.cold_start_ms == 900
+    assert found.rounds_ms == ((2,), (4,), (6,), (8,), (10,))
+    assert (found.median_ms, found.min_ms, found.n) == (6, 2, 5)
+    assert found.p90_ms == pytest.approx(9.2)
+    assert found.to_json()["n_rounds"] == 5
+
+
+def test_candidates_take_turns_in_abba_order():
+    world = World()
+    runs = [world.candidate(name, forever(1)) for name in "abc"]
+    settings = LatencySettings(warmup_runs=0, warmup_s=0, rounds=3, calls_per_round=2, min_s=0)
+    found = measure_latency(runs, settings, world.clock)
+    assert "".join(world.calls) == "abc" + "aabbcc" + "ccbbaa" + "aabbcc"
+    assert [latency.n for latency in found] == [6, 6, 6]
+
+
+def test_turns_cancel_a_drift_that_one_after_another_would_measure():
+    """A machine that slows down by 1 % per call, two equal candidates."""
+    world = World()
+    speed = iter(1.01**i for i in range(10_000))
+
+    def run():
+        world.now_ns += round(next(speed) * 1e6)
+
+    settings = LatencySettings(
+        warmup_runs=0, warmup_s=0, rounds=40, calls_per_round=2, min_s=0, max_s=99
+    )
+    a, b = measure_latency([run, run], settings, world.clock)
+    assert b.median_ms / a.median_ms == pytest.approx(1, abs=0.03)
+    samples = np.array([1.01**i for i in range(160)])
+    assert np.median(samples[80:]) / np.median(samples[:80]) > 2
+
+
+def test_warm_up_lasts_runs_and_seconds_but_not_beyond_the_cap():
+    def warmed(ms, **kwargs):
+        world = World()
+        run = world.candidate("a", forever(ms))
+        settings = LatencySettings(rounds=1, calls_per_round=1, min_s=0, max_s=0, **kwargs)
+        measure_latency([run], settings, world.clock)
+        return len(world.calls) - 2  # cold start and the only round
+
+    assert warmed(100, warmup_runs=10, warmup_s=0.5) == 10
+    assert warmed(10, warmup_runs=10, warmup_s=0.5) == 50
+    assert warmed(2000, warmup_runs=10, warmup_s=0.5, warmup_cap_s=5) == 3
+    assert warmed(10_000, warmup_runs=10, warmup_s=0.5, warmup_cap_s=5) == 1
+
+
+@pytest.mark.parametrize(("ms", "rounds"), [(1, 200), (30, 20), (500, 4), (30_000, 1)])
+def test_measures_long_enough_and_not_too_long(ms, rounds):
+    world = World()
+    runs = [world.candidate(name, forever(ms)) for name in "ab"]
+    settings = LatencySettings(warmup_s=0, warmup_runs=0)  # 20 rounds of 5, 1 s to 10 s
+    found = measure_latency(runs, settings, world.clock)
+    assert [len(latency.rounds_ms) for latency in found] == [rounds, rounds]
+
+
+def test_nothing_to_measure_and_settings_that_measure_nothing():
+    assert measure_latency([]) == ()
+    for wrong in ({"rounds": 0}, {"calls_per_round": 0}, {"max_s": -1}, {"warmup_runs": -1}):
+        with pytest.raises(ConfigError):
+            LatencySettings(**wrong)
+
+
+def test_real_clock_is_in_milliseconds():
+    import time
+
+    settings = LatencySettings(
+        warmup_runs=0, warmup_s=0, rounds=2, calls_per_round=1, min_s=0, max_s=9
+    )
+    (found,) = measure_latency([lambda: time.sleep(0.02)], settings)
+    assert 19 < found.min_ms < 500
+    assert isinstance(found, Latency)
