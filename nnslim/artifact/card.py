@@ -10,7 +10,7 @@ from typing import cast
 
 import jinja2
 
-from nnslim import __version__
+from nnslim.version import __version__
 
 __all__ = ["model_card"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim import __version__
 from nnslim.artifact.directory import SUMS, sha256_file
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,12 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nnslim import __version__
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.network.codec import FORMAT, canonical_json, graph_from_json, graph_to_json
 from nnslim.network.network import Network
 from nnslim.network.shapes import check_shapes
+from nnslim.version import __version__
 
 __all__ = ["is_network_file", "load_network", "read_metadata", "save_network"]
 

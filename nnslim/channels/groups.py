@@ -119,7 +119,9 @@ def channel_groups(network: Network, rules: Mapping[str, Rule] | None = None) ->
     component = _solve(walk)
     n = int(component.max()) + 1 if component.size else 0
     frozen, frozen_why = _mark(n, component, [(f.labels, f.reason) for f in walk.freezes])
-    approximate, approximate_why = _mark(n, component, [(f.labels, f.reason) for f in walk.approximations])
+    approximate, approximate_why = _mark(
+        n, component, [(f.labels, f.reason) for f in walk.approximations]
+    )
     why = {**approximate_why, **frozen_why}
     groups = _groups(walk, component, frozen.astype(np.int64) * 2 + approximate, why)
     return ChannelMap(groups, component, walk.values, walk.parameters, frozen)
@@ -132,7 +134,9 @@ def _solve(walk: Walk) -> IntArray:
     return connected_components(walk.n_labels, left, right)
 
 
-def _mark(n: int, component: IntArray, marks: list[tuple[IntArray, str]]) -> tuple[np.ndarray, dict[int, str]]:
+def _mark(
+    n: int, component: IntArray, marks: list[tuple[IntArray, str]]
+) -> tuple[np.ndarray, dict[int, str]]:
     """Which components are marked, and the first reason given for each."""
     marked = np.zeros(n, dtype=bool)
     why: dict[int, str] = {}
@@ -161,7 +165,7 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
         for dim, along in enumerate(labels)
         if along is not None
     ]
-    runs = [component[walk.parameters[name][dim]] for name, dim in names]  # pyright: ignore
+    runs = [component[walk.parameters[name][dim]] for name, dim in names]
     empty = np.zeros(0, dtype=np.int64)
     slot = np.concatenate([empty, *(np.full(run.size, i) for i, run in enumerate(runs))])
     position = np.concatenate([empty, *(np.arange(run.size) for run in runs)])
@@ -169,7 +173,7 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
 
 
 def _signatures(slots: _Slots, n: int, status: IntArray) -> IntArray:
-    """One number per channel, equal for equal footprints and status: a sum of random 64-bit words."""
+    """One number per channel, equal for equal footprints and status: a sum of random words."""
     generator = np.random.default_rng(20_20)
     words = generator.integers(1, 2**63, size=len(slots.names) + 3, dtype=np.uint64)
     signature = words[len(slots.names) + status]
@@ -178,19 +182,19 @@ def _signatures(slots: _Slots, n: int, status: IntArray) -> IntArray:
     return signature.view(np.int64)
 
 
-def _groups(walk: Walk, component: IntArray, status: IntArray, why: Mapping[int, str]) -> tuple[ChannelGroup, ...]:
+def _groups(
+    walk: Walk, component: IntArray, status: IntArray, why: Mapping[int, str]
+) -> tuple[ChannelGroup, ...]:
     slots = _slots(walk, component)
     status = np.minimum(status, 2)
     signature = _signatures(slots, len(status), status)
     order = np.lexsort((slots.position, slots.component, slots.slot, signature[slots.component]))
     keys = signature[slots.component][order]
     bounds = np.flatnonzero(np.diff(keys)) + 1
-    found: list[tuple[int, ChannelGroup]] = []
-    for rows in np.split(order, bounds) if order.size else []:
-        # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
-        found.append((int(slots.slot[rows].min()), _group(slots, rows, status, why)))
-    found.sort(key=lambda item: item[0])
-    return _named([group for _, group in found])
+    runs = np.split(order, bounds) if order.size else []
+    # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
+    runs.sort(key=lambda rows: int(slots.slot[rows].min()))
+    return _named([_group(slots, rows, status, why) for rows in runs])
 
 
 def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, str]) -> ChannelGroup:
@@ -218,5 +222,7 @@ def _named(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
         base = path if producer.dim == 0 else f"{path}.in"
         taken[base] = taken.get(base, 0) + 1
         name = base if taken[base] == 1 else f"{base}#{taken[base]}"
-        result.append(ChannelGroup(name, group.members, group.components, group.status, group.reason))
+        result.append(
+            ChannelGroup(name, group.members, group.components, group.status, group.reason)
+        )
     return tuple(result)

@@ -71,7 +71,9 @@ class Walk:
         for node in self.graph.nodes:
             self._node = node
             rule = rules.get(node.op)
-            self.values[node.name] = self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
+            self.values[node.name] = (
+                self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
+            )
         self._node = None
         for ref in refs(self.graph.output):
             self.freeze_value(ref, "network output")

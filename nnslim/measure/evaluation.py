@@ -12,13 +12,13 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-import nnslim
 from nnslim.errors import InputError
 from nnslim.measure.latency import Latency, measure_latency
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
 from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
 from nnslim.measure.scoring import Score, score
 from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ def evaluate(
         n_classes=len(data.classes) if data else 0,
         cpu_threads=SessionSettings(threads=settings.threads).n_threads,
         versions={
-            "nnslim": nnslim.__version__,
+            "nnslim": __version__,
             "onnxruntime": ort.__version__,
             "torch": torch.__version__,
         },

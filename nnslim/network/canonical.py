@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, map_arg, refs
+from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs
 
 __all__ = ["canonicalise"]
 

@@ -31,13 +31,24 @@ FORMAT = 1
 _MAX_NODES = 100_000
 _MAX_DEPTH = 8
 _MAX_RANK = 16
-_DTYPES = (
-    "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128".split()
-)
+_DTYPES = [
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
+]
 _LAYOUTS = ("strided",)
 _MEMORY_FORMATS = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 def canonical_json(value: object) -> str:
@@ -142,12 +153,16 @@ def _encode(arg: Arg) -> Json:  # noqa: PLR0911 - one line per kind of argument
             return arg
 
 
-def _mapping(value: object, where: str, keys: set[str], optional: set[str] | None = None) -> dict[str, object]:
+def _mapping(
+    value: object, where: str, keys: set[str], optional: set[str] | None = None
+) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InputError(f"{where} is not a JSON object")
     entry = cast("dict[str, object]", value)
     if unknown := sorted(set(entry) - keys - (optional or set())):
-        raise InputError(f"{where} has the unknown key {unknown[0]!r}", hint="a newer nnslim may have written it")
+        raise InputError(
+            f"{where} has the unknown key {unknown[0]!r}", hint="a newer nnslim may have written it"
+        )
     if missing := sorted(keys - set(entry)):
         raise InputError(f"{where} lacks the key {missing[0]!r}")
     return entry
@@ -274,4 +289,6 @@ def _check_refs(args: tuple[Arg, ...], known: set[str], where: str) -> None:
     for arg in args:
         for ref in refs(arg):
             if ref.name not in known:
-                raise InputError(f"node {where!r} uses {ref.name!r}, which is not defined before it")
+                raise InputError(
+                    f"node {where!r} uses {ref.name!r}, which is not defined before it"
+                )

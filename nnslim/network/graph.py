@@ -49,10 +49,20 @@ class DeviceRef:
     """The device the network runs on, wherever an operator asks for one."""
 
 
-Arg: TypeAlias = (
-    "Ref | TensorRef | DeviceRef | bool | int | float | str | None | torch.dtype | torch.layout"
-    " | torch.memory_format | tuple[Arg, ...] | Mapping[str, Arg]"
+Leaf: TypeAlias = (
+    Ref
+    | TensorRef
+    | DeviceRef
+    | bool
+    | int
+    | float
+    | str
+    | torch.dtype
+    | torch.layout
+    | torch.memory_format
+    | None
 )
+Arg: TypeAlias = "Leaf | tuple[Arg, ...] | Mapping[str, Arg]"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Runs a graph, node by node; the one place where operators are called.
 
-    Program.run ── for each step: execute ── resolve arguments, call, store, forget dead values
+Program.run ── for each step: execute ── resolve arguments, call, store, forget dead values
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Step:
 class Runtime(Protocol):
     """What a program needs from its surroundings: tensors by name, mode and device."""
 
-    training: bool
+    @property
+    def training(self) -> bool:
+        """Whether batch norms and dropouts train."""
+        ...
 
     def tensor(self, name: str) -> Tensor:
         """Return the parameter or buffer of this name."""

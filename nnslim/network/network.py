@@ -34,12 +34,13 @@ class Network(nn.Module):
 
     Example:
         >>> from nnslim.network import trace_network
-        >>> net = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(2, 3, 8, 8))
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> tuple(net(torch.zeros(5, 3, 8, 8)).shape), list(net.state_dict())
         ((5, 4, 6, 6), ['0.weight', '0.bias'])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only descriptions
         self,
         graph: Graph,
         tensors: Mapping[str, Tensor],
@@ -147,7 +148,9 @@ class Network(nn.Module):
     def check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
         """Raise an ``InputError`` unless the inputs have the traced shapes, batch aside."""
         if len(inputs) != len(self.graph.inputs):
-            raise InputError(f"the network takes {len(self.graph.inputs)} inputs, got {len(inputs)}")
+            raise InputError(
+                f"the network takes {len(self.graph.inputs)} inputs, got {len(inputs)}"
+            )
         for entry, value in zip(self.graph.inputs, inputs, strict=True):
             expected = entry.info.shape
             fits = value.dim() == len(expected) and all(

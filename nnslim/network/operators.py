@@ -15,23 +15,30 @@ import torch
 
 from nnslim.errors import UnsupportedModelError
 
-__all__ = ["OPERATORS", "Operator", "argument_names", "operator_name", "resolve", "training_argument"]
+__all__ = [
+    "OPERATORS",
+    "Operator",
+    "argument_names",
+    "operator_name",
+    "resolve",
+    "training_argument",
+]
 
 Operator: TypeAlias = Callable[..., object]
 
 _ELEMENTWISE = """
-abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar clamp clamp_ clamp_min clamp_min_ clamp_max
-clamp_max_ celu celu_ cos div.Tensor div_.Tensor div.Scalar div_.Scalar div.Tensor_mode elu elu_ erf
-exp floor gelu gelu_ hardshrink hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_
-leaky_relu leaky_relu_ lerp.Scalar lerp.Tensor log log1p logical_not maximum minimum mish mish_
-mul.Tensor mul_.Tensor mul.Scalar mul_.Scalar neg neg_ pow.Tensor_Scalar pow.Tensor_Tensor prelu
-reciprocal relu relu_ relu6 relu6_ round rrelu rsqrt rsub.Scalar rsub.Tensor selu selu_ sigmoid
-sigmoid_ sign silu silu_ sin softplus softshrink sqrt square sub.Tensor sub_.Tensor
-sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ where.self where.ScalarOther
-where.ScalarSelf masked_fill.Scalar masked_fill_.Scalar masked_fill.Tensor log_sigmoid glu
-bernoulli bernoulli_.float eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar gt.Scalar le.Scalar
-ge.Scalar lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_not logical_and logical_or floor_divide
-remainder.Scalar addcmul addcdiv
+abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar clamp clamp_ clamp_min clamp_min_
+clamp_max clamp_max_ celu celu_ cos div.Tensor div_.Tensor div.Scalar div_.Scalar
+div.Tensor_mode elu elu_ erf exp floor gelu gelu_ hardshrink hardsigmoid hardsigmoid_ hardswish
+hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_ lerp.Scalar lerp.Tensor log log1p
+logical_not maximum minimum mish mish_ mul.Tensor mul_.Tensor mul.Scalar mul_.Scalar neg neg_
+pow.Tensor_Scalar pow.Tensor_Tensor prelu reciprocal relu relu_ relu6 relu6_ round rrelu rsqrt
+rsub.Scalar rsub.Tensor selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt
+square sub.Tensor sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ where.self
+where.ScalarOther where.ScalarSelf masked_fill.Scalar masked_fill_.Scalar masked_fill.Tensor
+log_sigmoid glu bernoulli bernoulli_.float eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar
+gt.Scalar le.Scalar ge.Scalar lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_not logical_and
+logical_or floor_divide remainder.Scalar addcmul addcdiv
 """
 _COPIES = """
 alias clone contiguous detach detach_ lift_fresh_copy dropout dropout_ feature_dropout
@@ -39,34 +46,35 @@ alpha_dropout to.dtype to.device to.dtype_layout _to_copy type_as view_as expand
 """
 _LAYERS = """
 conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding convolution conv_transpose1d
-conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum batch_norm
-instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
+conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum
+batch_norm instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
 scaled_dot_product_attention embedding bilinear lstm.input gru.input
 """
 _POOLING = """
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
-adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d upsample_bilinear2d.vec
-upsample_bicubic2d upsample_bicubic2d.vec pixel_shuffle pixel_unshuffle channel_shuffle
-native_channel_shuffle grid_sampler im2col col2im
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
+upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec pixel_shuffle pixel_unshuffle
+channel_shuffle native_channel_shuffle grid_sampler im2col col2im
 """
 _REDUCTIONS = """
 mean mean.dim sum sum.dim_IntList amax amin max.dim min.dim argmax std.correction std.dim
-var.correction var.dim var_mean.correction norm.ScalarOpt_dim linalg_vector_norm softmax.int _softmax
-log_softmax.int logsumexp prod.dim_int cumsum all any.dim topk sort
+var.correction var.dim var_mean.correction norm.ScalarOpt_dim linalg_vector_norm softmax.int
+_softmax log_softmax.int logsumexp prod.dim_int cumsum all any.dim topk sort
 """
 _SHAPES = """
-cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections unbind.int slice.Tensor select.int narrow
-view reshape flatten.using_ints unflatten.int squeeze squeeze.dim squeeze.dims unsqueeze permute
-transpose.int t numpy_T expand repeat repeat_interleave.self_int tile roll flip pad constant_pad_nd
-reflection_pad2d replication_pad2d index_select index.Tensor gather index_put index_put_ copy_ fill_.Scalar zero_ copy
-unfold as_strided movedim.int movedim.intlist swapaxes moveaxis.int hstack vstack meshgrid meshgrid.indexing
-broadcast_tensors tril triu diagonal
+cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections unbind.int
+slice.Tensor select.int narrow view reshape flatten.using_ints unflatten.int squeeze squeeze.dim
+squeeze.dims unsqueeze permute transpose.int t numpy_T expand repeat repeat_interleave.self_int
+tile roll flip pad constant_pad_nd reflection_pad2d replication_pad2d index_select index.Tensor
+gather index_put index_put_ copy_ fill_.Scalar zero_ copy unfold as_strided movedim.int
+movedim.intlist swapaxes moveaxis.int hstack vstack meshgrid meshgrid.indexing broadcast_tensors
+tril triu diagonal
 """
 _CREATION = """
 zeros ones full empty.memory_format zeros_like ones_like full_like empty_like new_zeros new_ones
-new_full new_empty arange arange.start arange.start_step linspace eye scalar_tensor rand randn rand_like
-randperm sym_size.int one_hot
+new_full new_empty arange arange.start arange.start_step linspace eye scalar_tensor rand randn
+rand_like randperm sym_size.int one_hot
 """
 _PYTHON = {
     f"python.{name}": getattr(operator, name)
@@ -123,7 +131,9 @@ def resolve(name: str) -> Operator:
     _, packet, overload = name.split(".", 2)
     function = getattr(getattr(torch.ops.aten, packet, None), overload, None)
     if function is None:
-        raise UnsupportedModelError(f"operator {name!r} does not exist in torch {torch.__version__}")
+        raise UnsupportedModelError(
+            f"operator {name!r} does not exist in torch {torch.__version__}"
+        )
     return function
 
 
@@ -132,7 +142,9 @@ def _signature(name: str) -> tuple[tuple[str, object], ...]:
     if name in _PYTHON:
         return (("a", None), ("b", None))
     schema = resolve(name)._schema  # pyright: ignore
-    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
+    return tuple(
+        (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
+    )
 
 
 def argument_names(name: str) -> Mapping[str, object]:

@@ -46,7 +46,9 @@ def check_shapes(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
             value = program.execute(step, runtime, env, device)
         except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"the tensors do not fit the graph at {_where(step.node)}: {reason}") from error
+            raise InputError(
+                f"the tensors do not fit the graph at {_where(step.node)}: {reason}"
+            ) from error
         found = _info(value)
         if found != step.node.value:
             raise InputError(
@@ -71,6 +73,9 @@ def _info(value: object) -> Value:
 
 def _text(value: Value) -> str:
     if isinstance(value, TensorInfo):
-        sizes = ["N" if s == BATCH else f"{s // BATCH}N" if s and s % BATCH == 0 else str(s) for s in value.shape]
+        sizes = [
+            "N" if s == BATCH else f"{s // BATCH}N" if s and s % BATCH == 0 else str(s)
+            for s in value.shape
+        ]
         return f"{str(value.dtype).split('.')[1]} ({', '.join(sizes)})"
     return f"{len(value)} tensors" if isinstance(value, tuple) else str(value)

@@ -24,13 +24,12 @@ from nnslim.network.graph import (
     TensorInfo,
     TensorRef,
     Value,
-    map_arg,
 )
 from nnslim.network.network import Network
 from nnslim.network.operators import OPERATORS, argument_names, operator_name, training_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from torch.export import ExportedProgram
 
@@ -73,7 +72,7 @@ def trace_network(module: nn.Module, *examples: Tensor) -> Network:
 
 
 @contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
+def _eval_mode(module: nn.Module) -> Generator[None]:
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
@@ -86,9 +85,14 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
     try:
-        return torch.export.export(module, examples, dynamic_shapes=(shapes,) if _variadic(module) else shapes, strict=False)
+        return torch.export.export(
+            module,
+            examples,
+            dynamic_shapes=(shapes,) if _variadic(module) else shapes,
+            strict=False,
+        )
     # torch.export lets through whatever the model or one of its own layers raises.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         text = str(error).strip().splitlines()
         first = text[0] if text else type(error).__name__
         if "specialized" in str(error) or "onstraint" in type(error).__name__ + first:
@@ -140,7 +144,7 @@ class _Reader:
         output: Arg = None
         for node in self.program.graph.nodes:
             if node.op == "placeholder" and node.name in users:
-                inputs.append(Input(node.name, cast("TensorInfo", self._value(node))))
+                inputs.append(Input(str(node.name), cast("TensorInfo", self._value(node))))
             elif node.op == "call_function" and not self._ignored(node):
                 nodes.append(self._node(node))
             elif node.op == "output":
@@ -163,7 +167,12 @@ class _Reader:
         kwargs = {key: self._arg(arg) for key, arg in node.kwargs.items()}
         if training_argument(op) is not None:
             args, kwargs = _positional(op, args, kwargs)
-        if op == "aten.batch_norm.default" and args[3] is not None and args[5] is False and not args[6]:
+        if (
+            op == "aten.batch_norm.default"
+            and args[3] is not None
+            and args[5] is False
+            and not args[6]
+        ):
             # momentum=None means "cumulative average", which an eval trace shows as 0.
             args = (*args[:6], 0.1, *args[7:])
         return Node(node.name, op, args, kwargs, self._value(node), module, source)
@@ -210,7 +219,9 @@ class _Reader:
         return result
 
 
-def _positional(op: str, args: tuple[Arg, ...], kwargs: dict[str, Arg]) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
+def _positional(
+    op: str, args: tuple[Arg, ...], kwargs: dict[str, Arg]
+) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
     names = argument_names(op)
     given = dict(zip(names, args, strict=False)) | kwargs
     return tuple(given.get(name, cast("Arg", default)) for name, default in names.items()), {}
@@ -234,18 +245,24 @@ def _value_info(value: object, name: str) -> Value:
         return value
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return _concrete(value)
-    raise UnsupportedModelError(f"the value {name} is a {type(value).__name__}, which cannot be stored")
+    raise UnsupportedModelError(
+        f"the value {name} is a {type(value).__name__}, which cannot be stored"
+    )
 
 
 def _plain_structure(value: object) -> Arg:
     if isinstance(value, Mapping):
-        return {str(key): _plain_structure(item) for key, item in cast("Mapping[object, object]", value).items()}
+        return {
+            str(key): _plain_structure(item)
+            for key, item in cast("Mapping[object, object]", value).items()
+        }
     if isinstance(value, (list, tuple)):
         return tuple(_plain_structure(item) for item in cast("list[object]", value))
     if value is None or isinstance(value, (Ref, TensorRef, bool, int, float)):
         return value
     raise UnsupportedModelError(
-        f"the model returns a {type(value).__name__}", hint="return tensors, tuples or dicts of tensors"
+        f"the model returns a {type(value).__name__}",
+        hint="return tensors, tuples or dicts of tensors",
     )
 
 

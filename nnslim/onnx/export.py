@@ -18,9 +18,9 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-import nnslim
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -191,14 +191,14 @@ def _finish(model: ir.Model, metadata: Mapping[str, str]) -> bytes:
     model.metadata_props.clear()
     model.metadata_props.update(metadata)  # onnx_ir writes them in the order of keys
     model.ir_version = _IR_VERSION
-    model.producer_name, model.producer_version = "nnslim", nnslim.__version__
+    model.producer_name, model.producer_version = "nnslim", __version__
     return ir.to_proto(model).SerializeToString(deterministic=True)
 
 
 def _metadata(network: nn.Module) -> dict[str, str]:
     preprocess = getattr(network, "preprocess", None)
     classes = getattr(network, "classes", None)
-    values = {"version": nnslim.__version__, "weights_sha256": weights_sha256(network)}
+    values = {"version": __version__, "weights_sha256": weights_sha256(network)}
     if preprocess is not None:
         values["preprocess"] = json.dumps(preprocess.to_json(), sort_keys=True)
     if classes is not None:

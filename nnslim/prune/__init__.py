@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nnslim.prune.budget import CostModel, Limit
 from nnslim.prune.config import PruneConfig, SaliencyConfig
-from nnslim.prune.pipeline import PruneResult, Surroundings, plan_pruning, prune
+from nnslim.prune.pipeline import PruneResult, Surroundings, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "Surroundings",
     "make_plan",
     "plan_pruning",
-    "prune",
+    "prune_network",
 ]

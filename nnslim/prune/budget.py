@@ -47,7 +47,8 @@ class CostModel:
     have the same number of indices there; a tensor's entries are the product over its dimensions.
 
     Example:
-        >>> import torch; from nnslim.network import trace_network; from nnslim.channels import channel_groups
+        >>> import torch; from nnslim.network import trace_network
+        >>> from nnslim.channels import channel_groups
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> CostModel(net, channel_groups(net)).costs({"0": 4}).params  # 4*3*9+4 + 4*4*9+4
@@ -83,7 +84,8 @@ class CostModel:
     def vector(self, widths: Mapping[str, int]) -> np.ndarray:
         """Return the widths of all groups in order; a group that is not named keeps its own."""
         return np.array(
-            [widths.get(n, own) for n, own in zip(self.names, self.widths, strict=True)], dtype=np.int64
+            [widths.get(n, own) for n, own in zip(self.names, self.widths, strict=True)],
+            dtype=np.int64,
         )
 
     def costs(self, widths: Mapping[str, int] | np.ndarray) -> Costs:

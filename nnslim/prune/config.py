@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from nnslim.errors import ConfigError
 from nnslim.prune.budget import Limit
@@ -49,7 +50,8 @@ class PruneConfig:
         limits: What may remain at most, by metric.
         min_width: Channels that every group keeps at least: a share of its width or a number.
         keep: Layers whose groups stay whole.
-        per_cost: Rank channels by score per cost in the limited metrics, not by score alone.
+        per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
+            does so for the measured scores, where it helps (docs/results/saliency.md).
         saliency: How channels are scored.
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
@@ -59,9 +61,9 @@ class PruneConfig:
     """
 
     limits: Mapping[Metric, Limit] = field(default_factory=_half)
-    min_width: Limit = Limit(0.1, relative=True)
+    min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
-    per_cost: bool = True
+    per_cost: bool | None = None
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     batch_size: int = 128
@@ -71,4 +73,6 @@ class PruneConfig:
     @property
     def rules(self) -> Rules:
         """The part of the configuration that a plan respects."""
-        return Rules(self.limits, self.min_width, self.keep, per_cost=self.per_cost)
+        measured = self.saliency.kind in ("loss", "logits")
+        per_cost = measured if self.per_cost is None else self.per_cost
+        return Rules(self.limits, self.min_width, self.keep, per_cost=per_cost)

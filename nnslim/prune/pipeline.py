@@ -1,18 +1,17 @@
 """Pruning from end to end: score, plan, cut, check, recalibrate, fine-tune.
 
-    scores ──► plan ──► cut network (checked) ──► recalibrated ──► fine-tuned
+scores ──► plan ──► cut network (checked) ──► recalibrated ──► fine-tuned
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim import __version__
 from nnslim.channels import channel_groups
 from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
@@ -24,6 +23,7 @@ from nnslim.prune.saliency import magnitude, measured, taylor
 from nnslim.report import SILENT, Sink
 from nnslim.surgery import CutCheck, apply_edit, verify_cut
 from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nnslim.prune.saliency import Scores
     from nnslim.train import TrainEvent
 
-__all__ = ["Accuracies", "PruneResult", "Surroundings", "plan_pruning", "prune"]
+__all__ = ["Accuracies", "PruneResult", "Surroundings", "plan_pruning", "prune_network"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Surroundings:
         workers: Processes that decode image files.
     """
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
     sink: Sink = SILENT
     checkpoints: Path | None = None
     workers: int = 0
@@ -104,7 +104,7 @@ def plan_pruning(
     return channels, make_plan(channels, CostModel(network, channels), scores, config.rules)
 
 
-def prune(
+def prune_network(
     network: Network,
     data: Data | None = None,
     config: PruneConfig | None = None,
@@ -129,7 +129,7 @@ def prune(
         >>> from torch import nn; from nnslim.network import trace_network
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
-        >>> result = prune(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
+        >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
         >>> result.plan.before.params, result.plan.after.params
         (516, 260)
     """
@@ -152,7 +152,11 @@ def prune(
 
 
 def _scores(
-    network: Network, channels: ChannelMap, data: Data | None, config: PruneConfig, around: Surroundings
+    network: Network,
+    channels: ChannelMap,
+    data: Data | None,
+    config: PruneConfig,
+    around: Surroundings,
 ) -> Scores:
     saliency = config.saliency
     if saliency.kind == "magnitude":
@@ -180,7 +184,9 @@ def _scores(
 
 def _sample(data: Data, preprocess: Preprocess, saliency: SaliencyConfig, seed: int) -> Loader:
     """Random training images, every class with its share."""
-    chosen = stratified_indices(data.train.labels, min(saliency.samples, len(data.train)), seed=seed)
+    chosen = stratified_indices(
+        data.train.labels, min(saliency.samples, len(data.train)), seed=seed
+    )
     augment = data.augment if saliency.augment else None
     split = data.train.subset(chosen)
     return Loader(split, preprocess, saliency.batch_size, augment=augment, shuffle=True, seed=seed)
@@ -195,11 +201,20 @@ def _recover(
     name = "test" if data.has("test") else "val"
     score = partial(_accuracy, data.test if name == "test" else data.val, preprocess, device)
     train = Loader(
-        data.train, preprocess, config.batch_size,
-        shuffle=True, augment=data.augment, seed=config.seed, drop_last=True, workers=around.workers,
+        data.train,
+        preprocess,
+        config.batch_size,
+        shuffle=True,
+        augment=data.augment,
+        seed=config.seed,
+        drop_last=True,
+        workers=around.workers,
     )
     dense, removed = score(network), score(cut)
-    sink.info(f"top-1 on {dense.n} {name} images: {dense.top1_pct:.2f}% dense, {removed.top1_pct:.2f}% right after the removal")
+    sink.info(
+        f"top-1 on {dense.n} {name} images: {dense.top1_pct:.2f}% dense,"
+        f" {removed.top1_pct:.2f}% right after the removal"
+    )
     recalibration, recalibrated = None, None
     if config.recalibrate_batches:
         recalibration = recalibrate_batchnorm(cut, train, config.recalibrate_batches)
@@ -223,12 +238,11 @@ def _fine_tune(  # noqa: PLR0913, PLR0917
     config: PruneConfig,
     around: Surroundings,
 ) -> FitResult:
-    evaluate = None
-    if data.has("val"):
-        validation = partial(_accuracy, data.val, preprocess, around.device)
+    validation = data.val if data.has("val") else None
 
-        def evaluate(module: torch.nn.Module) -> float:
-            return validation(module).top1_pct
+    def evaluate(module: torch.nn.Module) -> float:
+        assert validation is not None
+        return _accuracy(validation, preprocess, around.device, module).top1_pct
 
     teacher = copy.deepcopy(network) if config.train.distill_weight > 0 else None
     with around.sink.progress("fine-tuning", config.train.epochs * len(train)) as progress:
@@ -242,8 +256,13 @@ def _fine_tune(  # noqa: PLR0913, PLR0917
                 around.sink.info(event.note)
 
         return fit(
-            cut, train, config.train,
-            device=around.device, teacher=teacher, evaluate=evaluate, on_event=on_event,
+            cut,
+            train,
+            config.train,
+            device=around.device,
+            teacher=teacher,
+            evaluate=evaluate if validation else None,
+            on_event=on_event,
             checkpoint_dir=around.checkpoints,
         )
 
@@ -258,7 +277,9 @@ def _epoch_line(event: TrainEvent) -> str:
     )
 
 
-def _accuracy(split: Split, preprocess: Preprocess, device: torch.device, network: torch.nn.Module) -> Accuracy:
+def _accuracy(
+    split: Split, preprocess: Preprocess, device: torch.device, network: torch.nn.Module
+) -> Accuracy:
     return network_accuracy(network.to(device), Loader(split, preprocess, 500), device)
 
 
@@ -268,10 +289,14 @@ def _preprocess(network: Network, data: Data) -> Preprocess:
 
 def _summary(plan: Plan) -> str:
     cut = sum(1 for row in plan.rows if row.after < row.before)
-    params, macs = plan.after.params / plan.before.params, plan.after.macs / max(plan.before.macs, 1)
+    params, macs = (
+        plan.after.params / plan.before.params,
+        plan.after.macs / max(plan.before.macs, 1),
+    )
     return (
-        f"{cut} of {len(plan.rows)} channel groups cut: {plan.before.params:,} -> {plan.after.params:,}"
-        f" parameters ({100 * params:.1f}%), {plan.before.macs:,} -> {plan.after.macs:,} MACs ({100 * macs:.1f}%)"
+        f"{cut} of {len(plan.rows)} channel groups cut:"
+        f" {plan.before.params:,} -> {plan.after.params:,} parameters ({100 * params:.1f}%),"
+        f" {plan.before.macs:,} -> {plan.after.macs:,} MACs ({100 * macs:.1f}%)"
     )
 
 
@@ -284,7 +309,9 @@ def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfi
         "epochs": config.train.epochs,
         "params": [plan.before.params, plan.after.params],
         "macs": [plan.before.macs, plan.after.macs],
-        "widths": {row.group.name: [row.before, row.after] for row in plan.rows if row.after < row.before},
+        "widths": {
+            row.group.name: [row.before, row.after] for row in plan.rows if row.after < row.before
+        },
     }
     cut.history = (*network.history, entry)
     return cut.cpu().eval()

@@ -7,7 +7,8 @@ that meets every budget. Costs only fall along the line, so a bisection finds it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class Rules:
     """
 
     limits: Mapping[Metric, Limit]
-    min_width: Limit = Limit(0.1, relative=True)
+    min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     approximate: bool = False
     per_cost: bool = True
@@ -71,7 +72,9 @@ class Plan:
     after: Costs
 
 
-def make_plan(channels: ChannelMap, costs: CostModel, scores: Mapping[str, np.ndarray], rules: Rules) -> Plan:
+def make_plan(
+    channels: ChannelMap, costs: CostModel, scores: Mapping[str, np.ndarray], rules: Rules
+) -> Plan:
     """Choose the channels to remove.
 
     Args:
@@ -90,7 +93,9 @@ def make_plan(channels: ChannelMap, costs: CostModel, scores: Mapping[str, np.nd
     reasons = _reasons(channels, rules)
     open_groups = [g for g in channels.groups if reasons[g.name] is None]
     line = _line(open_groups, costs, scores, rules)
-    limits = {m: limit.of(getattr(costs.costs(costs.widths), m)) for m, limit in rules.limits.items()}
+    limits: dict[Metric, int] = {
+        m: limit.of(getattr(costs.costs(costs.widths), m)) for m, limit in rules.limits.items()
+    }
     n_removed = _shortest_prefix(costs, line, limits)
     removed = line.channels[:n_removed]
     keep = {g.name: np.arange(g.width) for g in open_groups}
@@ -108,17 +113,21 @@ def make_plan(channels: ChannelMap, costs: CostModel, scores: Mapping[str, np.nd
 def _reasons(channels: ChannelMap, rules: Rules) -> dict[str, str | None]:
     """Why each group stays whole, or None."""
     for name in rules.keep:
-        if not any(_protects(name, layer) for g in channels.groups for layer in (g.name, *g.layers)):
+        if not any(
+            _protects(name, layer) for g in channels.groups for layer in (g.name, *g.layers)
+        ):
             layers = ", ".join(g.name for g in channels.prunable[:4])
-            raise ConfigError(f"--keep {name}: no such layer", hint=f"layers are named like {layers}")
+            raise ConfigError(
+                f"--keep {name}: no such layer", hint=f"layers are named like {layers}"
+            )
     reasons: dict[str, str | None] = {}
     for group in channels.groups:
         reasons[group.name] = None
-        if group.status == "frozen":
+        if group.status == "frozen" or (group.status == "approximate" and not rules.approximate):
             reasons[group.name] = group.reason
-        elif group.status == "approximate" and not rules.approximate:
-            reasons[group.name] = group.reason
-        elif any(_protects(name, layer) for name in rules.keep for layer in (group.name, *group.layers)):
+        elif any(
+            _protects(name, layer) for name in rules.keep for layer in (group.name, *group.layers)
+        ):
             reasons[group.name] = "kept on request"
     return reasons
 
@@ -143,7 +152,9 @@ def _line(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for group in groups:
         own = np.asarray(scores[group.name], dtype=np.float64)
-        assert own.shape == (group.width,), f"{group.name}: {own.shape} scores for {group.width} channels"
+        assert own.shape == (group.width,), (
+            f"{group.name}: {own.shape} scores for {group.width} channels"
+        )
         floor = max(1, min(rules.min_width.of(group.width), group.width))
         # The floor keeps the group's best channels, so only the others stand in the line.
         order = np.argsort(own, kind="stable")[: group.width - floor]
@@ -162,7 +173,8 @@ def _weights(costs: CostModel, rules: Rules) -> np.ndarray:
         return np.ones(len(costs.names))
     full = costs.costs(costs.widths)
     weight = np.zeros(len(costs.names))
-    for metric in rules.limits or ("params",):
+    metrics: tuple[Metric, ...] = tuple(rules.limits) or ("params",)
+    for metric in metrics:
         weight += costs.savings(metric) / max(getattr(full, metric), 1)
     return np.maximum(weight, 1e-12)
 
@@ -173,8 +185,11 @@ def _shortest_prefix(costs: CostModel, line: _Line, limits: Mapping[Metric, int]
         return all(getattr(found, metric) <= limit for metric, limit in limits.items())
 
     if not met(len(line.groups)):
-        smallest, full = costs.costs(_widths(costs, line, len(line.groups))), costs.costs(costs.widths)
-        metric = next(m for m, limit in limits.items() if getattr(smallest, m) > limit)
+        smallest, full = (
+            costs.costs(_widths(costs, line, len(line.groups))),
+            costs.costs(costs.widths),
+        )
+        metric: Metric = next(m for m, limit in limits.items() if getattr(smallest, m) > limit)
         reach, total = getattr(smallest, metric), getattr(full, metric)
         raise ConfigError(
             f"--{metric} {limits[metric]:,} cannot be reached: the smallest reachable is {reach:,}"

@@ -80,7 +80,13 @@ def _in_place(node: Node) -> bool:
 
 def _may_alias(node: Node) -> bool:
     """Views, in-place operators, list items, and copies that are views when they can be."""
-    if node.op == "python.getitem" or node.op.split(".")[1] in ("reshape", "contiguous", "flatten", "to", "dropout"):
+    if node.op == "python.getitem" or node.op.split(".")[1] in (
+        "reshape",
+        "contiguous",
+        "flatten",
+        "to",
+        "dropout",
+    ):
         return True
     if not node.op.startswith("aten."):
         return False

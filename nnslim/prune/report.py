@@ -22,7 +22,7 @@ SCHEMA = "nnslim.prune/1"
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
-    """Return the plan: costs before and after, and every group with its tensors and kept indices."""
+    """Return the plan: costs, and every group with its tensors and kept indices."""
     return {
         "schema": SCHEMA,
         "before": _state(plan.before, None),
@@ -39,7 +39,9 @@ def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
     report["after"] = _state(result.plan.after, found.final if found else None)
     report["settings"] = config_json(config)
     report["removed_top1_pct"] = found.removed.top1_pct if found else None
-    report["recalibrated_top1_pct"] = found.recalibrated.top1_pct if found and found.recalibrated else None
+    report["recalibrated_top1_pct"] = (
+        found.recalibrated.top1_pct if found and found.recalibrated else None
+    )
     report["check"] = result.check.to_json()
     report["training"] = [
         {

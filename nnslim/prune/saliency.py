@@ -8,7 +8,7 @@ undone, without building another network.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -111,7 +111,7 @@ def measured(
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
     device = next(network.parameters()).device
     # A copy, because channels_last is faster and the caller's layout is the caller's.
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()  # pyright: ignore
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
     batches = list(batches)
     total = len(batches) * sum(group.width for group, _ in groups)
     n_samples, done = sum(len(labels) for _, labels in batches), 0
@@ -127,7 +127,9 @@ def measured(
                 for channel in range(group.width):
                     with _without(network, members, channel):
                         logits = _logits(replay.finish())
-                    scores[group.name][channel] += weight * _effect(criterion, logits, dense, labels)
+                    scores[group.name][channel] += weight * _effect(
+                        criterion, logits, dense, labels
+                    )
                     done += 1
                 if progress is not None:
                     progress(done, total)
@@ -160,7 +162,7 @@ def _first_uses(network: Network) -> dict[str, int]:
 
 
 @contextmanager
-def _without(network: Network, members: Iterable[Member], channel: int) -> Iterator[None]:
+def _without(network: Network, members: Iterable[Member], channel: int) -> Generator[None]:
     """Zero the incoming slices of one channel, and put them back bit for bit."""
     saved: list[tuple[Tensor, Tensor]] = []
     for member in members:
@@ -174,7 +176,9 @@ def _without(network: Network, members: Iterable[Member], channel: int) -> Itera
     finally:
         for (weight, columns), member in zip(reversed(saved), reversed(list(members)), strict=True):
             positions = torch.from_numpy(member.positions[channel]).to(weight.device)
-            weight.index_copy_(1, positions, columns if len(positions) > 1 else columns.unsqueeze(1))
+            weight.index_copy_(
+                1, positions, columns if len(positions) > 1 else columns.unsqueeze(1)
+            )
 
 
 def _logits(output: object) -> Tensor:

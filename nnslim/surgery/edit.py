@@ -59,12 +59,16 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
     names = {group.name: group for group in channels.groups}
     for name, keep in edit.keep.items():
         if name not in names:
-            raise ConfigError(f"the network has no channel group {name!r}", hint="see --dry-run for the groups")
+            raise ConfigError(
+                f"the network has no channel group {name!r}", hint="see --dry-run for the groups"
+            )
         group = names[name]
         if len(keep) == 0:
             raise ConfigError(f"group {name!r} would lose all of its {group.width} channels")
         if np.any(np.diff(keep) <= 0) or keep[0] < 0 or keep[-1] >= group.width:
-            raise ConfigError(f"group {name!r} needs increasing indices from 0 to {group.width - 1}")
+            raise ConfigError(
+                f"group {name!r} needs increasing indices from 0 to {group.width - 1}"
+            )
         if group.status == "frozen" and len(keep) < group.width:
             raise ConfigError(f"group {name!r} cannot be cut: {group.reason}")
         removed = np.ones(group.width, dtype=bool)

@@ -60,14 +60,16 @@ def _new_info(cut: Cut, info: TensorInfo, labels: Labels) -> TensorInfo:
     return replace(info, shape=sizes)
 
 
-def _with_arguments(node: Node, op: str, changed: Mapping[str, Arg]) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
+def _with_arguments(
+    node: Node, op: str, changed: Mapping[str, Arg]
+) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
     names = list(argument_names(node.op))
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     if op != node.op:  # split, chunk -> split_with_sizes: all positional
         merged = given | dict(changed)
         return tuple(merged[name] for name in argument_names(op) if name in merged), {}
     args = tuple(changed.get(name, arg) for name, arg in zip(names, node.args, strict=False))
-    kwargs = {key: arg for key, arg in node.kwargs.items()} | {
+    kwargs = dict(node.kwargs) | {
         key: arg for key, arg in changed.items() if key not in names[: len(node.args)]
     }
     return args, kwargs
@@ -129,9 +131,14 @@ def _slice(cut: Cut, node: Node, args: Arguments) -> Change:
     labels = labels_of(cut, args["self"])
     dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
     along = labels[dim]
-    if along is None or args["step"] != 1 or isinstance(args["start"], Ref) or isinstance(args["end"], Ref):
+    if (
+        along is None
+        or args["step"] != 1
+        or isinstance(args["start"], Ref)
+        or isinstance(args["end"], Ref)
+    ):
         return node.op, {}
-    start, end, _ = slice(args["start"], args["end"]).indices(along.size)  # pyright: ignore
+    start, end, _ = slice(args["start"], args["end"]).indices(along.size)
     before = cut.size(along[:start], start)
     return node.op, {"start": before, "end": before + cut.size(along[start:end], end - start)}
 
@@ -169,7 +176,13 @@ def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
     return np.searchsorted(kept, index[picked])
 
 
-_SPLITS = ("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default", "tensor_split.sections")
+_SPLITS = (
+    "split.Tensor",
+    "split.sizes",
+    "split_with_sizes.default",
+    "chunk.default",
+    "tensor_split.sections",
+)
 
 _REWRITES: Mapping[str, Rewrite] = MappingProxyType(
     {

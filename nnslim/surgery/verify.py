@@ -63,7 +63,9 @@ class CutCheck:
         }
 
 
-def verify_cut(original: Network, cut: Network, channels: ChannelMap, edit: Edit, seed: int = 0) -> CutCheck:
+def verify_cut(
+    original: Network, cut: Network, channels: ChannelMap, edit: Edit, seed: int = 0
+) -> CutCheck:
     """Check law 1 after an edit.
 
     Args:
@@ -79,7 +81,11 @@ def verify_cut(original: Network, cut: Network, channels: ChannelMap, edit: Edit
     resolved = resolve_edit(channels, edit)
     generator = torch.Generator().manual_seed(seed)
     inputs = {
-        entry.name: torch.randn([2 if s == BATCH else s for s in entry.info.shape], generator=generator, dtype=torch.float64)
+        entry.name: torch.randn(
+            [2 if s == BATCH else s for s in entry.info.shape],
+            generator=generator,
+            dtype=torch.float64,
+        )
         for entry in original.graph.inputs
     }
     with torch.inference_mode():
@@ -89,7 +95,9 @@ def verify_cut(original: Network, cut: Network, channels: ChannelMap, edit: Edit
 class _Side:
     """One network on its way through its program."""
 
-    def __init__(self, network: Network, inputs: dict[str, Tensor], dtype: torch.dtype, cut: Cut | None) -> None:
+    def __init__(
+        self, network: Network, inputs: dict[str, Tensor], dtype: torch.dtype, cut: Cut | None
+    ) -> None:
         self.network = copy.deepcopy(network).cpu().to(dtype).eval()
         self.env: dict[str, object] = {key: value.to(dtype) for key, value in inputs.items()}
         self.cut = cut
@@ -122,7 +130,9 @@ class _Side:
                 value = masked
         return value
 
-    def _gathered_norm(self, step: Step, args: list[object], kwargs: dict[str, object], labels: Labels) -> object:
+    def _gathered_norm(
+        self, step: Step, args: list[object], kwargs: dict[str, object], labels: Labels
+    ) -> object:
         assert self.cut is not None
         rank = len(cast("list[int]", args[1]))
         kept = [self.cut.kept(own) for own in labels[-rank:]]
@@ -141,7 +151,9 @@ class _Side:
 class _Lockstep:
     """The reference in float64 and float32, and the cut network, one node at a time."""
 
-    def __init__(self, original: Network, cut: Network, resolved: Cut, inputs: dict[str, Tensor]) -> None:
+    def __init__(
+        self, original: Network, cut: Network, resolved: Cut, inputs: dict[str, Tensor]
+    ) -> None:
         self.resolved = resolved
         self.reference = _Side(original, inputs, torch.float64, resolved)
         self.single = _Side(original, inputs, torch.float32, resolved)
@@ -149,9 +161,15 @@ class _Lockstep:
 
     def run(self) -> CutCheck:
         error, noise, n_values, worst = 0.0, 0.0, 0, ""
-        steps = zip(self.reference.network.program.steps, self.cut.network.program.steps, strict=True)
+        steps = zip(
+            self.reference.network.program.steps, self.cut.network.program.steps, strict=True
+        )
         for wide, narrow in steps:
-            reference, single, value = self.reference.execute(wide), self.single.execute(wide), self.cut.execute(narrow)
+            reference, single, value = (
+                self.reference.execute(wide),
+                self.single.execute(wide),
+                self.cut.execute(narrow),
+            )
             if not isinstance(wide.node.value, TensorInfo):
                 continue
             kept = self._kept(cast("Tensor", reference), wide.node)
@@ -160,7 +178,8 @@ class _Lockstep:
             n_values += 1
             if not found <= _TOLERANCE:
                 raise VerificationError(
-                    f"the cut network differs from the masked one by {found:.2e} (limit {_TOLERANCE:.0e})"
+                    f"the cut network differs from the masked one by {found:.2e}"
+                    f" (limit {_TOLERANCE:.0e})"
                     f" at {wide.node.name!r}, {wide.node.place}",
                     hint="nothing was written; please report the model",
                 )
@@ -182,5 +201,5 @@ def _difference(value: Tensor, reference: Tensor) -> float:
         return float("inf")
     if not value.numel():
         return 0.0
-    scale = max(float(reference.abs().max()), 1e-30)
+    scale = max(float(reference.double().abs().max()), 1e-30)
     return float((value.double() - reference.double()).abs().max()) / scale

@@ -11,20 +11,24 @@ from nnslim.network.graph import Arg, Node, TensorInfo
 
 __all__ = ["RULES", "broadcast"]
 
+_CREATED = """
+zeros ones full arange arange.start arange.start_step scalar_tensor eye linspace sym_size.int
+"""
 _NAMES = """
-abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar addcdiv addcmul alias alpha_dropout bitwise_not
-celu celu_ clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone contiguous cos detach detach_
-div.Tensor div_.Tensor div.Scalar div_.Scalar div.Tensor_mode dropout dropout_ elu elu_ eq.Scalar
-eq.Tensor erf exp feature_dropout floor floor_divide ge.Scalar ge.Tensor gelu gelu_ gt.Scalar gt.Tensor
-hardshrink hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ le.Scalar le.Tensor
-leaky_relu leaky_relu_ lerp.Scalar lerp.Tensor log log1p log_sigmoid logical_and logical_not logical_or
-lt.Scalar lt.Tensor masked_fill.Scalar masked_fill_.Scalar masked_fill.Tensor maximum minimum mish mish_
-mul.Tensor mul_.Tensor mul.Scalar mul_.Scalar ne.Scalar ne.Tensor neg neg_ pow.Tensor_Scalar
-pow.Tensor_Tensor reciprocal relu relu_ relu6 relu6_ remainder.Scalar round rrelu rsqrt rsub.Scalar
-rsub.Tensor selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt square sub.Tensor
-sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ to.dtype to.device to.dtype_layout
-_to_copy where.self where.ScalarOther where.ScalarSelf
-ones_like zeros_like full_like rand_like type_as
+abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar addcdiv addcmul alias alpha_dropout
+bitwise_not celu celu_ clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone contiguous
+cos detach detach_ div.Tensor div_.Tensor div.Scalar div_.Scalar div.Tensor_mode dropout
+dropout_ elu elu_ eq.Scalar eq.Tensor erf exp feature_dropout floor floor_divide ge.Scalar
+ge.Tensor gelu gelu_ gt.Scalar gt.Tensor hardshrink hardsigmoid hardsigmoid_ hardswish
+hardswish_ hardtanh hardtanh_ le.Scalar le.Tensor leaky_relu leaky_relu_ lerp.Scalar lerp.Tensor
+log log1p log_sigmoid logical_and logical_not logical_or lt.Scalar lt.Tensor masked_fill.Scalar
+masked_fill_.Scalar masked_fill.Tensor maximum minimum mish mish_ mul.Tensor mul_.Tensor
+mul.Scalar mul_.Scalar ne.Scalar ne.Tensor neg neg_ pow.Tensor_Scalar pow.Tensor_Tensor
+reciprocal relu relu_ relu6 relu6_ remainder.Scalar round rrelu rsqrt rsub.Scalar rsub.Tensor
+selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt square sub.Tensor
+sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ to.dtype to.device
+to.dtype_layout _to_copy where.self where.ScalarOther where.ScalarSelf ones_like zeros_like
+full_like rand_like type_as
 """
 
 
@@ -102,7 +106,18 @@ def _table() -> dict[str, Rule]:
     table["aten.expand_as.default"] = follow_other
     table["aten.prelu.default"] = prelu
     table["aten.batch_norm.default"] = batch_norm
-    for name in "zeros ones full arange arange.start arange.start_step scalar_tensor eye linspace sym_size.int".split():
+    for name in [
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+        "arange.start",
+        "arange.start_step",
+        "scalar_tensor",
+        "eye",
+        "linspace",
+        "sym_size.int",
+    ]:
         table[f"aten.{name}" if "." in name else f"aten.{name}.default"] = created
     for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow"):
         table[f"python.{name}"] = created

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 
-from nnslim.channels.labels import DimLabels, Labels
+from nnslim.channels.labels import DimLabels, IntArray, Labels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import Node, Ref, TensorInfo, TensorRef
 
@@ -43,7 +44,7 @@ def _joined(walk: Walk, found: list[DimLabels], sizes: list[int]) -> DimLabels:
     return np.concatenate(runs)
 
 
-def _fixed_run(walk: Walk, size: int) -> DimLabels:
+def _fixed_run(walk: Walk, size: int) -> IntArray:
     """Labels for entries of fixed size that stand beside channels that may shrink."""
     labels = walk.fresh(size)
     walk.freeze(labels, f"joins a fixed size at {walk.place}")
@@ -77,9 +78,7 @@ def getitem(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     source, index = args["a"], args["b"]
     assert isinstance(source, Ref)
     assert isinstance(index, int)
-    values = walk.values[source.name]
-    assert isinstance(values, tuple)
-    return values[index]
+    return cast("tuple[Labels, ...]", walk.values[source.name])[index]
 
 
 def unbind(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -110,7 +109,7 @@ def slice_(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     if args["step"] != 1 or isinstance(start, Ref) or isinstance(end, Ref):
         walk.freeze(along, f"strided or computed slice at {node.place}")
         return (*labels[:dim], None, *labels[dim + 1 :])
-    run = along[slice(start, end)]  # pyright: ignore[reportArgumentType]
+    run = along[slice(start, end)]
     return (*labels[:dim], _unless_single(walk, run), *labels[dim + 1 :])
 
 
@@ -158,7 +157,9 @@ def stack(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             walk.tie(a, b)
-    merged = [next((x for x in column if x is not None), None) for column in zip(*found, strict=True)]
+    merged = [
+        next((x for x in column if x is not None), None) for column in zip(*found, strict=True)
+    ]
     return (*merged[:at], None, *merged[at:])
 
 

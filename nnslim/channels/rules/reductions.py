@@ -12,11 +12,15 @@ from nnslim.network.graph import Arg, Node
 __all__ = ["RULES", "dims_of"]
 
 _SPATIAL = """
-max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
-adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d upsample_nearest2d
-upsample_nearest2d.vec upsample_bilinear2d upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec
+max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
+upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec
 """
-_MIXING = "mean.dim mean var.correction var.dim std.correction std.dim amax amin softmax.int log_softmax.int logsumexp"
+_MIXING = """
+mean.dim mean var.correction var.dim std.correction std.dim amax amin softmax.int
+log_softmax.int logsumexp
+"""
 
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -43,7 +44,7 @@ def matrix_transpose(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 def reshape(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``reshape`` and its kin: the same entries in row-major order under another shape."""
     assert isinstance(node.value, TensorInfo)
-    return reshape_labels(walk, args["self"], node.value.shape)  # pyright: ignore[reportArgumentType]
+    return reshape_labels(walk, args["self"], node.value.shape)
 
 
 def reshape_labels(walk: Walk, source: object, new: tuple[int, ...]) -> Labels:
@@ -97,12 +98,14 @@ class _Atoms:
 
 def _atoms(old: list[int], new: list[int]) -> _Atoms | None:
     """Sizes of the atoms of every old and new dimension, or None where they do not divide."""
-    cuts = sorted({1} | {int(np.prod(s[:k], dtype=object)) for s in (old, new) for k in range(1, len(s) + 1)})
-    if any(high % low for low, high in zip(cuts, cuts[1:], strict=False)):
+    cuts = sorted(
+        {1} | {int(np.prod(s[:k], dtype=object)) for s in (old, new) for k in range(1, len(s) + 1)}
+    )
+    if any(high % low for low, high in pairwise(cuts)):
         return None
-    sizes = [high // low for low, high in zip(cuts, cuts[1:], strict=False)]
+    sizes = [high // low for low, high in pairwise(cuts)]
 
-    # Cumulative products run from the first dimension, so atoms come in the order of the dimensions.
+    # Products accumulate from the first dimension on, so atoms come in dimension order.
     def pieces(shape: list[int]) -> list[list[int]]:
         rest, result = list(sizes), []
         for size in shape:
@@ -157,7 +160,10 @@ def _merge(walk: Walk, parts: list[DimLabels], sizes: list[int]) -> DimLabels:
     return np.broadcast_to(labels.reshape(shape), sizes).ravel()
 
 
-_RESHAPES = "reshape.default view.default flatten.using_ints unflatten.int squeeze.default squeeze.dim squeeze.dims unsqueeze.default"
+_RESHAPES = """
+reshape.default view.default flatten.using_ints unflatten.int squeeze.default squeeze.dim
+squeeze.dims unsqueeze.default
+"""
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {

@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.nnslim-setup
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with nnslim and its tools, if missing or outdated
+
+demo: $(STAMP) ## prune, evaluate and export a small network, end to end
+	@$(BIN)/python docs/demo/demo.py
+
+test: $(STAMP) ## run the fast tests
+	$(PYTEST) -m "not slow and not gpu"
+
+test-all: $(STAMP) ## run every test that this machine can run
+	$(PYTEST)
+
+lint: $(STAMP) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: $(STAMP) ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## print the benchmarks
+	@$(BIN)/python -m tests.benchmarks
+
+clean: ## remove what the tools and the demo leave behind; .venv stays
+	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find nnslim tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Some systems ship Python without ensurepip: then the system's pip fills the environment.
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nnslim needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "setting up $(VENV) (PyTorch is large: a few minutes the first time)" >&2
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) 2>/dev/null || \
+		{ $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		  $(PYTHON) -m pip --python $(BIN)/python install -qq pip; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		-c .ci/constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,58 @@
+"""Change the channel widths of a convolutional network, and prove the result equal.
+
+The names below are imported when they are first used, so that ``import nnslim`` stays cheap.
+
+Example:
+    >>> import nnslim
+    >>> sorted(nnslim.__all__)[:3]
+    ['Network', '__version__', 'channel_groups']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from nnslim.version import __version__
+
+if TYPE_CHECKING:
+    from nnslim.artifact import load_network as load
+    from nnslim.artifact import save_network as save
+    from nnslim.channels import channel_groups
+    from nnslim.measure import evaluate
+    from nnslim.network import Network
+    from nnslim.onnx import export_onnx
+    from nnslim.prune import prune_network
+
+__all__ = [
+    "Network",
+    "__version__",
+    "channel_groups",
+    "evaluate",
+    "export_onnx",
+    "load",
+    "prune_network",
+    "save",
+]
+
+_HOME = {
+    "Network": "nnslim.network:Network",
+    "channel_groups": "nnslim.channels:channel_groups",
+    "evaluate": "nnslim.measure:evaluate",
+    "export_onnx": "nnslim.onnx:export_onnx",
+    "load": "nnslim.artifact:load_network",
+    "prune_network": "nnslim.prune:prune_network",
+    "save": "nnslim.artifact:save_network",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'nnslim' has no attribute {name!r}")
+    module, attribute = _HOME[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,140 @@
+"""``nnslim eval``: accuracy, latency and size of what would ship, and gates on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnslim.cli import options
+from nnslim.cli.options import command_output, option
+
+if TYPE_CHECKING:
+    from nnslim.cli.inputs import ModelFlags
+    from nnslim.data import Data
+    from nnslim.measure import EvalFile, EvalReport, Verdict
+    from nnslim.report import Sink
+
+__all__ = ["eval_command"]
+
+
+def eval_command(
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Models: .onnx is measured as it is, others are exported first."
+        ),
+    ],
+    data: options.Data = None,
+    baseline: Annotated[
+        Path | None,
+        option(help="One more file to compare with; no gate applies to it.", metavar="FILE"),
+    ] = None,
+    batch_size: Annotated[
+        str, option(help="Images per run to measure latency with, such as 1,32.", metavar="N,N")
+    ] = "1",
+    min_top1: Annotated[
+        float | None, option(help="Fail below this top-1 accuracy, in percent.", min=0, max=100)
+    ] = None,
+    max_params: Annotated[
+        str | None,
+        option(help="Fail above this number of parameters, such as 140k.", metavar="N"),
+    ] = None,
+    arch: options.Arch = None,
+    arch_arg: options.ArchArg = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    trust_pickle: options.TrustPickle = False,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    require_gpu: options.RequireGpu = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    config: options.Config = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    version: options.Version = False,
+) -> None:
+    """Measure accuracy, latency, parameters, multiply-adds and size in onnxruntime."""
+    with command_output(context) as sink:
+        from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_data
+        from nnslim.cli.parse import parse_count, parse_counts
+        from nnslim.errors import ConfigError
+        from nnslim.measure import EvalSettings, Limits, check_gates, evaluate
+        from nnslim.report.evaluation import evaluation_table
+
+        if min_top1 is not None and data is None:
+            raise ConfigError("--min-top1 needs images to measure on", hint="give --data")
+        limits = Limits(min_top1, parse_count(max_params, "--max-params") if max_params else None)
+        settings = EvalSettings(
+            device=device,
+            require_gpu=require_gpu,
+            batch_sizes=parse_counts(batch_size, "--batch-size"),
+            seed=seed,
+        )
+        said = PreprocessFlags(input_size, mean, std)
+        images = open_data(data, download=download, seed=seed, sink=sink) if data else None
+        flags = ModelFlags(arch, tuple(arch_arg or ()), trust_pickle, said)
+        subjects = _subjects(files, baseline, flags, images, sink)
+        asked = images is not None or said.names_colours
+        preprocess = said.over(images.preprocess if images else None) if asked else None
+        n_steps = 2 * len(subjects) + len(settings.batch_sizes)
+        with sink.progress("evaluating", n_steps, each=True) as work:
+            begun = 0
+
+            def on_step(what: str) -> None:
+                nonlocal begun
+                work.advance(min(begun, 1), note=what)  # what was begun before is done now
+                begun += 1
+
+            report = evaluate(subjects, images, settings, preprocess=preprocess, on_step=on_step)
+        verdicts = check_gates(report, limits)
+        _say(report, images, sink)
+        gates = [verdict.to_json() for verdict in verdicts]
+        document = {**report.to_json(), "gates": gates}
+        sink.result(document, evaluation_table(report), *(v.message for v in verdicts))
+        _require(verdicts)
+
+
+def _subjects(
+    files: list[Path], baseline: Path | None, flags: ModelFlags, data: Data | None, sink: Sink
+) -> list[EvalFile]:
+    """Open what is not ONNX; ``--arch`` is for the files that do not bring their own graph."""
+    from nnslim.cli.inputs import open_model
+    from nnslim.measure import EvalFile
+    from nnslim.models.formats import file_kind
+
+    paths = [(path, False) for path in files]
+    if baseline is not None:
+        paths.append((baseline, True))
+    subjects: list[EvalFile] = []
+    for path, is_baseline in paths:
+        kind = file_kind(path)
+        brings_graph = kind in ("nnslim", "exported")
+        own = flags.without_arch() if brings_graph and len(paths) > 1 else flags
+        network = None if kind == "onnx" else open_model(path, own, data, sink).network
+        subjects.append(EvalFile(path, baseline=is_baseline, network=network))
+    return subjects
+
+
+def _say(report: EvalReport, data: Data | None, sink: Sink) -> None:
+    for note in report.notes:
+        if data is None or note not in data.notes:  # those were said when the data was opened
+            sink.info(note)
+    for result in report.files:
+        for warning in result.warnings:
+            sink.warn(f"{result.path}: {warning}")
+
+
+def _require(verdicts: tuple[Verdict, ...]) -> None:
+    """End with exit code 1 where a gate failed."""
+    from nnslim.errors import GateFailedError
+
+    failed = [verdict for verdict in verdicts if verdict.status == "fail"]
+    if failed:
+        number = f"{len(failed)} of {len(verdicts)} gates failed"
+        raise GateFailedError(f"{number}: {'; '.join(verdict.message for verdict in failed)}")

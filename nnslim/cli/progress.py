@@ -1,0 +1,93 @@
+"""The two faces of progress: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from rich.console import Console
+
+__all__ = ["LogProgress", "TerminalProgress"]
+
+
+class TerminalProgress:
+    """A bar that disappears when the work is done."""
+
+    def __init__(self, console: Console, label: str, total: int) -> None:
+        self._bars = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bars.add_task(label, total=total, note="")
+
+    def __enter__(self) -> TerminalProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Move the bar."""
+        self._bars.update(self._task, advance=steps, note=note)
+
+
+class LogProgress:
+    """Lines such as ``fine-tuning 3/40 loss 0.412 eta 4m``, with ``interval_s`` between them.
+
+    Example:
+        >>> times = iter([0.0, 10.0, 40.0])
+        >>> work = LogProgress(print, "scoring", 4, interval_s=30.0, clock=lambda: next(times))
+        >>> work.advance(note="loss 0.4")
+        >>> work.advance(note="loss 0.3")
+        scoring 2/4 loss 0.3 eta 40s
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        label: str,
+        total: int,
+        *,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._say, self._label, self._total = say, label, total
+        self._interval_s, self._clock = interval_s, clock
+        self._start = self._last = clock()
+        self._done = 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count, and write a line when the last one is long enough ago."""
+        self._done += steps
+        now = self._clock()
+        if now - self._last < self._interval_s:
+            return
+        self._last = now
+        each_s = (now - self._start) / self._done if self._done else 0.0
+        left_s = each_s * (self._total - self._done)
+        parts = [self._label, f"{self._done}/{self._total}", note, _eta(left_s)]
+        self._say(" ".join(part for part in parts if part))
+
+
+def _eta(seconds: float) -> str:
+    if seconds <= 0:
+        return ""
+    return f"eta {seconds:.0f}s" if seconds < 120 else f"eta {seconds / 60:.0f}m"

@@ -1,0 +1,182 @@
+"""``nnslim prune``: remove channels to a budget, prove it, recover, and write the result."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nnslim.cli import options
+from nnslim.cli.options import command_output, option
+
+if TYPE_CHECKING:
+    from nnslim.prune import PruneConfig
+    from nnslim.prune.plan import Metric
+
+__all__ = ["prune_command"]
+
+
+def prune_command(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A .safetensors of nnslim, a state dict (.pt, .pth, .th, .safetensors) or a .pt2. "
+            "Without it, --arch gives a network with random weights.",
+        ),
+    ] = None,
+    data: options.Data = None,
+    out: Annotated[
+        Path, option("--out", "-o", help="Directory to write the result to.", metavar="DIR")
+    ] = Path("nnslim-out"),
+    params: Annotated[
+        str | None,
+        option(
+            help="Parameters that may remain: 50% or 130k. [default: 50%, without --macs]",
+            metavar="LIMIT",
+        ),
+    ] = None,
+    macs: Annotated[
+        str | None, option(help="Multiply-adds that may remain: 45% or 20M.", metavar="LIMIT")
+    ] = None,
+    min_width: Annotated[
+        str, option(help="Channels every group keeps at least: 10% or 4.", metavar="LIMIT")
+    ] = "10%",
+    keep: Annotated[
+        list[str] | None, option(help="Layer whose channels all stay; repeatable.", metavar="LAYER")
+    ] = None,
+    saliency: Annotated[
+        Literal["loss", "logits", "taylor", "magnitude"] | None,
+        option(help="How channels are scored. [default: logits, without --data magnitude]"),
+    ] = None,
+    samples: Annotated[int, option(help="Training images the score is measured on.", min=1)] = 512,
+    augment_samples: Annotated[
+        bool, option(help="Score on augmented images, as in training.")
+    ] = True,
+    per_cost: Annotated[
+        bool | None,
+        option(
+            help="Rank channels by score per cost in the budget, not by score alone. "
+            "[default: for loss and logits]"
+        ),
+    ] = None,
+    recalibrate: Annotated[
+        int, option(help="Training batches for new batch norm statistics; 0 keeps the old.", min=0)
+    ] = 50,
+    epochs: Annotated[
+        int | None,
+        option(help="Epochs of fine-tuning. [default: 10, without --data 0]", min=0),
+    ] = None,
+    lr: Annotated[float, option(help="Peak learning rate.", min=0)] = 0.05,
+    batch_size: Annotated[int, option(help="Images per training step.", min=2)] = 128,
+    schedule: Annotated[
+        Literal["cosine", "one-cycle"], option(help="Course of the learning rate.")
+    ] = "cosine",
+    label_smoothing: Annotated[float, option(help="Label smoothing.", min=0, max=0.999)] = 0.0,
+    distill: Annotated[bool, option(help="Teach the pruned network with the dense one.")] = True,
+    subset: Annotated[
+        int | None, option(help="Use only this many training images.", min=1, metavar="N")
+    ] = None,
+    workers: Annotated[int, option(help="Processes that decode image files.", min=0)] = 0,
+    dry_run: Annotated[bool, option("--dry-run", help="Show the plan and write nothing.")] = False,
+    resume: Annotated[
+        bool, option("--resume", help="Go on with an interrupted run in the output directory.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    arch: options.Arch = None,
+    arch_arg: options.ArchArg = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    trust_pickle: options.TrustPickle = False,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    require_gpu: options.RequireGpu = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    config: options.Config = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    version: options.Version = False,
+) -> None:
+    """Remove the channels that matter least, until a budget holds, and fine-tune what is left."""
+    with command_output(context) as sink:
+        from nnslim.cli.inputs import (
+            ModelFlags,
+            PreprocessFlags,
+            open_data,
+            open_model,
+            training_device,
+        )
+        from nnslim.errors import ConfigError
+        from nnslim.prune import Surroundings
+        from nnslim.prune.run import Destination, Subject, run_prune
+        from nnslim.prune.run import dry_run as plan_only
+        from nnslim.report.tables import prune_tables
+
+        if model is None and arch is None:
+            raise ConfigError(
+                "nothing to prune", hint="give a MODEL file, or --arch NAME for random weights"
+            )
+        settings = _settings(context)
+        flags = ModelFlags(
+            arch, tuple(arch_arg or ()), trust_pickle, PreprocessFlags(input_size, mean, std)
+        )
+        images = open_data(data, download=download, seed=seed, sink=sink) if data else None
+        if images is not None and subset is not None:
+            images = images.with_subset(subset, seed=seed)
+        subject = Subject(open_model(model, flags, images, sink), images)
+        around = Surroundings(
+            training_device(device, require_gpu=require_gpu), sink, workers=workers
+        )
+        if dry_run:
+            report = plan_only(subject, settings, around)
+        else:
+            read = tuple(
+                path for path in (model, Path(data) if data else None) if path and path.exists()
+            )
+            place = Destination(out, overwrite, resume, tuple(sys.argv), read)
+            report = run_prune(subject, settings, place, around)
+        closing = () if dry_run else (f"wrote {out}",)
+        sink.result(report, *prune_tables(report), *closing)
+
+
+def _settings(context: typer.Context) -> PruneConfig:
+    """Turn the flags into the configuration of a run."""
+    from nnslim.cli.parse import parse_limit
+    from nnslim.errors import ConfigError
+    from nnslim.prune import Limit, PruneConfig, SaliencyConfig
+    from nnslim.train import TrainConfig
+
+    flags = context.params
+    epochs = flags["epochs"] if flags["epochs"] is not None else 10 * bool(flags["data"])
+    if epochs and not flags["data"]:
+        raise ConfigError(f"--epochs {epochs}: there are no images to train on", hint="give --data")
+    metrics: tuple[Metric, ...] = ("params", "macs")
+    limits: dict[Metric, Limit] = {m: parse_limit(flags[m], f"--{m}") for m in metrics if flags[m]}
+    train = TrainConfig(
+        epochs=epochs,
+        lr=flags["lr"],
+        schedule=flags["schedule"],
+        label_smoothing=flags["label_smoothing"],
+        seed=flags["seed"],
+    )
+    if not flags["distill"]:
+        train = replace(train, distill_weight=0.0)
+    kind = flags["saliency"] or ("logits" if flags["data"] else "magnitude")
+    return PruneConfig(
+        limits=limits or {"params": Limit(0.5, relative=True)},
+        min_width=parse_limit(flags["min_width"], "--min-width"),
+        keep=tuple(flags["keep"] or ()),
+        per_cost=flags["per_cost"],
+        saliency=SaliencyConfig(kind, flags["samples"], flags["augment_samples"]),
+        train=train,
+        batch_size=flags["batch_size"],
+        recalibrate_batches=flags["recalibrate"],
+        seed=flags["seed"],
+    )

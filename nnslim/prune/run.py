@@ -1,0 +1,174 @@
+"""A pruning run that leaves an output directory behind: complete, or not there at all."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from nnslim.artifact import save_network
+from nnslim.artifact.card import model_card
+from nnslim.artifact.directory import RunDirectory
+from nnslim.artifact.manifest import RunRecord, run_manifest, versions
+from nnslim.data import Loader
+from nnslim.errors import InputError
+from nnslim.measure.accuracy import onnx_accuracy
+from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.prune.pipeline import Surroundings, plan_pruning, prune_network
+from nnslim.prune.report import config_json, plan_json, result_json
+from nnslim.report.html import render_html
+
+if TYPE_CHECKING:
+    from nnslim.data import Data
+    from nnslim.models import LoadedModel
+    from nnslim.prune.config import PruneConfig
+    from nnslim.prune.pipeline import PruneResult
+
+__all__ = ["Destination", "Subject", "dry_run", "run_prune"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is pruned, and on what.
+
+    Attributes:
+        model: The opened model, its preprocessing settled.
+        data: Labelled images, or None.
+
+    Raises:
+        InputError: The network's output or its number of classes does not fit the data.
+    """
+
+    model: LoadedModel
+    data: Data | None
+
+    def __post_init__(self) -> None:
+        n_classes = self.model.network.n_classes
+        if n_classes is None:
+            raise InputError(
+                f"{self.model.source}: the network does not return one (N, K) tensor of logits"
+            )
+        if self.data is not None:
+            self.data.require_classes(n_classes)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the result goes.
+
+    Attributes:
+        path: The output directory.
+        overwrite: Whether an earlier run there may be replaced.
+        resume: Whether to go on from the checkpoints of an interrupted run there.
+        argv: The command line, for the record.
+        inputs: Files that were read, for the record.
+    """
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    argv: tuple[str, ...] = ()
+    inputs: tuple[Path, ...] = ()
+
+
+def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict[str, object]:
+    """Plan without cutting anything; returns the plan's part of ``report.json``."""
+    _, plan = plan_pruning(subject.model.network, subject.data, config, around)
+    return {**plan_json(plan), "model": _model_json(subject.model), "settings": config_json(config)}
+
+
+def run_prune(
+    subject: Subject, config: PruneConfig, destination: Destination, around: Surroundings
+) -> dict[str, object]:
+    """Prune and write the output directory; returns the content of ``report.json``.
+
+    Raises:
+        NnslimError: Whatever went wrong. Nothing is left half-written; the checkpoints of a run
+            that was interrupted while training stay for ``resume``.
+    """
+    directory = RunDirectory(
+        destination.path, overwrite=destination.overwrite, resume=destination.resume
+    )
+    if not destination.resume and directory.checkpoint.exists():
+        shutil.rmtree(directory.checkpoint)
+    record = RunRecord(
+        destination.argv, config_json(config), config.seed, datetime.now(UTC), destination.inputs
+    )
+    network = subject.model.network
+    if subject.data is not None:
+        network.classes = network.classes or subject.data.classes
+    result = prune_network(
+        network, subject.data, config, replace(around, checkpoints=directory.checkpoint)
+    )
+    with directory as run:
+        save_network(result.network, run.file("model.safetensors"))
+        report = result_json(result, config)
+        report["model"] = _model_json(subject.model)
+        report["data"] = _data_json(subject.data)
+        report["onnx"] = _export(result, subject.data, run.file("model.onnx"))
+        report["versions"] = versions()
+        run.write_json("report.json", report)
+        run.write_text("report.html", render_html(report))
+        run.write_text("README.md", model_card(_card(report, destination)))
+        run.write_json("run.json", run_manifest(record, run.path))
+    return report
+
+
+def _export(result: PruneResult, data: Data | None, path: Path) -> dict[str, object]:
+    """Write the ONNX file, proven equal, and measure it as it ships."""
+    written = export_onnx(result.network, path)
+    entry: dict[str, object] = {**written.to_json(), "path": path.name, "top1_pct": None}
+    preprocess = result.network.preprocess
+    if data is not None and preprocess is not None:
+        split = data.test if data.has("test") else data.val
+        session = open_session(path, SessionSettings(device="cpu"))
+        entry["top1_pct"] = onnx_accuracy(session, Loader(split, preprocess, 100)).top1_pct
+    return entry
+
+
+def _model_json(model: LoadedModel) -> dict[str, object]:
+    network = model.network
+    return {
+        "source": model.source,
+        "sha256": model.sha256,
+        "arch": model.arch,
+        "parameters": network.n_parameters,
+        "classes": list(network.classes) if network.classes else None,
+        "preprocess": network.preprocess.to_json() if network.preprocess else None,
+        "notes": [*model.notes, *network.notes],
+    }
+
+
+def _data_json(data: Data | None) -> dict[str, object] | None:
+    if data is None:
+        return None
+    counts = {
+        name: len(data.splits[name]) if data.has(name) else 0 for name in ("train", "val", "test")
+    }
+    return {"name": data.name, "notes": list(data.notes), **counts}
+
+
+def _card(report: dict[str, object], destination: Destination) -> dict[str, object]:
+    """What the model card needs, from the report."""
+    model = cast("dict[str, object]", report["model"])
+    data = cast("dict[str, object] | None", report["data"])
+    rows: list[dict[str, object]] = [
+        {"name": name, **cast("dict[str, object]", report[key])}
+        for name, key in (("input model", "before"), ("pruned", "after"))
+    ]
+    before, after = (cast("int", row["params"]) for row in rows)
+    return {
+        "name": f"{Path(str(model['source'])).stem}, pruned",
+        "operation": "prune",
+        "summary": f"Pruned to {100 * after / before:.1f} % of its parameters.",
+        "results": rows,
+        "datasets": (str(data["name"]),) if data else (),
+        "preprocess": model["preprocess"],
+        "classes": model["classes"],
+        "notes": (*cast("list[str]", model["notes"]), *cast("list[str]", report["warnings"])),
+        "command": shlex.join(destination.argv),
+        "onnx": "model.onnx",
+    }

@@ -1,0 +1,88 @@
+"""The parts of ``report.json`` by name; ``prune.schema.json`` is the same for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+__all__ = ["Epoch", "Group", "Model", "PruneReport", "State", "TensorPart"]
+
+
+class State(TypedDict):
+    """What a network costs and how well it does; None is not measured."""
+
+    params: int
+    macs: int
+    bytes: int
+    top1_pct: float | None
+    top5_pct: float | None
+    n_images: int | None
+    latency_ms: NotRequired[float | None]
+
+
+class TensorPart(TypedDict):
+    """Where a group's channels stand in one tensor.
+
+    Channel c owns ``positions[c]``, or where that is left out the ``positions_per_channel`` indices
+    from ``start + c * positions_per_channel`` on.
+    """
+
+    name: str
+    dim: int
+    start: NotRequired[int]
+    positions_per_channel: NotRequired[int]
+    positions: NotRequired[list[list[int]]]
+
+
+class Group(TypedDict):
+    """One channel group and what became of it."""
+
+    name: str
+    layers: list[str]
+    status: str
+    reason: str | None
+    width_before: int
+    width_after: int
+    kept: list[int]
+    tensors: list[TensorPart]
+
+
+class Epoch(TypedDict):
+    """One epoch of fine-tuning."""
+
+    epoch: int
+    loss: float
+    train_top1_pct: float
+    val_top1_pct: float | None
+    lr: float
+    seconds: float
+
+
+class Model(TypedDict):
+    """The network that was pruned."""
+
+    source: str
+    sha256: str | None
+    arch: str | None
+    parameters: int
+    classes: list[str] | None
+    notes: list[str]
+
+
+class PruneReport(TypedDict):
+    """The whole document; a dry run has only the required keys, ``model`` and ``settings``."""
+
+    schema: str
+    before: State
+    after: State
+    groups: list[Group]
+    model: NotRequired[Model]
+    data: NotRequired[Mapping[str, object] | None]
+    settings: NotRequired[Mapping[str, object]]
+    removed_top1_pct: NotRequired[float | None]
+    recalibrated_top1_pct: NotRequired[float | None]
+    check: NotRequired[Mapping[str, object]]
+    training: NotRequired[list[Epoch]]
+    onnx: NotRequired[Mapping[str, object] | None]
+    warnings: NotRequired[list[str]]
+    versions: NotRequired[Mapping[str, str]]

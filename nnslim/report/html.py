@@ -1,0 +1,126 @@
+"""``report.html``: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, cast
+
+import jinja2
+
+from nnslim.report.figures import Panel, line_panel, width_chart
+from nnslim.report.tables import (
+    accuracy_table,
+    cost_table,
+    group_note,
+    training_table,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from nnslim.report.document import Epoch, PruneReport, TensorPart
+
+__all__ = ["render_html"]
+
+
+def render_html(report: Mapping[str, object]) -> str:
+    """Return a self-contained page: inline style and figures, no scripts, nothing to load.
+
+    Args:
+        report: The content of ``report.json``; see ``prune.schema.json``. A dry run's will do.
+
+    Example:
+        >>> state = {"params": 10, "macs": 90, "bytes": 40, "top1_pct": None, "top5_pct": None,
+        ...          "n_images": None}
+        >>> page = render_html({"before": state, "after": state, "groups": []})
+        >>> page.splitlines()[0]
+        '<!doctype html>'
+    """
+    document = cast("PruneReport", report)
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    model, data = document.get("model"), document.get("data")
+    return environment.get_template("prune.html.j2").render(
+        title=model["source"] if model else "network",
+        model=model,
+        data=data,
+        verdict=verdict(report),
+        accuracy=accuracy_table(report),
+        cost=cost_table(report),
+        widths=width_chart(document["groups"]),
+        panels=_panels(document),
+        epochs=training_table(report),
+        check=document.get("check"),
+        notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
+        warnings=document.get("warnings") or [],
+        groups=document["groups"],
+        group_note=group_note,
+        ranges=_ranges,
+        where=_where,
+        settings=_flat(document.get("settings") or {}),
+        onnx=document.get("onnx"),
+        versions=document.get("versions") or {},
+    )
+
+
+def _template(name: str) -> str:
+    return files("nnslim.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _panels(document: PruneReport) -> tuple[Panel, ...]:
+    """Loss and accuracy over the epochs, with what the dense network reached."""
+    training: Sequence[Epoch] = document.get("training") or []
+    if not training:
+        return ()
+    epochs = [epoch["epoch"] for epoch in training]
+    accuracy: dict[str, Sequence[float | None]] = {
+        "training": [epoch["train_top1_pct"] for epoch in training],
+        "validation": [epoch["val_top1_pct"] for epoch in training],
+        "dense network": [document["before"]["top1_pct"]] * len(training),
+    }
+    return (
+        line_panel("loss", epochs, {"loss": [epoch["loss"] for epoch in training]}),
+        line_panel("top-1, %", epochs, accuracy),
+    )
+
+
+def _strings(values: object) -> list[str]:
+    return [str(value) for value in cast("Sequence[object]", values)] if values else []
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """Write sorted indices as runs: ``0-3, 7``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _where(part: TensorPart) -> str:
+    """Say where the channels stand along one dimension of a tensor."""
+    text = f"{part['name']}, dim {part['dim']}"
+    if "positions" in part:
+        return f"{text}, scattered"
+    per_channel, start = part.get("positions_per_channel", 1), part.get("start", 0)
+    text += f", {per_channel} indices per channel" if per_channel != 1 else ""
+    return text + (f", from {start} on" if start else "")
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Settings as lines: nested names joined by dots."""
+    result: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result |= _flat(cast("Mapping[str, object]", value), f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return result

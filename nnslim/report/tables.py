@@ -1,0 +1,147 @@
+"""The tables of a pruning report, made from the dictionary that is its ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from nnslim.report.table import Table
+from nnslim.report.units import count, percent, scaled, size
+
+if TYPE_CHECKING:
+    from nnslim.report.document import Group, PruneReport
+
+__all__ = [
+    "accuracy_table",
+    "cost_table",
+    "group_table",
+    "prune_tables",
+    "training_table",
+    "verdict",
+]
+
+_LAYERS_SHOWN = 2
+_UNKNOWN = "-"
+
+
+def prune_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
+    """Return what the command line shows: of a dry run the plan, of a run what came out."""
+    if "check" in report:
+        return tuple(table for table in (accuracy_table(report), cost_table(report)) if table.rows)
+    return group_table(report), cost_table(report)
+
+
+def verdict(report: Mapping[str, object]) -> str:
+    """Say in one sentence what remains and what it costs.
+
+    Example:
+        >>> state = {"params": 1000, "macs": 5000, "bytes": 4000, "top1_pct": None}
+        >>> verdict({"before": state, "after": {**state, "params": 500, "macs": 2100}})
+        '50.0 % of the parameters and 42.0 % of the MACs remain; accuracy was not measured.'
+    """
+    before, after = _document(report)["before"], _document(report)["after"]
+    kept = f"{_share(after['params'], before['params'])} of the parameters and"
+    kept = f"{kept} {_share(after['macs'], before['macs'])} of the MACs remain"
+    was, now = before["top1_pct"], after["top1_pct"]
+    if was is None or now is None:
+        return f"{kept}; accuracy was not measured."
+    images = f" on {count(after['n_images'])} images" if after["n_images"] else ""
+    change = f"{now - was:+.2f} points{images}"
+    return f"{kept}; top-1 went from {percent(was)} % to {percent(now)} % ({change})."
+
+
+def cost_table(report: Mapping[str, object]) -> Table:
+    """Compare parameters, MACs, bytes and, where it was measured, latency."""
+    before, after = _document(report)["before"], _document(report)["after"]
+    rows = [
+        ["parameters", count(before["params"]), count(after["params"])],
+        ["MACs", scaled(before["macs"]), scaled(after["macs"])],
+        ["size of the tensors", size(before["bytes"]), size(after["bytes"])],
+    ]
+    keys = ("params", "macs", "bytes")
+    pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
+    was, now = before.get("latency_ms"), after.get("latency_ms")
+    if was is not None and now is not None:
+        rows.append(["latency, ms", f"{was:.3g}", f"{now:.3g}"])
+        pairs.append((was, now))
+    full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
+    return Table.of("Cost", ["", ">before", ">after", ">remains"], full)
+
+
+def accuracy_table(report: Mapping[str, object]) -> Table:
+    """Follow the accuracy from the dense network to the file that ships; no rows without data."""
+    document = _document(report)
+    before, after = document["before"], document["after"]
+    training = document.get("training") or []
+    tuned = f"after fine-tuning ({len(training)} epochs)"
+    steps: list[tuple[str, object, object]] = [
+        ("before", before["top1_pct"], before["top5_pct"]),
+        ("right after the removal", document.get("removed_top1_pct"), None),
+        ("with new batch norm statistics", document.get("recalibrated_top1_pct"), None),
+        (tuned if training else "after", after["top1_pct"], after["top5_pct"]),
+        ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),
+    ]
+    rows = [
+        [name, _percent(top1), _percent(top5), _points(top1, before["top1_pct"])]
+        for name, top1, top5 in steps
+        if top1 is not None
+    ]
+    images = f" on {count(after['n_images'])} images" if after["n_images"] else ""
+    return Table.of(f"Accuracy{images}", ["", ">top-1 %", ">top-5 %", ">change"], rows)
+
+
+def group_table(report: Mapping[str, object]) -> Table:
+    """List every channel group: its layers, its width, and why it stays whole if it does."""
+    groups = _document(report)["groups"]
+    rows = [
+        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), group_note(g)]
+        for g in groups
+    ]
+    return Table.of("Channel groups", ["group", "layers", ">now", ">after", "note"], rows)
+
+
+def group_note(group: Group) -> str:
+    """Say why a group stays whole, or that cutting it is approximate."""
+    if group["reason"] is None:
+        return ""
+    return f"{group['status']}: {group['reason']}" if group["status"] != "free" else group["reason"]
+
+
+def training_table(report: Mapping[str, object]) -> Table:
+    """List the epochs of fine-tuning."""
+    headings = [">epoch", ">loss", ">training top-1 %", ">validation top-1 %", ">rate", ">seconds"]
+    rows = [
+        [
+            str(epoch["epoch"]),
+            f"{epoch['loss']:.4f}",
+            percent(epoch["train_top1_pct"]),
+            _percent(epoch["val_top1_pct"]),
+            f"{epoch['lr']:.3g}",
+            f"{epoch['seconds']:.3g}",
+        ]
+        for epoch in _document(report).get("training") or []
+    ]
+    return Table.of("Epochs", headings, rows)
+
+
+def _document(report: Mapping[str, object]) -> PruneReport:
+    return cast("PruneReport", report)
+
+
+def _layers(group: Group) -> str:
+    shown, rest = group["layers"][:_LAYERS_SHOWN], len(group["layers"]) - _LAYERS_SHOWN
+    return ", ".join(shown) + (f", +{rest}" if rest > 0 else "")
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else _UNKNOWN
+
+
+def _percent(value: object) -> str:
+    return percent(value) if isinstance(value, (int, float)) else _UNKNOWN
+
+
+def _points(value: object, reference: object) -> str:
+    if isinstance(value, (int, float)) and isinstance(reference, (int, float)):
+        return f"{value - reference:+.2f}" if value != reference else ""
+    return ""

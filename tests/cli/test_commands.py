@@ -1,0 +1,295 @@
+"""The commands on small networks: what they write, refuse and exit with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+import typer.main
+from torch import nn
+from typer.testing import CliRunner
+
+from nnslim.artifact import load_network, save_network
+from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model, training_device
+from nnslim.cli.main import app
+from nnslim.cli.prune import _settings
+from nnslim.data import load_data
+from nnslim.data.preprocess import Preprocess
+from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
+from nnslim.measure import LatencySettings, evaluation, measure_latency
+from nnslim.network import trace_network
+from nnslim.onnx import export_onnx
+from nnslim.prune import Limit, PruneConfig
+from nnslim.report import SILENT
+
+GRAY = Preprocess(size=(8, 8), mean=(0.5,), std=(0.25,))
+
+
+class _Net(nn.Module):
+    def __init__(self, channels=1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A network as nnslim stores it, and as ONNX: made once."""
+    torch.manual_seed(0)
+    network = trace_network(_Net(), torch.zeros(2, 1, 8, 8))
+    network.preprocess = GRAY
+    folder = tmp_path_factory.mktemp("made")
+    save_network(network, folder / "net.safetensors")
+    export_onnx(network, folder / "net.onnx")
+    return folder
+
+
+@pytest.fixture
+def stored(made, tmp_path, monkeypatch):
+    """A file that nnslim wrote, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(made / "net.safetensors", tmp_path))
+
+
+@pytest.fixture
+def exported(made, tmp_path):
+    return Path(shutil.copy(made / "net.onnx", tmp_path))
+
+
+def run(*arguments, expect=None):
+    """Run a command; return its stdout and stderr, or the error that it ended with."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if expect is not None:
+        assert isinstance(done.exception, expect), (done.exception, done.output)
+        return done.stdout, done.exception
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
+
+
+class TestExport:
+    def test_file_stands_beside_the_model_and_says_how_images_become_inputs(self, stored):
+        out, err = run("export", stored, "--onnx", "--json")
+        document = json.loads(out)
+        assert document["schema"] == "nnslim.export/1"
+        assert Path(document["path"]) == stored.with_suffix(".onnx")
+        properties = {p.key: p.value for p in onnx.load(document["path"]).metadata_props}
+        assert Preprocess.from_json(json.loads(properties["nnslim.preprocess"])) == GRAY
+        assert "8 x 8 pixels, mean 0.5, std 0.25 (the file)" in err
+
+    def test_batch_opset_and_place_are_the_users(self, stored, tmp_path):
+        run("export", stored, "--onnx", "-o", tmp_path / "b.onnx", "--batch", 3, "--opset", 19)
+        model = onnx.load(tmp_path / "b.onnx")
+        assert model.opset_import[0].version == 19
+        assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 3
+
+    def test_existing_file_is_kept_unless_said_otherwise(self, stored, tmp_path):
+        target = tmp_path / "x.onnx"
+        target.write_bytes(b"precious")
+        run("export", stored, "--onnx", "-o", target, expect=ConfigError)
+        assert target.read_bytes() == b"precious"
+        run("export", stored, "--onnx", "-o", target, "--overwrite")
+        onnx.checker.check_model(target)
+
+    def test_unknown_preprocessing_is_a_warning_and_flags_settle_it(self, tmp_path):
+        path = tmp_path / "bare.safetensors"
+        save_network(trace_network(_Net(), torch.zeros(2, 1, 8, 8)), path)
+        _, err = run("export", path, "--onnx", "-o", tmp_path / "a.onnx")
+        assert "warning: the file will not say how an image becomes an input" in err
+        _, err = run(
+            "export", path, "--onnx", "-o", tmp_path / "b.onnx", "--mean", 0.1, "--std", 0.2
+        )
+        assert "warning" not in err
+        assert "mean 0.1, std 0.2 (flags)" in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["net.safetensors"], ConfigError),
+            (["net.onnx", "--onnx"], ConfigError),
+            (["--onnx"], ConfigError),
+            (["none.safetensors", "--onnx"], InputError),
+            (["net.safetensors", "--onnx", "--batch", "0"], ConfigError),
+            (["net.safetensors", "--onnx", "--batch", "50%"], ConfigError),
+            (["net.safetensors", "--onnx", "--opset", "3"], ConfigError),
+            (["net.safetensors", "--onnx", "--mean", "0.5,0.5", "--std", "1,1"], InputError),
+            (["net.safetensors", "--onnx", "--arch", "cifar_resnet20"], ConfigError),
+        ],
+    )
+    def test_what_cannot_be_is_refused_and_nothing_is_left(self, stored, arguments, error):
+        _, raised = run("export", *arguments, expect=error)
+        assert raised.exit_code == 2
+        assert [path.name for path in stored.parent.iterdir()] == [stored.name]
+
+
+class TestEval:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch):
+        """Time one call instead of seconds of them."""
+        settings = LatencySettings(
+            warmup_runs=0, warmup_s=0.0, rounds=1, calls_per_round=1, min_s=0.0, max_s=0.0
+        )
+        monkeypatch.setattr(
+            evaluation, "measure_latency", lambda runs, _: measure_latency(runs, settings)
+        )
+
+    def test_network_and_its_export_measure_the_same(self, stored, exported):
+        out, _ = run(
+            "eval", stored, exported, "--data", "digits", "--device", "cpu",
+            "--batch-size", "1,4", "--json",
+        )  # fmt: skip
+        document = json.loads(out)
+        first, second = document["files"]
+        assert document["schema"] == "nnslim.eval/1"
+        assert first["top1_pct"] == second["top1_pct"]
+        assert first["n_parameters"] == sum(t.numel() for t in load_network(stored).parameters())
+        assert [entry["batch_size"] for entry in first["latency"]] == [1, 4]
+        assert (first["provider_requested"], first["provider_used"]) == (
+            "CPUExecutionProvider",
+        ) * 2
+
+    def test_table_has_a_row_per_file(self, exported):
+        out, _ = run("eval", exported, "--data", "digits", "--device", "cpu", "-q")
+        lines = out.splitlines()
+        assert lines[0].startswith("onnxruntime, digits, ")
+        assert [line.split()[0] for line in lines[1:]] == ["file", lines[2].strip(), exported.name]
+
+    def test_gate_that_fails_exits_1_after_the_result(self, exported):
+        arguments = ("eval", exported, "--data", "digits", "--device", "cpu")
+        out, raised = run(
+            *arguments, "--max-params", 20, "--min-top1", 0, "--json", expect=GateFailedError
+        )
+        assert raised.exit_code == 1
+        assert "1 of 2 gates failed" in raised.message
+        assert {gate["gate"]: gate["status"] for gate in json.loads(out)["gates"]} == {
+            "min-top1": "pass",
+            "max-params": "fail",
+        }
+        run(*arguments, "--max-params", "20k", "--min-top1", 0)
+
+    def test_baseline_is_measured_and_not_gated(self, exported, tmp_path):
+        big = Path(shutil.copy(exported, tmp_path / "big.onnx"))
+        arguments = ("--max-params", "1k", "--json", "--device", "cpu")
+        document = json.loads(run("eval", exported, "--baseline", big, *arguments)[0])
+        assert [entry["baseline"] for entry in document["files"]] == [False, True]
+        assert [gate["path"] for gate in document["gates"]] == [str(exported)]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "code"),
+        [
+            (["net.safetensors", "--min-top1", "50"], ConfigError, 2),
+            (["net.safetensors", "--batch-size", "0"], ConfigError, 2),
+            (["net.safetensors", "--max-params", "50%"], ConfigError, 2),
+            (["none.onnx"], InputError, 2),
+            (["net.safetensors", "--data", "nowhere"], InputError, 2),
+            (["net.safetensors", "--device", "tpu"], ConfigError, 2),
+            (["net.safetensors", "--device", "cpu", "--require-gpu"], ConfigError, 2),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, stored, arguments, error, code):
+        out, raised = run("eval", *arguments, expect=error)
+        assert (out, raised.exit_code) == ("", code)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+    @pytest.mark.parametrize("flags", [["--device", "cuda"], ["--require-gpu"]])
+    def test_gpu_that_is_not_there_exits_3(self, exported, flags):
+        _, raised = run("eval", exported, *flags, expect=DeviceError)
+        assert raised.exit_code == 3
+
+
+class TestPrune:
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [
+            (["--data", "d"], PruneConfig()),
+            (["--data", "d", "--macs", "20M"], PruneConfig(limits={"macs": Limit(20e6, False)})),
+            (["--data", "d", "--keep", "a", "--keep", "b"], PruneConfig(keep=("a", "b"))),
+        ],
+    )
+    def test_flags_that_are_not_given_leave_the_librarys_defaults(self, flags, expected):
+        group = typer.main.get_command(app)
+        parent = group.make_context("nnslim", ["prune"])
+        context = group.commands["prune"].make_context("prune", ["m.pt", *flags], parent=parent)
+        assert _settings(context) == expected
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (PreprocessFlags(), None),
+            (PreprocessFlags("16"), Preprocess((16, 16), (0.5,), (0.25,))),
+            (PreprocessFlags("8x4", "0.1", "1"), Preprocess((8, 4), (0.1,), (1.0,))),
+            (PreprocessFlags(std="1"), Preprocess((8, 8), (0.5,), (1.0,))),
+        ],
+    )
+    def test_flags_go_over_what_is_known(self, flags, said):
+        assert flags.over(GRAY) == said
+
+    def test_scaling_before_the_crop_keeps_its_proportion(self):
+        imagenet = Preprocess((224, 224), (0.5,), (0.5,), resize=256)
+        said = PreprocessFlags("112").over(imagenet)
+        assert (said.size, said.resize) == ((112, 112), 128)
+
+    @pytest.mark.parametrize("flags", [PreprocessFlags("8"), PreprocessFlags("8", mean="0.5")])
+    def test_incomplete_flags_without_a_default_are_refused(self, flags):
+        with pytest.raises(ConfigError, match="incomplete"):
+            flags.over(None)
+
+    def test_file_beats_data_and_flags_beat_both(self, stored):
+        data = load_data("digits")
+        assert open_model(stored, ModelFlags(), data, SILENT).network.preprocess == GRAY
+        flags = ModelFlags(preprocess=PreprocessFlags(mean="0.1", std="0.3"))
+        said = open_model(stored, flags, data, SILENT).network.preprocess
+        assert (said.mean, said.std) == ((0.1,), (0.3,))
+
+    def test_bare_weights_take_the_size_and_the_default_of_the_data(self, tmp_path):
+        from safetensors.torch import save_file
+
+        from nnslim.models import architecture
+
+        data, path = load_data("digits"), tmp_path / "w.safetensors"
+        save_file(architecture("cifar_resnet20").make({"in_channels": 1}).state_dict(), path)
+        network = open_model(path, ModelFlags(), data, SILENT).network
+        assert network.preprocess == data.preprocess
+        assert network.input_shape[1:] == data.preprocess.size
+
+    def test_images_of_another_kind_are_refused(self, tmp_path):
+        path = tmp_path / "colour.safetensors"
+        save_network(trace_network(_Net(channels=3), torch.zeros(2, 3, 8, 8)), path)
+        with pytest.raises(InputError, match="3 channels, but the preprocessing has 1"):
+            open_model(path, ModelFlags(), load_data("digits"), SILENT)
+
+    @pytest.mark.parametrize(
+        ("n_gpus", "name", "require", "expected"),
+        [
+            (0, "auto", False, "cpu"),
+            (0, "cpu", False, "cpu"),
+            (2, "auto", False, "cuda:0"),
+            (2, "auto", True, "cuda:0"),
+            (2, "cuda", False, "cuda:0"),
+            (2, "cuda:1", True, "cuda:1"),
+            (0, "auto", True, DeviceError),
+            (0, "cuda", False, DeviceError),
+            (2, "cuda:2", False, DeviceError),
+            (2, "cpu", True, ConfigError),
+            (2, "gpu", False, ConfigError),
+        ],
+    )
+    def test_training_device(self, monkeypatch, n_gpus, name, require, expected):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+        if isinstance(expected, str):
+            assert training_device(name, require_gpu=require) == torch.device(expected)
+        else:
+            with pytest.raises(NnslimError) as caught:
+                training_device(name, require_gpu=require)
+            assert type(caught.value) is expected

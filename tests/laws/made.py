@@ -1,0 +1,66 @@
+"""Ingredients of the law tests: statistics that hide nothing, and random edits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnslim.surgery import Edit
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
+
+__all__ = ["half_edit", "move_statistics", "random_edit"]
+
+
+def move_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every norm its own mean, variance, scale and shift, and every bias a value, in place.
+
+    A fresh batch norm is the identity up to one factor, and hides most mistakes of a cut.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(size: torch.Size) -> torch.Tensor:
+        return torch.randn(size, generator=generator)
+
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(0.3 * normal(buffer.shape))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+    for name, parameter in module.named_parameters():
+        # Vectors, whatever their shape: a layer scale of (C, 1, 1) starts near zero.
+        if parameter.dim() and parameter.numel() == max(parameter.shape):
+            centre = 0.2 if name.endswith("bias") else 1.0
+            parameter.data.copy_(centre + 0.3 * normal(parameter.shape))
+    return module.eval()
+
+
+def random_edit(channels: ChannelMap, seed: int, *, least: int = 1) -> Edit:
+    """Keep from ``least`` to all channels of every group, at random, but not everything."""
+    generator = np.random.default_rng(seed)
+    keep = {}
+    for group in channels.prunable:
+        size = int(generator.integers(min(least, group.width), group.width + 1))
+        keep[group.name] = np.sort(generator.choice(group.width, size, replace=False))
+    wide = [group for group in channels.prunable if group.width > least]
+    if wide and all(len(keep[group.name]) == group.width for group in wide):
+        keep[wide[0].name] = keep[wide[0].name][1:]
+    return Edit(keep)
+
+
+def half_edit(channels: ChannelMap, seed: int, statuses: tuple[str, ...] = ("free",)) -> Edit:
+    """Keep a random half of every group of the given statuses."""
+    generator = np.random.default_rng(seed)
+    return Edit(
+        {
+            group.name: np.sort(
+                generator.choice(group.width, max(1, group.width // 2), replace=False)
+            )
+            for group in channels.groups
+            if group.status in statuses
+        }
+    )
