@@ -121,7 +121,7 @@ def read_metadata(path: Path | str) -> dict[str, str]:
 def _header(path: Path, data: bytes) -> dict[str, object]:
     try:
         header = json.loads(data)
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a safetensors file: its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise InputError(f"{path} is not a safetensors file: its header is not an object")
@@ -169,11 +169,12 @@ def _network(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network
             raise InputError(f"the graph uses the tensor {name!r}, which the file lacks")
     check_shapes(graph, tensors)
     trainable = cast("dict[str, bool]", _json(metadata, "nnslim.parameters", dict))
+    ordered = dict.fromkeys((*graph.tensor_names(), *tensors))
     owned = {
-        name: nn.Parameter(t, requires_grad=bool(trainable[name]))
-        if _trains(name, t, trainable)
-        else t
-        for name, t in tensors.items()
+        name: nn.Parameter(tensors[name], requires_grad=bool(trainable[name]))
+        if _trains(name, tensors[name], trainable)
+        else tensors[name]
+        for name in ordered
     }
     preprocess = classes = None
     if "nnslim.preprocess" in metadata:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -89,8 +89,11 @@ class ChannelMap:
     frozen: np.ndarray
 
     def __getitem__(self, name: str) -> ChannelGroup:
-        """Return the group of this name."""
-        return next(group for group in self.groups if group.name == name)
+        """Return the group of this name; a ``KeyError`` where there is none."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(f"the network has no channel group {name!r}")
 
     @property
     def prunable(self) -> tuple[ChannelGroup, ...]:
@@ -172,14 +175,33 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
     return _Slots(names, slot, np.concatenate([empty, *runs]), position)
 
 
-def _signatures(slots: _Slots, n: int, status: IntArray) -> IntArray:
-    """One number per channel, equal for equal footprints and status: a sum of random words."""
+def _signatures(slots: _Slots, pieces: list[IntArray], status: IntArray) -> IntArray:
+    """One number per channel, equal for equal footprint, pieces and status: a sum of words."""
+    n_slots = len(slots.names)
     generator = np.random.default_rng(20_20)
-    words = generator.integers(1, 2**63, size=len(slots.names) + 3, dtype=np.uint64)
-    signature = words[len(slots.names) + status]
+    words = generator.integers(1, 2**63, size=n_slots + len(pieces) + 3, dtype=np.uint64)
+    signature = words[n_slots + len(pieces) + status]
     np.add.at(signature, slots.component, words[slots.slot])
-    assert signature.shape == (n,)
+    for index, piece in enumerate(pieces):
+        signature[piece] += words[n_slots + index]
     return signature.view(np.int64)
+
+
+def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
+    """Channels of every split output and slice: each piece must keep one, so it bounds a group."""
+    found: list[IntArray] = []
+    for node in walk.graph.nodes:
+        values = walk.values[node.name]
+        if isinstance(node.value, tuple):
+            parts = cast("tuple[Labels, ...]", values)
+        elif node.op == "aten.slice.Tensor":
+            parts = (cast("Labels", values),)
+        else:
+            continue
+        found += [
+            np.unique(component[along]) for own in parts for along in own if along is not None
+        ]
+    return found
 
 
 def _groups(
@@ -187,13 +209,13 @@ def _groups(
 ) -> tuple[ChannelGroup, ...]:
     slots = _slots(walk, component)
     status = np.minimum(status, 2)
-    signature = _signatures(slots, len(status), status)
+    signature = _signatures(slots, _pieces(walk, component), status)
     order = np.lexsort((slots.position, slots.component, slots.slot, signature[slots.component]))
     keys = signature[slots.component][order]
     bounds = np.flatnonzero(np.diff(keys)) + 1
     runs = np.split(order, bounds) if order.size else []
     # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
-    runs.sort(key=lambda rows: int(slots.slot[rows].min()))
+    runs.sort(key=lambda rows: (int(slots.slot[rows[0]]), int(slots.position[rows[0]])))
     return _named([_group(slots, rows, status, why) for rows in runs])
 
 

@@ -75,7 +75,7 @@ class Walk:
                 self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
             )
         self._node = None
-        for ref in refs(self.graph.output):
+        for ref in (*refs(self.graph.output), *tensor_refs(self.graph.output)):
             self.freeze_value(ref, "network output")
 
     def _no_rule(self, node: Node) -> RuleResult:
@@ -84,9 +84,7 @@ class Walk:
 
     def refuse(self, node: Node, reason: str) -> RuleResult:
         """Freeze everything that reaches a node and give its value fixed sizes."""
-        for ref in refs((node.args, node.kwargs)):
-            self.freeze_value(ref, reason)
-        for ref in tensor_refs(node):
+        for ref in (*refs(node.arguments), *tensor_refs(node.arguments)):
             self.freeze_value(ref, reason)
         return self.fixed(node)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from nnslim.errors import InputError
@@ -60,6 +60,9 @@ class Preprocess:
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Preprocess:
         """Read what ``to_json`` wrote; an unknown or missing key is an ``InputError``."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"preprocessing has the unknown key {unknown[0]!r}")
         try:
             size, mean, std = values["size"], values["mean"], values["std"]
             height, width = (int(v) for v in size)  # pyright: ignore

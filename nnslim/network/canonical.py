@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs
+from nnslim.network.graph import BATCH, Arg, Graph, Node, Ref, TensorInfo, TensorRef, dims_of, refs
+from nnslim.network.operators import is_in_place
 
 __all__ = ["canonicalise"]
 
 _RESHAPES = ("aten.reshape.default", "aten.flatten.using_ints")
 _PERMUTES = ("aten.permute.default", "aten.transpose.int")
 _COPIES = ("aten.contiguous.default", "aten.clone.default")
+_SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
 
 
 def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
@@ -35,11 +37,12 @@ def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
 def _one_form(graph: Graph, node: Node) -> Node:
     if node.op == "aten.view.default":
         return replace(node, op="aten.reshape.default")
-    if node.op == "aten.squeeze.default" and isinstance(node.args[0], Ref):
+    if node.op in _SQUEEZES and isinstance(node.args[0], Ref):
         info = graph.info(node.args[0].name)
         assert isinstance(info, TensorInfo)
-        dims = tuple(dim for dim, size in enumerate(info.shape) if size == 1)
-        return replace(node, op="aten.squeeze.dims", args=(node.args[0], dims))
+        asked = dims_of(node.args[1] if len(node.args) > 1 else None, len(info.shape))
+        dims = tuple(dim for dim in asked if info.shape[dim] == 1)
+        return replace(node, op="aten.squeeze.dims", args=(node.args[0], dims), kwargs={})
     return node
 
 
@@ -52,7 +55,7 @@ class _Shuffle:
 
 
 def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
-    uses = Counter(ref.name for node in graph.nodes for ref in refs((node.args, node.kwargs)))
+    uses = Counter(ref.name for node in graph.nodes for ref in refs(node.arguments))
     constants: dict[str, Tensor] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -80,7 +83,8 @@ def _find_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle
     if first is None or first.op not in _RESHAPES:
         return None
     source = first.args[0]
-    assert isinstance(source, Ref)
+    if not isinstance(source, Ref) or _written_between(graph, first, last):
+        return None
     info = graph.info(source.name)
     if not isinstance(info, TensorInfo) or info.shape != last.shape:
         return None
@@ -92,6 +96,13 @@ def _only_producer(graph: Graph, node: Node, uses: Mapping[str, int]) -> Node | 
     if isinstance(ref, Ref) and uses[ref.name] == 1:
         return graph.by_name.get(ref.name)
     return None
+
+
+def _written_between(graph: Graph, first: Node, last: Node) -> bool:
+    """Whether something may be overwritten between the read of the source and its only use."""
+    names = [node.name for node in graph.nodes]
+    between = graph.nodes[names.index(first.name) : names.index(last.name)]
+    return any(is_in_place(node.op) for node in between)
 
 
 def _permutation(node: Node) -> tuple[int, ...]:
@@ -113,6 +124,7 @@ def _one_dimension(
         middle = tuple(d - dim for d in order[dim : dim + extra + 1])
         is_split = (
             extra > 0
+            and size % BATCH != 0
             and split[:dim] == shape[:dim]
             and split[dim + extra + 1 :] == shape[dim + 1 :]
             and order[:dim] == tuple(range(dim))
@@ -129,8 +141,7 @@ def _drop_dead(graph: Graph) -> Graph:
     needed = {ref.name for ref in refs(graph.output)}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        in_place = node.op.split(".")[1].endswith("_")
-        if node.name in needed or in_place:
+        if node.name in needed or is_in_place(node.op):
             kept.append(node)
-            needed |= {ref.name for ref in refs((node.args, node.kwargs))}
+            needed |= {ref.name for ref in refs(node.arguments)}
     return graph.with_nodes(tuple(reversed(kept)))

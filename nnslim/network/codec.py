@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
@@ -23,13 +24,21 @@ from nnslim.network.graph import (
     Value,
     refs,
 )
-from nnslim.network.operators import OPERATORS, argument_names
+from nnslim.network.operators import OPERATORS, argument_names, training_argument
 
 __all__ = ["FORMAT", "canonical_json", "graph_from_json", "graph_to_json"]
 
 FORMAT = 1
 _MAX_NODES = 100_000
 _MAX_DEPTH = 8
+_MAX_SIZE = 2**40
+_MAX_LITERAL = 2**63
+_SPLITS = (
+    "aten.unbind.int",
+    "aten.chunk.default",
+    "aten.split.Tensor",
+    "aten.tensor_split.sections",
+)
 _MAX_RANK = 16
 _DTYPES = [
     "float32",
@@ -77,16 +86,17 @@ def graph_from_json(values: object) -> Graph:
     items = _sequence(entry["nodes"], "nodes")
     if len(items) > _MAX_NODES:
         raise InputError(f"graph has {len(items)} nodes; at most {_MAX_NODES} are read")
-    known = {item.name for item in inputs}
+    known: dict[str, Value] = {item.name: item.info for item in inputs}
     if len(known) != len(inputs) or not inputs:
         raise InputError("graph needs inputs with different names")
     nodes: list[Node] = []
     for item in items:
         node = _decode_node(item)
-        _check_refs((node.args, node.kwargs), known, node.name)
+        _check_refs(node.arguments, known, node.name)
+        _check_call(node, known)
         if node.name in known:
             raise InputError(f"graph names two values {node.name!r}")
-        known.add(node.name)
+        known[node.name] = node.value
         nodes.append(node)
     output = _decode(entry["output"], "output")
     _check_refs((output,), known, "output")
@@ -212,9 +222,9 @@ def _decode_node(value: object) -> Node:
 
 
 def _decode_size(value: object, where: str) -> int:
-    if isinstance(value, str) and value.endswith("N") and value[:-1].isdigit() and len(value) < 12:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}N", value):
         return int(value[:-1]) * BATCH
-    if isinstance(value, int) and not isinstance(value, bool) and -(2**40) < value < 2**40:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_SIZE:
         return value
     raise InputError(f"{where}: {value!r} is not a size")
 
@@ -249,6 +259,8 @@ def _decode(value: object, where: str, depth: int = 0) -> Arg:
     if depth > _MAX_DEPTH:
         raise InputError(f"{where}: arguments are nested too deeply")
     match value:
+        case int() if abs(value) > _MAX_LITERAL:
+            raise InputError(f"{where}: {value:.3g} is too large a number")
         case None | bool() | int() | float():
             return value
         case str():
@@ -285,7 +297,31 @@ def _decode_tagged(kind: str, content: object, where: str, depth: int) -> Arg:  
             raise InputError(f"{where}: an argument of the unknown kind {kind!r}")
 
 
-def _check_refs(args: tuple[Arg, ...], known: set[str], where: str) -> None:
+def _check_call(node: Node, known: Mapping[str, Value]) -> None:
+    """Refuse calls that would do unbounded work, or leave out a flag that ``train()`` flips."""
+    if training_argument(node.op) and len(node.args) < len(argument_names(node.op)):
+        raise InputError(f"node {node.name!r}: {node.op} needs all of its arguments in order")
+    if node.op.startswith("python."):
+        values = [known[arg.name] if isinstance(arg, Ref) else arg for arg in node.args]
+        if node.op == "python.getitem":
+            values = values[1:] if values and isinstance(values[0], tuple) else [None]
+        if not all(isinstance(value, int) and abs(value) < _MAX_SIZE for value in values):
+            raise InputError(f"node {node.name!r}: {node.op} computes on sizes only")
+    if node.op in _SPLITS and node.args and isinstance(node.args[0], Ref):
+        info = known[node.args[0].name]
+        if isinstance(info, TensorInfo) and _splits_batch(node, info):
+            raise InputError(f"node {node.name!r}: {node.op} splits the batch")
+
+
+def _splits_batch(node: Node, info: TensorInfo) -> bool:
+    """Whether a list-valued operator runs along a dimension that depends on the batch."""
+    given = dict(zip(argument_names(node.op), node.args, strict=False)) | dict(node.kwargs)
+    dim = given.get("dim", 0)
+    size = info.shape[dim % len(info.shape)] if isinstance(dim, int) and info.shape else 0
+    return size % BATCH == 0
+
+
+def _check_refs(args: tuple[Arg, ...], known: Mapping[str, Value], where: str) -> None:
     for arg in args:
         for ref in refs(arg):
             if ref.name not in known:

@@ -22,6 +22,7 @@ __all__ = [
     "Ref",
     "TensorInfo",
     "TensorRef",
+    "dims_of",
     "map_arg",
     "refs",
     "tensor_refs",
@@ -107,6 +108,11 @@ class Node:
     source: str = ""
 
     @property
+    def arguments(self) -> tuple[Arg, ...]:
+        """Positional and keyword arguments together."""
+        return (*self.args, *self.kwargs.values())
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the one tensor the call returns."""
         assert isinstance(self.value, TensorInfo), f"{self.name} is not one tensor"
@@ -143,9 +149,8 @@ class Graph:
 
     def tensor_names(self) -> tuple[str, ...]:
         """Names of the parameters and buffers that the nodes use, in order of first use."""
-        names = {ref.name: None for node in self.nodes for ref in tensor_refs(node)}
-        names.update({ref.name: None for ref in _find(self.output, TensorRef)})
-        return tuple(names)
+        used = (*(node.arguments for node in self.nodes), self.output)
+        return tuple(dict.fromkeys(ref.name for arg in used for ref in tensor_refs(arg)))
 
     def last_uses(self) -> dict[str, tuple[str, ...]]:
         """For each node, the values that no later node and no output needs."""
@@ -153,7 +158,7 @@ class Graph:
         seen: set[str] = set()
         result: dict[str, tuple[str, ...]] = {}
         for node in reversed(self.nodes):
-            used = {ref.name for arg in (node.args, node.kwargs) for ref in refs(arg)}
+            used = {ref.name for ref in refs(node.arguments)}
             dying = (used | {node.name}) - seen - keep
             result[node.name] = tuple(sorted(dying))
             seen |= used
@@ -185,7 +190,14 @@ def refs(arg: Arg) -> Iterator[Ref]:
     return _find(arg, Ref)  # pyright: ignore[reportReturnType]
 
 
-def tensor_refs(node: Node) -> Iterator[TensorRef]:
-    """Yield the parameters and buffers a node uses, in order."""
-    yield from _find(node.args, TensorRef)  # pyright: ignore[reportReturnType]
-    yield from _find(node.kwargs, TensorRef)  # pyright: ignore[reportReturnType]
+def dims_of(argument: Arg, rank: int) -> tuple[int, ...]:
+    """Normalise a ``dim`` argument: None means all dimensions, negative ones count from the end."""
+    if argument is None or argument == ():
+        return tuple(range(rank))
+    dims = argument if isinstance(argument, tuple) else (argument,)
+    return tuple(int(dim) % rank for dim in dims)  # pyright: ignore[reportArgumentType]
+
+
+def tensor_refs(arg: Arg) -> Iterator[TensorRef]:
+    """Yield the parameters and buffers an argument refers to, in order."""
+    return _find(arg, TensorRef)  # pyright: ignore[reportReturnType]

@@ -53,7 +53,12 @@ class Program:
     steps: tuple[Step, ...]
 
     def run(
-        self, runtime: Runtime, env: Environment, device: torch.device, start: int = 0
+        self,
+        runtime: Runtime,
+        env: Environment,
+        device: torch.device,
+        start: int = 0,
+        call: Call | None = None,
     ) -> object:
         """Execute the steps from ``start`` on and return the output structure.
 
@@ -62,9 +67,10 @@ class Program:
             env: Values by name: the inputs, and whatever the steps before ``start`` left alive.
             device: Where created tensors go.
             start: Index of the first step to run.
+            call: Replaces the operator calls; see ``execute``.
         """
         for step in self.steps[start:]:
-            self.execute(step, runtime, env, device)
+            self.execute(step, runtime, env, device, call)
         return _resolve(self.graph.output, runtime, env, device)
 
     def execute(

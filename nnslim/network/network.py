@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Network"]
 
+_OWN = ("graph", "preprocess", "classes", "history", "notes")
+
 
 class Network(nn.Module):
     """A convolutional network as a graph of ATen operators plus named tensors.
@@ -74,25 +76,30 @@ class Network(nn.Module):
         *path, leaf = name.split(".")
         owner: nn.Module = self
         for part in path:
-            child = owner._modules.get(part)
-            if child is None:
-                child = nn.Module()
-                if not part or hasattr(owner, part):
-                    raise InputError(f"the tensor name {name!r} cannot be used: {part!r} is taken")
-                owner.add_module(part, child)
-            owner = child
-        if not leaf or hasattr(owner, leaf):
+            if not part or part in owner._parameters or part in owner._buffers:
+                raise InputError(f"the tensor name {name!r} cannot be used: {part!r} is taken")
+            # Not add_module, which refuses names that this class uses itself, such as "graph".
+            owner = cast("nn.Module", owner._modules.setdefault(part, nn.Module()))
+        if not leaf or leaf in owner._modules:
             raise InputError(f"the tensor name {name!r} cannot be used: {leaf!r} is taken")
         if isinstance(tensor, nn.Parameter):
-            owner.register_parameter(leaf, tensor)
+            owner._parameters[leaf] = tensor
         else:
-            owner.register_buffer(leaf, tensor)
-        self._owners[name] = (owner, leaf)
+            owner._buffers[leaf] = tensor
+        self._owners[name] = owner, leaf
 
     def tensor(self, name: str) -> Tensor:
         """Return the parameter or buffer of this name."""
         owner, leaf = self._owners[name]
-        return cast("Tensor", getattr(owner, leaf))
+        tensor = owner._parameters.get(leaf)
+        return cast("Tensor", owner._buffers[leaf]) if tensor is None else tensor
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Let the source model have a submodule of any name, also of one that is set here."""
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all parameters and buffers by name, in the order they were given."""

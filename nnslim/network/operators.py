@@ -19,6 +19,7 @@ __all__ = [
     "OPERATORS",
     "Operator",
     "argument_names",
+    "is_in_place",
     "operator_name",
     "resolve",
     "training_argument",
@@ -67,7 +68,7 @@ cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections 
 slice.Tensor select.int narrow view reshape flatten.using_ints unflatten.int squeeze squeeze.dim
 squeeze.dims unsqueeze permute transpose.int t numpy_T expand repeat repeat_interleave.self_int
 tile roll flip pad constant_pad_nd reflection_pad2d replication_pad2d index_select index.Tensor
-gather index_put index_put_ copy_ fill_.Scalar zero_ copy unfold as_strided movedim.int
+gather index_put index_put_ copy_ fill_.Scalar fill_.Tensor zero_ copy unfold as_strided movedim.int
 movedim.intlist swapaxes moveaxis.int hstack vstack meshgrid meshgrid.indexing broadcast_tensors
 tril triu diagonal
 """
@@ -78,7 +79,7 @@ rand_like randperm sym_size.int one_hot
 """
 _PYTHON = {
     f"python.{name}": getattr(operator, name)
-    for name in ("getitem", "add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow")
+    for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
 }
 
 # Name of the boolean argument that says "training", by operator.
@@ -140,7 +141,7 @@ def resolve(name: str) -> Operator:
 @cache
 def _signature(name: str) -> tuple[tuple[str, object], ...]:
     if name in _PYTHON:
-        return (("a", None), ("b", None))
+        return (("a", None),) if name == "python.neg" else (("a", None), ("b", None))
     schema = resolve(name)._schema  # pyright: ignore
     return tuple(
         (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
@@ -155,6 +156,16 @@ def argument_names(name: str) -> Mapping[str, object]:
         {'self': None, 'dim': None, 'dtype': None}
     """
     return dict(_signature(name))
+
+
+def is_in_place(name: str) -> bool:
+    """Whether the operator writes to its first argument.
+
+    Example:
+        >>> is_in_place("aten.relu_.default"), is_in_place("aten.relu.default")
+        (True, False)
+    """
+    return name.startswith("aten.") and name.split(".")[1].endswith("_")
 
 
 def training_argument(name: str) -> str | None:

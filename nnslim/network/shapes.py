@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nnslim.errors import InputError
-from nnslim.network.graph import BATCH, Graph, Node, TensorInfo, Value
-from nnslim.network.interpreter import compile_graph
+from nnslim.network.graph import BATCH, Graph, Node, Ref, TensorInfo, TensorRef, Value
+from nnslim.network.interpreter import Program, Step, compile_graph
+from nnslim.network.operators import argument_names
 
 __all__ = ["check_shapes"]
 
@@ -34,26 +35,82 @@ def check_shapes(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: The first node that cannot take its inputs or returns another shape.
     """
+    _check_indices(graph, tensors)
     device = torch.device("meta")
     runtime = _MetaTensors({name: tensor.to(device) for name, tensor in tensors.items()})
+    precision = _precision(tensors)
     env: dict[str, object] = {
-        entry.name: torch.empty(entry.info.shape, dtype=entry.info.dtype, device=device)
+        entry.name: torch.empty(
+            entry.info.shape, dtype=precision.get(entry.info.dtype, entry.info.dtype), device=device
+        )
         for entry in graph.inputs
     }
     program = compile_graph(graph)
     for step in program.steps:
-        try:
-            value = program.execute(step, runtime, env, device)
-        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
+        found = _run(program, step, runtime, env)
+        if not _agree(found, step.node.value, precision):
             raise InputError(
-                f"the tensors do not fit the graph at {_where(step.node)}: {reason}"
-            ) from error
-        found = _info(value)
-        if found != step.node.value:
+                f"the tensors do not fit the graph at {_where(step.node)}: it gives"
+                f" {_text(found)} where the graph says {_text(step.node.value)}"
+            )
+
+
+def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, object]) -> Value:
+    def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
+        # Meta kernels do not mind what real ones refuse: a weight of another precision.
+        floats = {a.dtype for a in args[:3] if isinstance(a, Tensor) and a.is_floating_point()}
+        if len(floats) > 1 and step.node.op.split(".")[1].startswith(("conv", "linear")):
+            raise TypeError("input and weight have " + " and ".join(sorted(map(str, floats))))
+        if "device" in argument_names(step.node.op) and kwargs.get("device") is None:
+            kwargs["device"] = torch.device("meta")  # what an operator creates has no data either
+        return step.function(*args, **kwargs)
+
+    try:
+        return _info(program.execute(step, runtime, env, torch.device("meta"), call))
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        NotImplementedError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        message = f"the tensors do not fit the graph at {_where(step.node)}: {reason}"
+        raise InputError(message) from error
+
+
+def _precision(tensors: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:
+    """What ``double()`` or ``half()`` made of the traced float32; empty for mixed precision."""
+    found = {t.dtype for t in tensors.values() if t.is_floating_point()}
+    return {torch.float32: found.pop()} if len(found) == 1 else {}
+
+
+def _agree(found: Value, said: Value, precision: Mapping[torch.dtype, torch.dtype]) -> bool:
+    if isinstance(said, tuple) and isinstance(found, tuple):
+        pairs = zip(found, said, strict=False)
+        return len(found) == len(said) and all(_agree(a, b, precision) for a, b in pairs)
+    if isinstance(said, TensorInfo) and isinstance(found, TensorInfo):
+        allowed = (said.dtype, precision.get(said.dtype))
+        return found.shape == said.shape and found.dtype in allowed
+    return found == said
+
+
+def _check_indices(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
+    """A constant index must lie inside what it selects from, which meta tensors cannot tell."""
+    for node in graph.nodes:
+        if node.op != "aten.index_select.default" or len(node.args) < 3:
+            continue
+        source, dim, index = node.args[:3]
+        if not isinstance(index, TensorRef) or not isinstance(source, Ref):
+            continue
+        info, values = graph.info(source.name), tensors[index.name]
+        if not isinstance(info, TensorInfo) or not isinstance(dim, int) or not values.numel():
+            continue
+        size = info.shape[dim] if -len(info.shape) <= dim < len(info.shape) else 0
+        if values.is_floating_point() or int(values.min()) < 0 or int(values.max()) >= size:
             raise InputError(
-                f"the tensors do not fit the graph at {_where(step.node)}: it gives {_text(found)}"
-                f" where the graph says {_text(step.node.value)}"
+                f"the index {index.name!r} of {_where(node)} is not within 0 to {size - 1}"
             )
 
 

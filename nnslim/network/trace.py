@@ -67,7 +67,7 @@ def trace_network(module: nn.Module, *examples: Tensor) -> Network:
         reader = _Reader(program)
         graph, constants = canonicalise(reader.graph())
         tensors = reader.tensors(graph, constants)
-        notes = (*_training_only_notes(module), *_unused_notes(program, tensors))
+        notes = (*_training_only_notes(module), *reader.unused_notes(tensors))
     return Network(graph, tensors, notes=notes).eval()
 
 
@@ -206,17 +206,26 @@ class _Reader:
         return _plain_structure(structure)
 
     def tensors(self, graph: Graph, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of the tensors that the graph uses, in the order of the source model."""
+        """Copies of the tensors that the graph uses, in the order of their first use."""
         state = self._state()
-        used = set(graph.tensor_names())
         result: dict[str, Tensor] = {}
-        for name, tensor in state.items():
-            if name in used:
-                copy = tensor.detach().clone()
-                trains = isinstance(tensor, nn.Parameter)
-                result[name] = nn.Parameter(copy, tensor.requires_grad) if trains else copy
-        result.update({name: tensor for name, tensor in constants.items() if name in used})
+        for name in graph.tensor_names():
+            if name in constants:
+                result[name] = constants[name]
+                continue
+            tensor = state[name]
+            copy = tensor.detach().clone()
+            trains = isinstance(tensor, nn.Parameter)
+            result[name] = nn.Parameter(copy, tensor.requires_grad) if trains else copy
         return result
+
+    def unused_notes(self, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+        """Name the parameters that evaluation does not use, auxiliary heads mostly."""
+        names = [self.primary.get(name, name) for name in self.signature.parameters]
+        unused = [name for name in names if name not in tensors]
+        if unused:
+            shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+            yield f"{len(unused)} parameters are not used in evaluation and were left out: {shown}"
 
 
 def _positional(
@@ -269,7 +278,9 @@ def _plain_structure(value: object) -> Arg:
 def _place(node: fx.Node) -> tuple[str, str]:
     """Module path and the innermost source line that is not inside torch itself."""
     stack = node.meta.get("nn_module_stack") or {}
-    module = str(list(stack.values())[-1][0]) if stack else ""
+    paths = [str(entry[0]) for entry in stack.values()]
+    # Sizes of the input are read outside of any module, under a name of torch's own.
+    module = next((path for path in reversed(paths) if "stack_from_metadata" not in path), "")
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     for path, line in reversed(frames):
         parts = PurePath(path).parts
@@ -288,11 +299,3 @@ def _training_only_notes(module: nn.Module) -> Iterator[str]:
     if active:
         path, kind = active[0]
         yield f"{len(active)} {kind} modules act only in training and were left out: {path}, ..."
-
-
-def _unused_notes(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    parameters = program.graph_signature.parameters
-    unused = [name for name in parameters if name not in tensors]
-    if unused:
-        shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-        yield f"{len(unused)} parameters are not used in evaluation and were left out: {shown}"

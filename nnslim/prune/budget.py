@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import nn
 
 from nnslim.measure.macs import Costs, weighted_positions
+from nnslim.network.graph import TensorRef
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
+    from nnslim.channels.labels import Labels
     from nnslim.network.network import Network
 
 __all__ = ["CostModel", "Limit"]
@@ -74,6 +76,12 @@ class CostModel:
                 row = start[member.tensor] + member.dim
                 self._fixed[row] -= member.positions.size
                 self._counts[row, index] = member.positions.shape[1]
+        for name, labels in _index_labels(network, channels).items():
+            members = _group_of(channels)[labels]
+            own = np.bincount(members[members >= 0], minlength=len(self.names))
+            row = start[name]
+            self._counts[row] = own // np.maximum(self.widths, 1)
+            self._fixed[row] -= own.sum()
         self._bytes = np.array([tensors[name].element_size() for name in order])
         self._is_param = np.array([isinstance(tensors[name], nn.Parameter) for name in order])
         positions = dict.fromkeys(order, 0)
@@ -103,3 +111,22 @@ class CostModel:
         full = getattr(self.costs(self.widths), metric)
         steps = np.eye(len(self.names), dtype=np.int64)
         return np.array([full - getattr(self.costs(self.widths - step), metric) for step in steps])
+
+
+def _index_labels(network: Network, channels: ChannelMap) -> dict[str, np.ndarray]:
+    """Channels that each constant index picks; the index is cut with them."""
+    result: dict[str, np.ndarray] = {}
+    for node in network.graph.nodes:
+        if node.op == "aten.index_select.default" and isinstance(node.args[2], TensorRef):
+            labels = cast("Labels", channels.values[node.name])[cast("int", node.args[1])]
+            if labels is not None:
+                result[node.args[2].name] = channels.component[labels]
+    return result
+
+
+def _group_of(channels: ChannelMap) -> np.ndarray:
+    """Number of the group of each channel; -1 for those that no tensor has a part in."""
+    result = np.full(len(channels.frozen), -1, dtype=np.int64)
+    for index, group in enumerate(channels.groups):
+        result[group.components] = index
+    return result

@@ -131,7 +131,7 @@ def prune_network(
         >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
         >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
         >>> result.plan.before.params, result.plan.after.params
-        (516, 260)
+        (516, 196)
     """
     config, around = config or PruneConfig(), around or Surroundings()
     sink = around.sink

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nnslim.errors import ConfigError
+from nnslim.errors import ConfigError, InputError
 from nnslim.prune.budget import CostModel, Limit
 from nnslim.surgery import Edit
 
@@ -152,6 +152,12 @@ def _line(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for group in groups:
         own = np.asarray(scores[group.name], dtype=np.float64)
+        if not np.isfinite(own).all():
+            raise InputError(
+                f"group {group.name}: {int((~np.isfinite(own)).sum())} of {group.width} scores are"
+                " not finite",
+                hint="the network gives NaN or infinite logits: check its weights",
+            )
         assert own.shape == (group.width,), (
             f"{group.name}: {own.shape} scores for {group.width} channels"
         )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nnslim.network.graph import Node, Ref
-from nnslim.network.operators import resolve
+from nnslim.network.graph import Graph, Node, Ref
+from nnslim.network.operators import is_in_place, resolve
 
 if TYPE_CHECKING:
+    from nnslim.network.interpreter import Call
     from nnslim.network.network import Network
 
 __all__ = ["Replay"]
@@ -31,37 +32,47 @@ class Replay:
             entry.name: value for entry, value in zip(network.graph.inputs, inputs, strict=True)
         }
         self._at = 0
-        self._roots = _storage_roots(network.graph.nodes)
+        self._safe = _safe_starts(network.graph)
 
     def advance(self, start: int) -> None:
-        """Run the prefix up to node number ``start``, which must not lie behind."""
+        """Run the prefix up to node number ``start`` or a little less; it must not lie behind.
+
+        The prefix never ends where the rest would write into memory that the prefix left.
+        """
+        start = self._safe[start]
         assert start >= self._at, "a replay cannot go back"
         steps = self._network.program.steps
         for step in steps[self._at : start]:
             self._network.program.execute(step, self._network, self._env, self._device)
         self._at = start
 
-    def finish(self) -> object:
-        """Run from where the prefix ends and return the network's output."""
+    def finish(self, call: Call | None = None) -> object:
+        """Run from where the prefix ends and return the network's output.
+
+        Args:
+            call: Replaces the operator calls, for runs that change what a node does.
+        """
         env = dict(self._env)
-        for name in self._overwritten():
-            value = env[name]
-            assert isinstance(value, Tensor)
-            env[name] = value.clone()
-        return self._network.program.run(self._network, env, self._device, self._at)
+        if self._at == 0:  # before the first node there are only inputs, which share no memory
+            env = {name: value.clone() for name, value in env.items() if isinstance(value, Tensor)}
+        return self._network.program.run(self._network, env, self._device, self._at, call)
 
-    def output(self) -> object:
-        """Return the network's output without moving."""
-        return self.finish()
 
-    def _overwritten(self) -> set[str]:
-        """Values of the prefix that a later in-place operator writes to."""
-        written = {
-            self._roots[ref.name]
-            for node in self._network.graph.nodes[self._at :]
-            if _in_place(node) and isinstance(ref := node.args[0], Ref) and ref.name in self._roots
-        }
-        return {name for name in self._env if self._roots.get(name, name) in written}
+def _safe_starts(graph: Graph) -> list[int]:
+    """For every node, the latest start not behind it from which the rest can run repeatedly."""
+    roots = _storage_roots(graph.nodes)
+    born = {node.name: index for index, node in enumerate(graph.nodes)}
+    unsafe = [False] * (len(graph.nodes) + 1)
+    for index, node in enumerate(graph.nodes):
+        target = node.args[0] if node.args else None
+        if is_in_place(node.op) and isinstance(target, Ref):
+            first = born.get(roots.get(target.name, target.name), -1) + 1
+            # Between the birth of the memory and the write, a prefix would hold what is written to.
+            unsafe[max(first, 1) : index + 1] = [True] * (index + 1 - max(first, 1))
+    safe = [0]
+    for index in range(1, len(unsafe)):
+        safe.append(safe[-1] if unsafe[index] else index)
+    return safe
 
 
 def _storage_roots(nodes: tuple[Node, ...]) -> dict[str, str]:
@@ -72,10 +83,6 @@ def _storage_roots(nodes: tuple[Node, ...]) -> dict[str, str]:
         shares = isinstance(source, Ref) and _may_alias(node)
         roots[node.name] = roots.get(source.name, source.name) if shares else node.name  # pyright: ignore
     return roots
-
-
-def _in_place(node: Node) -> bool:
-    return node.op.startswith("aten.") and node.op.split(".")[1].endswith("_")
 
 
 def _may_alias(node: Node) -> bool:

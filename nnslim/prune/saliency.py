@@ -1,15 +1,12 @@
 """How much each channel matters: measured, estimated to first order, or read off the weights.
 
-Removing a channel means that no layer reads it any more. Zeroing what the layers that read it
-multiply it by (their *incoming slices*) does exactly that, so a removal is tried in place and
-undone, without building another network.
+A removal is tried in place and undone (``nnslim.prune.removal``), without building a network.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,29 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnslim.network.graph import TensorRef, tensor_refs
+from nnslim.prune.removal import find_reading, incoming_slices
 from nnslim.prune.replay import Replay
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.network.network import Network
 
-__all__ = ["Saliency", "magnitude", "measured", "readers", "taylor"]
+__all__ = ["Saliency", "magnitude", "measured", "taylor"]
 
 Saliency = Literal["loss", "logits", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
-
-
-def readers(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers read its channels: input dimensions of weights."""
-    dense = {
-        ref.name
-        for node in network.graph.nodes
-        if node.op.split(".")[1].startswith(("conv", "linear"))
-        for ref in list(tensor_refs(node))[:1]
-    }
-    return tuple(m for m in group.members if m.tensor in dense and m.dim == 1)
 
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
@@ -51,14 +37,18 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
     scores: Scores = {}
     for group in channels.prunable:
         total = np.zeros(group.width)
-        producers = [m for m in group.members if m.dim == 0 and network.tensor(m.tensor).dim() > 1]
-        for member in producers or list(group.members):
+        for member in _producers(network, group) or group.members:
             weight = network.tensor(member.tensor).detach().double().cpu()
             others = [d for d in range(weight.dim()) if d != member.dim]
             energy = weight.square().sum(others).numpy() if others else weight.square().numpy()
             total += energy[member.positions].sum(axis=1)
         scores[group.name] = np.sqrt(total)
     return scores
+
+
+def _producers(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
+    """The slices of a group by which layers produce its channels: output dimensions of weights."""
+    return tuple(m for m in group.members if m.dim == 0 and network.tensor(m.tensor).dim() > 1)
 
 
 def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> Scores:
@@ -68,11 +58,16 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
     that of the removal that ``measured`` tries.
     """
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
-    slices = {group.name: readers(network, group) for group in channels.prunable}
+    network = copy.deepcopy(network).eval()
+    # A channel that only a sum reads has no incoming slices; its own filters stand in for them.
+    slices = {
+        g.name: incoming_slices(network, g) or _producers(network, g) for g in channels.prunable
+    }
     device = next(network.parameters()).device
     names = sorted({m.tensor for members in slices.values() for m in members})
+    if not names:
+        return scores
     tensors = [network.tensor(name).requires_grad_() for name in names]
-    network.eval()
     for images, labels in batches:
         loss = F.cross_entropy(_logits(network(images.to(device))), labels.to(device))
         gradients = dict(zip(names, torch.autograd.grad(loss, tensors), strict=True))
@@ -107,30 +102,32 @@ def measured(
     Returns:
         Scores by name of every group that is not frozen, ``(width,)``.
     """
-    groups = [(group, readers(network, group)) for group in channels.prunable]
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
+    found = (find_reading(network, channels, group) for group in channels.prunable)
+    readings = sorted(
+        ((r.start, r) for r in found if r.start is not None), key=lambda pair: pair[0]
+    )
     device = next(network.parameters()).device
     # A copy, because channels_last is faster and the caller's layout is the caller's.
     network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
     batches = list(batches)
-    total = len(batches) * sum(group.width for group, _ in groups)
+    total = len(batches) * sum(reading.group.width for _, reading in readings)
     n_samples, done = sum(len(labels) for _, labels in batches), 0
     with torch.inference_mode():
         for images, labels in batches:
             images = images.to(device, memory_format=torch.channels_last)  # noqa: PLW2901
             labels = labels.to(device)  # noqa: PLW2901
             replay = Replay(network, (images,))
-            dense = _logits(replay.output())
+            dense = _logits(replay.finish())
             weight = len(labels) / n_samples
-            for start, group, members in _in_order(network, groups):
+            for start, reading in readings:
                 replay.advance(start)
-                for channel in range(group.width):
-                    with _without(network, members, channel):
-                        logits = _logits(replay.finish())
-                    scores[group.name][channel] += weight * _effect(
-                        criterion, logits, dense, labels
-                    )
-                    done += 1
+                own = scores[reading.group.name]
+                for channel in range(reading.group.width):
+                    with reading.without(network, channel) as call:
+                        logits = _logits(replay.finish(call))
+                    own[channel] += weight * _effect(criterion, logits, dense, labels)
+                done += reading.group.width
                 if progress is not None:
                     progress(done, total)
     return scores
@@ -140,45 +137,6 @@ def _effect(criterion: str, logits: Tensor, dense: Tensor, labels: Tensor) -> fl
     if criterion == "logits":
         return float((logits - dense).square().mean())
     return float(F.cross_entropy(logits, labels) - F.cross_entropy(dense, labels))
-
-
-def _in_order(
-    network: Network, groups: list[tuple[ChannelGroup, tuple[Member, ...]]]
-) -> Iterator[tuple[int, ChannelGroup, tuple[Member, ...]]]:
-    """Groups by the first node that reads them, which is where a replay has to start."""
-    first: Mapping[str, int] = _first_uses(network)
-    rows = [(min(first[m.tensor] for m in members), g, members) for g, members in groups if members]
-    rows.sort(key=lambda row: row[0])
-    yield from rows
-
-
-def _first_uses(network: Network) -> dict[str, int]:
-    result: dict[str, int] = {}
-    for index, node in enumerate(network.graph.nodes):
-        for ref in tensor_refs(node):
-            assert isinstance(ref, TensorRef)
-            result.setdefault(ref.name, index)
-    return result
-
-
-@contextmanager
-def _without(network: Network, members: Iterable[Member], channel: int) -> Generator[None]:
-    """Zero the incoming slices of one channel, and put them back bit for bit."""
-    saved: list[tuple[Tensor, Tensor]] = []
-    for member in members:
-        weight = network.tensor(member.tensor).detach()
-        positions = torch.from_numpy(member.positions[channel]).to(weight.device)
-        columns = weight[:, positions] if len(positions) > 1 else weight[:, int(positions[0])]
-        saved.append((weight, columns.clone()))
-        weight.index_fill_(1, positions, 0.0)
-    try:
-        yield
-    finally:
-        for (weight, columns), member in zip(reversed(saved), reversed(list(members)), strict=True):
-            positions = torch.from_numpy(member.positions[channel]).to(weight.device)
-            weight.index_copy_(
-                1, positions, columns if len(positions) > 1 else columns.unsqueeze(1)
-            )
 
 
 def _logits(output: object) -> Tensor:

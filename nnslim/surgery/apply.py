@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.labels import Labels
-from nnslim.network.graph import Graph, Ref, TensorRef
+from nnslim.network.graph import Graph, Node, Ref, TensorRef, tensor_refs
 from nnslim.network.network import Network
 from nnslim.network.shapes import check_shapes
 from nnslim.surgery.edit import Cut, Edit, resolve_edit
@@ -54,7 +56,9 @@ def cut_network(network: Network, cut: Cut) -> Network:
         name: _slice(tensor, cut, cut.channels.tensors.get(name))
         for name, tensor in network.tensors().items()
     }
-    tensors.update(_indices(network.graph, cut, tensors))
+    graph = _with_new_indices(network.graph, graph, cut, tensors)
+    used = set(graph.tensor_names())
+    tensors = {name: tensor for name, tensor in tensors.items() if name in used}
     check_shapes(graph, tensors)
     result = Network(
         graph,
@@ -80,19 +84,23 @@ def _slice(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
     return result
 
 
-def _indices(graph: Graph, cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Constant indices into dimensions that were cut."""
-    changed: dict[str, Tensor] = {}
-    for node in graph.nodes:
-        if node.op != "aten.index_select.default":
+def _with_new_indices(old: Graph, new: Graph, cut: Cut, tensors: dict[str, Tensor]) -> Graph:
+    """Put constant indices into dimensions that were cut; a shared one gets a copy per node."""
+    uses = Counter(ref.name for node in old.nodes for ref in tensor_refs(node.arguments))
+    nodes: list[Node] = []
+    for before, after in zip(old.nodes, new.nodes, strict=True):
+        nodes.append(after)
+        if before.op != "aten.index_select.default":
             continue
-        source, dim, index = node.args[:3]
+        source, dim, index = before.args[:3]
         if not isinstance(index, TensorRef) or not isinstance(source, (Ref, TensorRef)):
             continue
-        labels = labels_of(cut, source)[dim]  # pyright: ignore
-        if labels is not None:
-            old = tensors[index.name]
-            new = kept_index(cut, labels, old.cpu().numpy())
-            assert index.name not in changed, f"{index.name} is shared by two index_selects"
-            changed[index.name] = torch.from_numpy(new).to(old.device, old.dtype)
-    return changed
+        labels = labels_of(cut, source)[cast("int", dim)]
+        if labels is None:
+            continue
+        name = index.name if uses[index.name] == 1 else f"nnslim_index.{before.name}"
+        values = tensors[index.name]
+        kept = torch.from_numpy(kept_index(cut, labels, values.cpu().numpy()))
+        tensors[name] = kept.to(values.device, values.dtype)
+        nodes[-1] = replace(after, args=(source, dim, TensorRef(name)))
+    return new.with_nodes(tuple(nodes))

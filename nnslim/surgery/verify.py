@@ -99,12 +99,16 @@ class _Side:
         self, network: Network, inputs: dict[str, Tensor], dtype: torch.dtype, cut: Cut | None
     ) -> None:
         self.network = copy.deepcopy(network).cpu().to(dtype).eval()
-        self.env: dict[str, object] = {key: value.to(dtype) for key, value in inputs.items()}
+        # A copy for each side, because an operator may write to its input.
+        self.env: dict[str, object] = {
+            key: value.to(dtype, copy=True) for key, value in inputs.items()
+        }
+        self.dtype = dtype
         self.cut = cut
         self.removed = 0.0
 
     def execute(self, step: Step) -> object:
-        call = None if self.cut is None else self._masked
+        call = self._call if self.cut is None else self._masked
         return self.network.program.execute(step, self.network, self.env, torch.device("cpu"), call)
 
     def _masked(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
@@ -115,7 +119,15 @@ class _Side:
             args[0] = self._zero_removed(cast("Tensor", args[0]), cast("Labels", labels))
         if labels is not None and step.node.op == "aten.layer_norm.default":
             return self._gathered_norm(step, args, kwargs, cast("Labels", labels))
-        return step.function(*args, **kwargs)
+        return self._call(step, args, kwargs)
+
+    def _call(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
+        """Call an operator in this side's precision, whatever literals and defaults say."""
+        args = [self.dtype if arg is torch.float32 else arg for arg in args]
+        kwargs = {k: self.dtype if arg is torch.float32 else arg for k, arg in kwargs.items()}
+        value = step.function(*args, **kwargs)
+        single = isinstance(value, Tensor) and value.dtype == torch.float32
+        return value.to(self.dtype) if single else value
 
     def _zero_removed(self, value: Tensor, labels: Labels) -> Tensor:
         assert self.cut is not None
@@ -134,16 +146,17 @@ class _Side:
         self, step: Step, args: list[object], kwargs: dict[str, object], labels: Labels
     ) -> object:
         assert self.cut is not None
-        rank = len(cast("list[int]", args[1]))
-        kept = [self.cut.kept(own) for own in labels[-rank:]]
-        index = [slice(None) if k is None else torch.from_numpy(k) for k in kept]
-        if rank != 1 or kept[0] is None:
-            return step.function(*args, **kwargs)
-        value = cast("Tensor", args[0])
-        gathered = [a[index[0]] if isinstance(a, Tensor) else a for a in args[2:]]
+        value, rank = cast("Tensor", args[0]), len(cast("list[int]", args[1]))
+        kept = [
+            torch.arange(size) if (own := self.cut.kept(along)) is None else torch.from_numpy(own)
+            for along, size in zip(labels[-rank:], value.shape[-rank:], strict=True)
+        ]
+        index = torch.meshgrid(kept, indexing="ij")
+        gathered = [arg[index] if isinstance(arg, Tensor) else arg for arg in args[2:]]
         result = torch.zeros_like(value)
-        result[..., index[0]] = cast(
-            "Tensor", step.function(value[..., index[0]], [len(kept[0])], *gathered, **kwargs)
+        shape = [len(own) for own in kept]
+        result[(..., *index)] = cast(
+            "Tensor", step.function(value[(..., *index)], shape, *gathered, **kwargs)
         )
         return result
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.network import trace_network
-from tests.network.nets import NETS, SHAPE, bug, network_of, traced
+from tests.network.nets import NETS, SHAPE, network_of, traced
 
 
 def summary(channels: ChannelMap) -> dict[str, tuple[int, str]]:
@@ -161,7 +161,6 @@ def test_halves_that_are_read_apart_are_cut_apart():
     assert high["left.weight", 1] == [[0], [1], [2]]
 
 
-@bug("groups that share their first tensor come in the order of a hash")
 def test_groups_of_one_layer_are_numbered_by_position():
     channels = groups_of(Halves(equal=False))
     assert members(channels, "conv")["conv.weight", 0] == [[0], [1], [2]]
@@ -260,7 +259,6 @@ def test_groups_and_frozen_mask_agree():
     assert channels["stem"].layers[:3] == ("stem", "stem_bn", "a1")
 
 
-@bug("ChannelMap[name] raises StopIteration", StopIteration)
 def test_an_unknown_group_is_an_error():
     with pytest.raises(LookupError, match="layer9"):
         channel_groups(traced("Plain"))["layer9"]

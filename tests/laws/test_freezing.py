@@ -155,10 +155,13 @@ def test_grouped_convolution_of_swapped_halves():
     class Swapped(Middle):
         def __init__(self) -> None:
             super().__init__(lambda y: torch.cat([y[:, 4:], y[:, :4]], 1))
-            self.last = nn.Conv2d(8, 6, 3, groups=2, padding="same")
+            grouped = nn.Conv2d(8, 12, 3, groups=4, padding="same")
+            self.last = nn.Sequential(grouped, nn.Conv2d(12, 6, 1))
 
     network = traced(Swapped())
-    assert channel_groups(network)["stem.0"].width == 2
+    channels = channel_groups(network)
+    # Two convolution groups in each half, and each half must keep one.
+    assert (channels["stem.0"].width, channels["stem.0#2"].width) == (2, 2)
     _check_random_cuts(network)
 
 

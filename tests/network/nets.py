@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from functools import cache
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,11 +12,6 @@ from torch.nn import functional as F
 from nnslim.network import Network, trace_network
 
 SHAPE = (3, 8, 8)
-
-
-def bug(reason: str, raises: type[BaseException] = AssertionError) -> pytest.MarkDecorator:
-    """Mark what a test found and nobody has mended yet; the mark fails once it is mended."""
-    return pytest.mark.xfail(reason=reason, raises=raises, strict=True)
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:

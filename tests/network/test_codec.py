@@ -17,7 +17,7 @@ from nnslim.network import BATCH, DeviceRef, Graph, Input, Network, Node, Ref, T
 from nnslim.network.codec import canonical_json, graph_from_json, graph_to_json
 from nnslim.network.operators import OPERATORS
 from nnslim.network.shapes import check_shapes
-from tests.network.nets import NETS, bug, traced
+from tests.network.nets import NETS, traced
 
 INFO = {"shape": ["1N", 3], "dtype": "float32"}
 
@@ -69,7 +69,7 @@ def test_every_kind_of_argument_survives():
     )
     node = Node("y", "aten.add.Tensor", kinds, {"alpha": -math.inf}, x, "layer.0", "net.py:3")
     sizes = Node("n", "aten.sym_size.int", (Ref("x"), 0), {}, BATCH)
-    pair = Node("p", "aten.chunk.default", (Ref("x"), 2), {}, (x, TensorInfo((), torch.int64)))
+    pair = Node("p", "aten.chunk.default", (Ref("x"), 2, 1), {}, (x, TensorInfo((), torch.int64)))
     graph = Graph(
         (Input("x", x),), (node, sizes, pair), {"logits": Ref("y"), "aux": (Ref("n"), None)}
     )
@@ -197,7 +197,7 @@ def test_network_refuses_a_graph_without_its_tensors():
         Network(graph, {})
 
 
-@pytest.mark.parametrize("name", ["", "a..b", "forward", "training.x", "graph"])
+@pytest.mark.parametrize("name", ["", "a..b"])
 def test_network_refuses_names_that_modules_cannot_have(name):
     graph = graph_from_json(changed("nodes", 0, "args", 1, to={"tensor": name}))
     with pytest.raises(InputError, match="cannot be used"):
@@ -232,36 +232,15 @@ HOSTILE = {
     "long text": call("python.mul", "x", 1_000_000),
     "formatted text": call("python.mod", "%1000000d", 1),
 }
-ESCAPES = {
-    "division by zero": ZeroDivisionError,
-    "remainder of zero": ZeroDivisionError,
-    "float overflow": OverflowError,
-    "missing key": KeyError,
-    "integer overflow": OverflowError,
-    "superscript size": ValueError,
-    "dropout without its flag": IndexError,
-    "huge power": ValueError,
-    "long text": AssertionError,
-    "formatted text": AssertionError,
-}
 
 
-def hostile() -> list:
-    reason = "python.* operators take anything, and check_shapes lets their errors through"
-    return [
-        pytest.param(graph, id=name, marks=[bug(reason, ESCAPES[name])] if name in ESCAPES else [])
-        for name, graph in HOSTILE.items()
-    ]
-
-
-@pytest.mark.parametrize("graph", hostile())
+@pytest.mark.parametrize("graph", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_calls_are_one_sentence(graph):
     with pytest.raises(NnslimError) as caught:
         build(graph, {})
     assert len(str(caught.value)) < 1000
 
 
-@bug("operators that create tensors without a device argument run on the CPU", InputError)
 @pytest.mark.parametrize("op", ["aten.zeros.default", "aten.ones.default", "aten.randn.default"])
 def test_checking_shapes_allocates_nothing(op):
     """2**36 floats do not fit into memory; on the meta device they cost nothing."""
@@ -313,7 +292,6 @@ def mutate(draw, graph: dict) -> None:
             place[path[-1]] = draw(NASTY)
 
 
-@pytest.mark.xfail(reason="see HOSTILE; strict once that is mended", strict=False)
 @given(data=st.data())
 @pytest.mark.parametrize("name", NETS)
 def test_no_change_of_a_header_escapes_the_reader(name, data):

@@ -10,7 +10,7 @@ import torch
 from nnslim.errors import InputError
 from nnslim.network import BATCH, Graph, Network, TensorInfo
 from nnslim.network.shapes import check_shapes
-from tests.network.nets import NETS, bug, traced
+from tests.network.nets import NETS, traced
 
 
 def with_value(graph: Graph, name: str, value: object) -> Graph:
@@ -80,7 +80,6 @@ def test_nothing_is_computed_and_no_tensor_is_touched():
         assert torch.equal(tensor, before[name])
 
 
-@bug("double() and half() leave the dtypes of the graph behind", InputError)
 def test_a_network_in_another_precision_fits():
     """``double()`` changes tensors, not the graph: the claims about dtypes follow the tensors."""
     network: Network = traced("Plain").double()

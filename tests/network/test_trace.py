@@ -17,7 +17,6 @@ from tests.network.nets import (
     NETS,
     SHAPE,
     assert_same,
-    bug,
     images,
     make,
     network_of,
@@ -335,7 +334,6 @@ def test_tied_weights_appear_once():
     assert_same(gradients(network), gradients(source))
 
 
-@bug("the second name of a tied weight is noted as unused")
 def test_tied_weights_are_not_called_unused():
     assert trace_network(Tied(), torch.zeros(2, *SHAPE)).notes == ()
 

@@ -15,7 +15,7 @@ from nnslim.measure.macs import Costs, count_costs, count_macs
 from nnslim.network import Network, trace_network
 from nnslim.prune.budget import CostModel, Limit
 from nnslim.surgery import Edit, apply_edit
-from tests.network.nets import NETS, SHAPE, bug, network_of, traced
+from tests.network.nets import NETS, SHAPE, network_of, traced
 
 
 def random_edit(draw, network: Network) -> Edit:
@@ -42,7 +42,6 @@ def test_predicted_costs_are_those_of_the_cut_network(name, data):
         assert predicted.bytes == counted.bytes
 
 
-@bug("the entries of a constant index are not in the cost model")
 def test_predicted_bytes_follow_a_constant_index():
     network = traced("Shuffle")
     edit = Edit({"stem": np.array([0, 3])})

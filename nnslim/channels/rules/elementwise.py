@@ -24,11 +24,11 @@ hardswish_ hardtanh hardtanh_ le.Scalar le.Tensor leaky_relu leaky_relu_ lerp.Sc
 log log1p log_sigmoid logical_and logical_not logical_or lt.Scalar lt.Tensor masked_fill.Scalar
 masked_fill_.Scalar masked_fill.Tensor maximum minimum mish mish_ mul.Tensor mul_.Tensor
 mul.Scalar mul_.Scalar ne.Scalar ne.Tensor neg neg_ pow.Tensor_Scalar pow.Tensor_Tensor
-reciprocal relu relu_ relu6 relu6_ remainder.Scalar round rrelu rsqrt rsub.Scalar rsub.Tensor
+reciprocal relu relu_ relu6 relu6_ remainder.Scalar round rsqrt rsub.Scalar rsub.Tensor
 selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt square sub.Tensor
 sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ to.dtype to.device
 to.dtype_layout _to_copy where.self where.ScalarOther where.ScalarSelf ones_like zeros_like
-full_like rand_like type_as
+full_like type_as
 """
 
 
@@ -85,6 +85,9 @@ def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     for name in ("weight", "bias", "running_mean", "running_var"):
         if walk.is_tensor(args[name]) and walk.shape(args[name])[0] > 1:
             walk.tie(labels[1], walk.labels(args[name])[0])
+    if args["training"] is True:  # statistics of the batch, as weight standardisation takes them
+        for along in (labels[0], *labels[2:]):
+            walk.freeze(along, f"statistics are taken over it at {walk.place}")
     return labels
 
 
@@ -119,7 +122,7 @@ def _table() -> dict[str, Rule]:
         "sym_size.int",
     ]:
         table[f"aten.{name}" if "." in name else f"aten.{name}.default"] = created
-    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow"):
+    for name in ("add", "sub", "mul", "floordiv", "mod", "neg"):
         table[f"python.{name}"] = created
     return table
 

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
-from nnslim.network.graph import Arg, Node
+from nnslim.network.graph import Node, dims_of
 
-__all__ = ["RULES", "dims_of"]
+__all__ = ["RULES"]
 
 _SPATIAL = """
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
@@ -32,14 +32,6 @@ def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         walk.freeze(pixel_labels, f"pixels are pooled at {node.place}")
     result: Labels = (*labels[:-pixels], *(None,) * pixels)
     return tuple(result for _ in node.value) if isinstance(node.value, tuple) else result
-
-
-def dims_of(argument: Arg, rank: int) -> tuple[int, ...]:
-    """Normalise a ``dim`` argument: None means all dimensions, negative ones count from the end."""
-    if argument is None or argument == ():
-        return tuple(range(rank))
-    dims = argument if isinstance(argument, tuple) else (argument,)
-    return tuple(int(dim) % rank for dim in dims)  # pyright: ignore[reportArgumentType]
 
 
 def reduction(walk: Walk, node: Node, args: Arguments) -> RuleResult:
