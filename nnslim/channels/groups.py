@@ -114,8 +114,8 @@ def channel_groups(network: Network, rules: Mapping[str, Rule] | None = None) ->
         >>> for group in channel_groups(trace_network(model, torch.zeros(2, 3, 8, 8))).groups:
         ...     print(group.name, group.width, group.status, group.reason)
         0 8 free None
-        2 4 frozen network output
         0.in 3 frozen meets a fixed size at aten.conv2d.default (0)
+        2 4 frozen network output
     """
     walk = Walk(network.graph, network.tensors())
     walk.run(DEFAULT_RULES if rules is None else {**DEFAULT_RULES, **rules})

@@ -37,12 +37,13 @@ def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
 def _one_form(graph: Graph, node: Node) -> Node:
     if node.op == "aten.view.default":
         return replace(node, op="aten.reshape.default")
-    if node.op in _SQUEEZES and isinstance(node.args[0], Ref):
-        info = graph.info(node.args[0].name)
+    source, *rest = node.args or (None,)
+    if node.op in _SQUEEZES and isinstance(source, Ref):
+        info = graph.info(source.name)
         assert isinstance(info, TensorInfo)
-        asked = dims_of(node.args[1] if len(node.args) > 1 else None, len(info.shape))
+        asked = dims_of(rest[0] if rest else None, len(info.shape))
         dims = tuple(dim for dim in asked if info.shape[dim] == 1)
-        return replace(node, op="aten.squeeze.dims", args=(node.args[0], dims), kwargs={})
+        return replace(node, op="aten.squeeze.dims", args=(source, dims), kwargs={})
     return node
 
 

@@ -54,7 +54,7 @@ class Replay:
         """
         env = dict(self._env)
         if self._at == 0:  # before the first node there are only inputs, which share no memory
-            env = {name: value.clone() for name, value in env.items() if isinstance(value, Tensor)}
+            env.update({n: value.clone() for n, value in env.items() if isinstance(value, Tensor)})
         return self._network.program.run(self._network, env, self._device, self._at, call)
 
 

@@ -126,8 +126,9 @@ class _Side:
         args = [self.dtype if arg is torch.float32 else arg for arg in args]
         kwargs = {k: self.dtype if arg is torch.float32 else arg for k, arg in kwargs.items()}
         value = step.function(*args, **kwargs)
-        single = isinstance(value, Tensor) and value.dtype == torch.float32
-        return value.to(self.dtype) if single else value
+        if isinstance(value, Tensor) and value.dtype == torch.float32:
+            return value.to(self.dtype)
+        return value
 
     def _zero_removed(self, value: Tensor, labels: Labels) -> Tensor:
         assert self.cut is not None
