@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CIFAR_DEPTHS", "VGG_PLANS", "CifarResNet", "CifarVGG"]
 
-CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 VGG_PLANS = {  # depth -> convolutions before each of the five poolings
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
@@ -74,7 +74,7 @@ class CifarResNet(nn.Module):
     """A ResNet of ``6 n + 2`` layers in three stages of 16, 32 and 64 channels.
 
     Args:
-        depth: Number of weighted layers: 20, 32, 44, 56, 110, or any ``6 n + 2``.
+        depth: Number of weighted layers: 8, 14, 20, 32, 44, 56, 110, or any ``6 n + 2``.
         num_classes: Number of logits K.
         in_channels: Channels C of the images.
         shortcut: What the shortcut does where the width doubles: ``"A"`` takes every second pixel

@@ -1,4 +1,4 @@
-"""The README says what is there: its commands parse, its targets and links exist."""
+"""The README and docs say what is there: their commands parse, their targets and links exist."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from nnslim.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line
-    for language, block in BLOCKS
-    if language == "sh"
-    for line in block.splitlines()
-    if line.startswith("nnslim ")
-]
+
+
+def _commands(page):
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return [line.strip() for line in lines if line.strip().startswith("nnslim ")]
+
+
+COMMANDS = [command for page in PAGES for command in _commands(page)]
 
 
 def _parse(line, monkeypatch, tmp_path):
@@ -52,7 +55,9 @@ def test_every_make_target_exists():
     assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
-def test_every_link_into_the_repository_exists():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_into_the_repository_exists(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert local or page.name != "README.md"
+    assert [link for link in local if not (page.parent / link).exists()] == []
