@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nnslim.prune.budget import CostModel, Limit
 from nnslim.prune.config import PruneConfig, SaliencyConfig
-from nnslim.prune.pipeline import PruneResult, Surroundings, plan_pruning, prune_network
+from nnslim.prune.pipeline import PruneResult, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
+from nnslim.prune.recovery import Surroundings
 
 __all__ = [
     "CostModel",

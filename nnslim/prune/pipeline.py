@@ -5,64 +5,28 @@ scores ──► plan ──► cut network (checked) ──► recalibrated ─
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import torch
 
 from nnslim.channels import channel_groups
 from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
-from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.prune.budget import CostModel
 from nnslim.prune.config import PruneConfig, SaliencyConfig
 from nnslim.prune.plan import Plan, make_plan
+from nnslim.prune.recovery import Accuracies, Recovery, Surroundings
 from nnslim.prune.saliency import magnitude, measured, taylor
-from nnslim.report import SILENT, Sink
 from nnslim.surgery import CutCheck, apply_edit, verify_cut
-from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nnslim.channels import ChannelMap
-    from nnslim.data import Data, Preprocess, Split
+    from nnslim.data import Data, Preprocess
     from nnslim.network.network import Network
     from nnslim.prune.saliency import Scores
-    from nnslim.train import TrainEvent
+    from nnslim.train import FitResult, Recalibration
 
-__all__ = ["Accuracies", "PruneResult", "Surroundings", "plan_pruning", "prune_network"]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where a run happens, which does not change its result on the CPU.
-
-    Attributes:
-        device: Where to compute.
-        sink: Where messages and progress go.
-        checkpoints: Where training keeps its checkpoints; None keeps none.
-        workers: Processes that decode image files.
-    """
-
-    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
-    sink: Sink = SILENT
-    checkpoints: Path | None = None
-    workers: int = 0
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """Accuracy on the test images, or on those that stand in for them, along the way."""
-
-    dense: Accuracy
-    removed: Accuracy
-    recalibrated: Accuracy | None
-    final: Accuracy
-    split: str
+__all__ = ["PruneResult", "plan_pruning", "prune_network"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +77,7 @@ def prune_network(
     """Prune a network to a budget.
 
     Args:
-        network: The dense network, which stays as it is; its ``preprocess`` is used where it has
+        network: The dense network, which is only moved to the device; its ``preprocess`` is used where it has
             one, else the data's default.
         data: Labelled images; without them the network is cut by weight magnitude and neither
             measured nor fine-tuned.
@@ -126,7 +90,7 @@ def prune_network(
         VerificationError: The cut network is not the masked one; nothing was trained.
 
     Example:
-        >>> from torch import nn; from nnslim.network import trace_network
+        >>> import torch; from torch import nn; from nnslim.network import trace_network
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
         >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
@@ -146,7 +110,8 @@ def prune_network(
         sink.warn(warnings[0])
         accuracies = recalibration = training = None
     else:
-        accuracies, recalibration, training = _recover(network, cut, data, config, around)
+        found = Recovery(network, cut, data, config, around).run()
+        accuracies, recalibration, training = found
     final = _with_history(cut, network, plan, config)
     return PruneResult(final, plan, check, accuracies, recalibration, training, tuple(warnings))
 
@@ -166,7 +131,8 @@ def _scores(
             f"--saliency {saliency.kind} measures on images and there are none",
             hint="give --data, or take --saliency magnitude",
         )
-    batches = list(_sample(data, _preprocess(network, data), saliency, config.seed))
+    preprocess = network.preprocess or data.preprocess
+    batches = list(_sample(data, preprocess, saliency, config.seed))
     if saliency.kind == "taylor":
         return taylor(network, channels, batches)
     total = sum(group.width for group in channels.prunable)
@@ -190,101 +156,6 @@ def _sample(data: Data, preprocess: Preprocess, saliency: SaliencyConfig, seed: 
     augment = data.augment if saliency.augment else None
     split = data.train.subset(chosen)
     return Loader(split, preprocess, saliency.batch_size, augment=augment, shuffle=True, seed=seed)
-
-
-def _recover(
-    network: Network, cut: Network, data: Data, config: PruneConfig, around: Surroundings
-) -> tuple[Accuracies, Recalibration | None, FitResult | None]:
-    """Measure, recalibrate and fine-tune ``cut`` in place."""
-    preprocess = _preprocess(network, data)
-    device, sink = around.device, around.sink
-    name = "test" if data.has("test") else "val"
-    score = partial(_accuracy, data.test if name == "test" else data.val, preprocess, device)
-    train = Loader(
-        data.train,
-        preprocess,
-        config.batch_size,
-        shuffle=True,
-        augment=data.augment,
-        seed=config.seed,
-        drop_last=True,
-        workers=around.workers,
-    )
-    dense, removed = score(network), score(cut)
-    sink.info(
-        f"top-1 on {dense.n} {name} images: {dense.top1_pct:.2f}% dense,"
-        f" {removed.top1_pct:.2f}% right after the removal"
-    )
-    recalibration, recalibrated = None, None
-    if config.recalibrate_batches:
-        recalibration = recalibrate_batchnorm(cut, train, config.recalibrate_batches)
-        recalibrated = score(cut)
-        sink.info(f"top-1 {recalibrated.top1_pct:.2f}% with new batch norm statistics")
-    training = None
-    if config.train.epochs:
-        training = _fine_tune(network, cut, train, data, preprocess, config, around)
-    final = score(cut) if training else recalibrated or removed
-    if training:
-        sink.info(f"top-1 {final.top1_pct:.2f}% after {training.epochs} epochs of fine-tuning")
-    return Accuracies(dense, removed, recalibrated, final, name), recalibration, training
-
-
-def _fine_tune(  # noqa: PLR0913, PLR0917
-    network: Network,
-    cut: Network,
-    train: Loader,
-    data: Data,
-    preprocess: Preprocess,
-    config: PruneConfig,
-    around: Surroundings,
-) -> FitResult:
-    validation = data.val if data.has("val") else None
-
-    def evaluate(module: torch.nn.Module) -> float:
-        assert validation is not None
-        return _accuracy(validation, preprocess, around.device, module).top1_pct
-
-    teacher = copy.deepcopy(network) if config.train.distill_weight > 0 else None
-    with around.sink.progress("fine-tuning", config.train.epochs * len(train)) as progress:
-
-        def on_event(event: TrainEvent) -> None:
-            if event.kind == "step":
-                progress.advance(1, f"epoch {event.epoch}/{event.epochs} loss {event.loss:.3f}")
-            elif event.kind == "epoch" and event.record is not None:
-                around.sink.info(_epoch_line(event))
-            elif event.note is not None:
-                around.sink.info(event.note)
-
-        return fit(
-            cut,
-            train,
-            config.train,
-            device=around.device,
-            teacher=teacher,
-            evaluate=evaluate if validation else None,
-            on_event=on_event,
-            checkpoint_dir=around.checkpoints,
-        )
-
-
-def _epoch_line(event: TrainEvent) -> str:
-    record = event.record
-    assert record is not None
-    val = "" if record.val_top1 is None else f", validation top-1 {record.val_top1:.2f}%"
-    return (
-        f"epoch {record.epoch}/{event.epochs}: loss {record.loss:.4f}, training top-1"
-        f" {record.train_top1:.2f}%{val}, {record.seconds:.0f} s"
-    )
-
-
-def _accuracy(
-    split: Split, preprocess: Preprocess, device: torch.device, network: torch.nn.Module
-) -> Accuracy:
-    return network_accuracy(network.to(device), Loader(split, preprocess, 500), device)
-
-
-def _preprocess(network: Network, data: Data) -> Preprocess:
-    return network.preprocess or data.preprocess
 
 
 def _summary(plan: Plan) -> str:

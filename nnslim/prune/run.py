@@ -17,7 +17,7 @@ from nnslim.data import Loader
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import onnx_accuracy
 from nnslim.onnx import SessionSettings, export_onnx, open_session
-from nnslim.prune.pipeline import Surroundings, plan_pruning, prune_network
+from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
 from nnslim.report.html import render_html
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nnslim.models import LoadedModel
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.pipeline import PruneResult
+    from nnslim.prune.recovery import Surroundings
 
 __all__ = ["Destination", "Subject", "dry_run", "run_prune"]
 
