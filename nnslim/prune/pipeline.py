@@ -77,8 +77,8 @@ def prune_network(
     """Prune a network to a budget.
 
     Args:
-        network: The dense network, which is only moved to the device; its ``preprocess`` is used where it has
-            one, else the data's default.
+        network: The dense network, which is only moved to the device; its ``preprocess`` is used
+            where it has one, else the data's default.
         data: Labelled images; without them the network is cut by weight magnitude and neither
             measured nor fine-tuned.
         config: Budgets, saliency and fine-tuning.

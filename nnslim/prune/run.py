@@ -101,9 +101,16 @@ def run_prune(
     network = subject.model.network
     if subject.data is not None:
         network.classes = network.classes or subject.data.classes
-    result = prune_network(
-        network, subject.data, config, replace(around, checkpoints=directory.checkpoint)
-    )
+    try:
+        result = prune_network(
+            network, subject.data, config, replace(around, checkpoints=directory.checkpoint)
+        )
+    except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
+        if directory.checkpoint.exists():
+            around.sink.warn(
+                f"interrupted; the same command with --resume goes on in {directory.final}"
+            )
+        raise
     with directory as run:
         save_network(result.network, run.file("model.safetensors"))
         report = result_json(result, config)

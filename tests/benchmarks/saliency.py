@@ -1,6 +1,6 @@
 """Which saliency keeps most accuracy right after the removal, before anything else is done?
 
-    python -m tests.benchmarks.saliency CHECKPOINT DATA [--share 80] [--samples 512] [--seeds 0 1]
+    python -m tests.benchmarks.saliency CHECKPOINT DATA [--share 80] [--samples 512] [--mean X,X,X]
 
 Channels are removed in one shot, without new batch norm statistics or training; test accuracy.
 ``inner`` cuts only the first convolution of each residual block, ``all`` the residual stream too.
@@ -12,15 +12,16 @@ import argparse
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
 from nnslim.data import Data, Loader, load_data, stratified_indices
 from nnslim.measure.accuracy import network_accuracy
-from nnslim.models import ModelOptions, load_model
 from nnslim.network import Network
 from nnslim.prune import CostModel, Limit, Rules, make_plan
 from nnslim.prune.saliency import Batch, Scores, magnitude, measured, taylor
@@ -35,9 +36,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, nargs="+", default=[80.0, 50.0])
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--mean")
+    parser.add_argument("--std")
     args = parser.parse_args()
     data = load_data(args.data)
-    network = load_model(args.checkpoint, ModelOptions()).network
+    flags = ModelFlags(preprocess=PreprocessFlags(mean=args.mean, std=args.std))
+    network = open_model(Path(args.checkpoint), flags, data, Output()).network
     channels = channel_groups(network)
     preprocess = network.preprocess or data.preprocess
     test = Loader(data.test, preprocess, 500)

@@ -123,8 +123,8 @@ def test_two_runs_are_equal_and_an_interrupted_one_resumes_to_the_same(model, di
     subject, config = Subject(model, digits), settings()
     for name in ("a", "b"):
         run_prune(subject, config, Destination(tmp_path / name), Surroundings())
+    around = Surroundings(sink=Interrupting())
     with pytest.raises(KeyboardInterrupt):
-        around = Surroundings(sink=Interrupting())
         run_prune(subject, config, Destination(tmp_path / "c"), around)
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["checkpoint"]
     run_prune(subject, config, Destination(tmp_path / "c", resume=True), Surroundings())
