@@ -47,7 +47,7 @@ def candidates(source: Source, found: Signature) -> tuple[str, ...]:
 
     Example:
         >>> candidates("built-in", {})[:2]
-        ('cifar_resnet20', 'cifar_resnet32')
+        ('cifar_resnet8', 'cifar_resnet14')
     """
     if source == "timm":
         return tuple(_timm(found)) if timm_installed() else ()
