@@ -61,7 +61,7 @@ def prune_command(
         bool | None,
         option(
             help="Rank channels by score per cost in the budget, not by score alone. "
-            "[default: for loss and logits]"
+            "[default: for all but magnitude]"
         ),
     ] = None,
     recalibrate: Annotated[
@@ -140,7 +140,7 @@ def prune_command(
             read = tuple(
                 path for path in (model, Path(data) if data else None) if path and path.exists()
             )
-            place = Destination(out, overwrite, resume, tuple(sys.argv), read)
+            place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
             report = run_prune(subject, settings, place, around)
         closing = () if dry_run else (f"wrote {out}",)
         sink.result(report, *prune_tables(report), *closing)

@@ -51,7 +51,7 @@ class PruneConfig:
         min_width: Channels that every group keeps at least: a share of its width or a number.
         keep: Layers whose groups stay whole.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
-            does so for the measured scores, where it helps (docs/results/saliency.md).
+            does so for all but ``magnitude`` (docs/results/saliency.md).
         saliency: How channels are scored.
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
@@ -73,6 +73,6 @@ class PruneConfig:
     @property
     def rules(self) -> Rules:
         """The part of the configuration that a plan respects."""
-        measured = self.saliency.kind in ("loss", "logits")
-        per_cost = measured if self.per_cost is None else self.per_cost
+        from_data = self.saliency.kind != "magnitude"
+        per_cost = from_data if self.per_cost is None else self.per_cost
         return Rules(self.limits, self.min_width, self.keep, per_cost=per_cost)
