@@ -42,7 +42,8 @@ _IGNORED = ("_assert", "sym_constrain", "lift_fresh_copy_guard")
 def trace_network(module: nn.Module, *examples: Tensor) -> Network:
     """Trace a model into a graph that no longer needs the model's source code.
 
-    The module is traced in eval mode and left as it was; the network's tensors are copies.
+    The module is traced in eval mode, without autocast, and left as it was; the network's tensors
+    are copies.
 
     Args:
         module: Any model that ``torch.export`` can follow.
@@ -85,12 +86,14 @@ def _eval_mode(module: nn.Module) -> Generator[None]:
 def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
     try:
-        return torch.export.export(
-            module,
-            examples,
-            dynamic_shapes=(shapes,) if _variadic(module) else shapes,
-            strict=False,
-        )
+        # A caller's autocast must not become part of the graph: it is a mode of running it.
+        with torch.autocast(examples[0].device.type, enabled=False):
+            return torch.export.export(
+                module,
+                examples,
+                dynamic_shapes=(shapes,) if _variadic(module) else shapes,
+                strict=False,
+            )
     # torch.export lets through whatever the model or one of its own layers raises.
     except Exception as error:
         text = str(error).strip().splitlines()

@@ -80,6 +80,13 @@ def test_autocast_is_bit_equal(name):
         assert_same(logits, make(name)(images()))
 
 
+def test_autocast_around_a_trace_is_not_traced():
+    outside = trace_network(make("Residual"), torch.zeros(2, *SHAPE))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = trace_network(make("Residual"), torch.zeros(2, *SHAPE))
+    assert inside.graph == outside.graph
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_double_is_bit_equal(name):
     logits = traced(name).double()(images().double())
