@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -151,12 +152,8 @@ def write_text(path: Path, text: str) -> Path:
     Returns:
         The path.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

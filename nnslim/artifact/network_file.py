@@ -7,7 +7,6 @@ every shape is checked on meta tensors before anything is computed. See docs/for
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from nnslim.artifact.replacing import replacing
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.network.codec import FORMAT, canonical_json, graph_from_json, graph_to_json
@@ -45,15 +45,8 @@ def save_network(network: Network, path: Path | str) -> None:
         raise InputError(f"{path.parent}: no such directory", hint="create it first")
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.tensors().items()}
     data = _canonical(safetensors.torch.save(tensors, metadata=_metadata(network)))
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def load_network(path: Path | str) -> Network:

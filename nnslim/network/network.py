@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnslim.errors import InputError
-from nnslim.network.graph import BATCH, Graph, TensorInfo, TensorRef
+from nnslim.network.graph import BATCH, Graph, TensorInfo
 from nnslim.network.interpreter import Program, compile_graph
 
 if TYPE_CHECKING:
@@ -168,20 +168,6 @@ class Network(nn.Module):
                 shape = ", ".join("N" if s and s % BATCH == 0 else str(s) for s in expected)
                 message = f"input {entry.name!r} has the shape {tuple(value.shape)}"
                 raise InputError(message, hint=f"this network takes ({shape})")
-
-    def batch_norm_momentum(self) -> dict[str, float]:
-        """Momentum of each batch norm that keeps running statistics, by module path.
-
-        The path is what precedes ``.running_mean`` in the name of its buffer.
-        """
-        result: dict[str, float] = {}
-        for step in self._program.steps:
-            if step.node.op == "aten.batch_norm.default" and step.training_position is not None:
-                mean, momentum = step.node.args[3], step.node.args[6]
-                assert isinstance(mean, TensorRef)
-                assert isinstance(momentum, (int, float))
-                result[mean.name.removesuffix(".running_mean")] = float(momentum)
-        return result
 
     def extra_repr(self) -> str:
         """Say how large the network is."""

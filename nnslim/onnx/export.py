@@ -7,7 +7,6 @@ import copy
 import hashlib
 import inspect
 import json
-import os
 import re
 import sys
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
 from nnslim.version import __version__
@@ -258,13 +258,8 @@ def _check_place(path: Path) -> None:
 @contextlib.contextmanager
 def _new_file(path: Path) -> Generator[Path]:
     """Yield a name beside ``path``; what was written there takes its place if nothing fails."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.onnx")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -112,6 +112,9 @@ def prune_network(
     else:
         found = Recovery(network, cut, data, config, around).run()
         accuracies, recalibration, training = found
+        if accuracies.split != "test":
+            warnings.append("no test images: accuracy is that of the validation images")
+            sink.warn(warnings[-1])
     final = _with_history(cut, network, plan, config)
     return PruneResult(final, plan, check, accuracies, recalibration, training, tuple(warnings))
 

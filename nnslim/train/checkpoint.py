@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -85,13 +85,8 @@ class CheckpointStore:
             for name, tensor in checkpoint.tensors.items()
         }
         path = self.directory / f"checkpoint-{checkpoint.epoch:05}.safetensors"
-        part = self.directory / "checkpoint.part"
-        try:
-            save_file(tensors, part, metadata={_KEY: json.dumps(values)})
-            _sync(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={_KEY: json.dumps(values)})
         for old in self._paths()[_KEPT:]:
             old.unlink()
         return path
@@ -167,9 +162,3 @@ def _read(path: Path) -> tuple[Checkpoint, dict[str, object]]:
 
 def _show(value: object) -> str:
     return value[:_SHOWN] if isinstance(value, str) else str(value)
-
-
-def _sync(path: Path) -> None:
-    """Make the file's bytes durable before its name is."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -221,6 +221,40 @@ class TestPrune:
         context = group.commands["prune"].make_context("prune", ["m.pt", *flags], parent=parent)
         assert _settings(context) == expected
 
+    def test_plan_is_shown_and_nothing_is_written(self, stored):
+        out, _ = run("prune", stored, "--params", "60%", "--dry-run")
+        assert out.splitlines()[0] == "Channel groups"
+        assert "network output" in out
+        assert [path.name for path in stored.parent.iterdir()] == [stored.name]
+
+    def test_run_without_data_says_what_was_not_done(self, stored, tmp_path):
+        out, err = run("prune", stored, "--params", "60%", "-o", "slim", "--json")
+        report = json.loads(out)
+        assert report["schema"] == "nnslim.prune/1"
+        assert report["after"]["params"] <= 0.6 * report["before"]["params"]
+        assert report["check"]["error"] <= 1e-9
+        assert "warning: no data: accuracy was neither measured nor recovered" in err
+        assert (
+            load_network(tmp_path / "slim" / "model.safetensors").n_parameters
+            == (report["after"]["params"])
+        )
+
+    def test_run_on_images_measures_trains_and_prints_where_the_files_are(self, stored, tmp_path):
+        out, err = run(
+            "prune", stored, "--data", "digits", "--params", "60%", "--epochs", "1",
+            "--samples", "16", "--subset", "200", "--batch-size", "50", "-o", "slim",
+        )  # fmt: skip
+        assert "Accuracy on 360 images" in out
+        assert out.splitlines()[-1] == "wrote slim"
+        assert "images of 8 x 8 pixels, mean 0.5, std 0.25 (the file)" in err
+        report = json.loads((tmp_path / "slim" / "report.json").read_text())
+        assert len(report["training"]) == 1
+        assert report["onnx"]["top1_pct"] == report["after"]["top1_pct"]
+
+    def test_epochs_without_images_are_refused(self, stored):
+        _, raised = run("prune", stored, "--epochs", 3, expect=ConfigError)
+        assert "no images to train on" in raised.message
+
 
 class TestInputs:
     @pytest.mark.parametrize(

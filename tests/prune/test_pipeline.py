@@ -167,6 +167,13 @@ def test_training_recovers_accuracy(model, digits):
     assert found.final.top1_pct > found.removed.top1_pct + 10
 
 
+def test_validation_images_in_place_of_test_images_are_said(model, digits):
+    splits = {name: split for name, split in digits.splits.items() if name != "test"}
+    result = prune_network(model.network, replace(digits, splits=splits), settings(epochs=0))
+    assert result.warnings == ("no test images: accuracy is that of the validation images",)
+    assert result.accuracies.final.n == len(digits.val)
+
+
 def test_other_classes_than_the_data_are_refused(digits, tmp_path):
     network = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), torch.zeros(2, 1, 8, 8))
     save_network(network, tmp_path / "seven.safetensors")
