@@ -7,14 +7,15 @@ die together. Channels with the same footprint form one group.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from nnslim.channels.labels import IntArray, Labels, connected_components
+from nnslim.channels.balance import balanced_components, tie_rows, uneven_balance
+from nnslim.channels.labels import IntArray, Labels
 from nnslim.channels.rules import DEFAULT_RULES
-from nnslim.channels.walk import Rule, RuleResult, Walk
+from nnslim.channels.walk import Freeze, Rule, RuleResult, Shrink, Walk
 
 if TYPE_CHECKING:
     from nnslim.network.network import Network
@@ -32,12 +33,16 @@ class Member:
         tensor: Name of the parameter or buffer.
         dim: Dimension of the tensor.
         positions: Indices along ``dim`` per channel, ``(width, k)``; ``k`` is 1 but for flattened
-            channels, which are runs of pixels, and convolution groups.
+            channels, which are runs of pixels, attention heads and convolution groups.
+        blocks: For the inputs of a grouped convolution that keeps its groups: the convolution
+            group that each position belongs to, ``(width, k)``. The position then means that
+            entry of dimension 1 in that group's equal run of rows. None everywhere else.
     """
 
     tensor: str
     dim: int
     positions: IntArray
+    blocks: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class ChannelGroup:
         status: ``free``; ``approximate`` when a norm runs over the channels, so that cutting them
             changes what the norm computes; ``frozen`` when they must stay.
         reason: Why the group is frozen or approximate, naming the operator and the source line.
+        parts: Channels by part, ``(n_parts, width // n_parts)``, where every part must keep the
+            same number of them, such as the groups of a convolution; None where any may go.
     """
 
     name: str
@@ -58,6 +65,7 @@ class ChannelGroup:
     components: IntArray
     status: Status
     reason: str | None
+    parts: IntArray | None = None
 
     @property
     def width(self) -> int:
@@ -80,6 +88,7 @@ class ChannelMap:
         values: Labels of every value of the graph.
         tensors: Labels of every parameter and float buffer.
         frozen: Whether each channel must stay.
+        shrink: What may shrink where a dimension is split into groups and their members.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -87,6 +96,7 @@ class ChannelMap:
     values: Mapping[str, RuleResult]
     tensors: Mapping[str, Labels]
     frozen: np.ndarray
+    shrink: Shrink = "auto"
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of this name; a ``KeyError`` where there is none."""
@@ -101,12 +111,17 @@ class ChannelMap:
         return tuple(group for group in self.groups if group.status != "frozen")
 
 
-def channel_groups(network: Network, rules: Mapping[str, Rule] | None = None) -> ChannelMap:
+def channel_groups(
+    network: Network, rules: Mapping[str, Rule] | None = None, shrink: Shrink = "auto"
+) -> ChannelMap:
     """Find the channel groups of a network.
 
     Args:
         network: The network; only integer tensors' values are looked at.
         rules: Additional rules by operator name; they win over the built-in ones.
+        shrink: What may go where a dimension is split into groups and their members, such as
+            attention heads and positions in them, or the groups of a convolution or norm: ``whole``
+            groups, the same number ``within`` each, or ``auto``: whichever there are more of.
 
     Example:
         >>> import torch; from torch import nn; from nnslim.network import trace_network
@@ -117,36 +132,50 @@ def channel_groups(network: Network, rules: Mapping[str, Rule] | None = None) ->
         0.in 3 frozen meets a fixed size at aten.conv2d.default (0)
         2 4 frozen network output
     """
-    walk = Walk(network.graph, network.tensors())
-    walk.run(DEFAULT_RULES if rules is None else {**DEFAULT_RULES, **rules})
-    component = _solve(walk)
-    n = int(component.max()) + 1 if component.size else 0
-    frozen, frozen_why = _mark(n, component, [(f.labels, f.reason) for f in walk.freezes])
-    approximate, approximate_why = _mark(
-        n, component, [(f.labels, f.reason) for f in walk.approximations]
-    )
-    why = {**approximate_why, **frozen_why}
-    groups = _groups(walk, component, frozen.astype(np.int64) * 2 + approximate, why)
-    return ChannelMap(groups, component, walk.values, walk.parameters, frozen)
+    table = DEFAULT_RULES if rules is None else {**DEFAULT_RULES, **rules}
+    walk = _walk(network, table, shrink)
+    while True:
+        component = balanced_components(walk)
+        n = int(component.max(initial=-1)) + 1
+        frozen, frozen_why = _mark(n, component, walk.freezes)
+        approximate, approximate_why = _mark(n, component, walk.approximations)
+        why = {**approximate_why, **frozen_why}
+        groups = _groups(walk, component, frozen.astype(np.int64) * 2 + approximate, why)
+        uneven = uneven_balance(walk, component, [g.components for g in groups], frozen)
+        if uneven is None:
+            return ChannelMap(groups, component, walk.values, walk.parameters, frozen, shrink)
+        tie_rows(walk, uneven)
 
 
-def _solve(walk: Walk) -> IntArray:
-    empty = np.zeros(0, dtype=np.int64)
-    left = np.concatenate([empty, *(a for a, _ in walk.ties)])
-    right = np.concatenate([empty, *(b for _, b in walk.ties)])
-    return connected_components(walk.n_labels, left, right)
+def _walk(network: Network, rules: Mapping[str, Rule], shrink: Shrink) -> Walk:
+    """Walk until no split of a dimension has a better axis left than the frozen one it took."""
+    choices: dict[str, int] = {}
+    tensors = network.tensors()
+    while True:
+        walk = Walk(network.graph, tensors, shrink=shrink, choices=choices)
+        walk.run(rules)
+        component = balanced_components(walk)
+        frozen = np.zeros(int(component.max(initial=-1)) + 1, dtype=bool)
+        for freeze in walk.freezes:
+            frozen[component[freeze.labels]] = True
+        stuck = [
+            site
+            for site, (labels, n_axes) in walk.sites.items()
+            if frozen[component[labels]].all() and choices.get(site, 0) < n_axes - 1
+        ]
+        if not stuck:
+            return walk
+        choices |= {site: choices.get(site, 0) + 1 for site in stuck}
 
 
-def _mark(
-    n: int, component: IntArray, marks: list[tuple[IntArray, str]]
-) -> tuple[np.ndarray, dict[int, str]]:
+def _mark(n: int, component: IntArray, marks: list[Freeze]) -> tuple[np.ndarray, dict[int, str]]:
     """Which components are marked, and the first reason given for each."""
     marked = np.zeros(n, dtype=bool)
     why: dict[int, str] = {}
-    for labels, reason in marks:
-        own = np.unique(component[labels])
+    for mark in marks:
+        own = np.unique(component[mark.labels])
         for index in own[~marked[own]].tolist():
-            why[index] = reason
+            why[index] = mark.reason
         marked[own] = True
     return marked, why
 
@@ -159,6 +188,7 @@ class _Slots:
     slot: IntArray
     component: IntArray
     position: IntArray
+    block: IntArray  # -1 where a position means the same in all rows
 
 
 def _slots(walk: Walk, component: IntArray) -> _Slots:
@@ -168,11 +198,18 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
         for dim, along in enumerate(labels)
         if along is not None
     ]
-    runs = [component[walk.parameters[name][dim]] for name, dim in names]
+    labels = [cast("IntArray", walk.parameters[name][dim]) for name, dim in names]
     empty = np.zeros(0, dtype=np.int64)
-    slot = np.concatenate([empty, *(np.full(run.size, i) for i, run in enumerate(runs))])
-    position = np.concatenate([empty, *(np.arange(run.size) for run in runs)])
-    return _Slots(names, slot, np.concatenate([empty, *runs]), position)
+    slot = [np.full(own.size, i) for i, own in enumerate(labels)]
+    position = [np.broadcast_to(np.arange(own.shape[-1]), own.shape).ravel() for own in labels]
+    block = [
+        np.arange(own.shape[0]).repeat(own.shape[1]) if own.ndim > 1 else np.full(own.size, -1)
+        for own in labels
+    ]
+    runs = [component[own.ravel()] for own in labels]
+    return _Slots(
+        names, *(np.concatenate([empty, *column]) for column in (slot, runs, position, block))
+    )
 
 
 def _signatures(slots: _Slots, pieces: list[IntArray], status: IntArray) -> IntArray:
@@ -201,7 +238,7 @@ def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
         found += [
             np.unique(component[along]) for own in parts for along in own if along is not None
         ]
-    return found
+    return found + [np.unique(component[balance]) for balance in walk.balances]
 
 
 def _groups(
@@ -216,7 +253,26 @@ def _groups(
     runs = np.split(order, bounds) if order.size else []
     # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
     runs.sort(key=lambda rows: (int(slots.slot[rows[0]]), int(slots.position[rows[0]])))
-    return _named([_group(slots, rows, status, why) for rows in runs])
+    groups = [_group(slots, rows, status, why) for rows in runs]
+    return _named([_with_parts(walk, component, group) for group in groups])
+
+
+def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> ChannelGroup:
+    """Add the finest of the balances that the group takes part in."""
+    if group.status == "frozen":
+        return group
+    rows = np.full(len(component), -1, dtype=np.int64)
+    finest: IntArray | None = None
+    for balance in walk.balances:
+        rows[:] = -1
+        rows[component[balance]] = np.arange(len(balance))[:, None]
+        own = rows[group.components]
+        if own[0] >= 0 and (finest is None or own.max() > finest.max()):
+            finest = own
+    if finest is None or (finest == finest[0]).all():
+        return group
+    parts = np.argsort(finest, kind="stable").reshape(len(np.unique(finest)), -1)
+    return replace(group, parts=parts)
 
 
 def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, str]) -> ChannelGroup:
@@ -226,12 +282,20 @@ def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, st
     row_slots = slots.slot[rows]
     for own in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
         name, dim = slots.names[slots.slot[own[0]]]
-        members.append(Member(name, dim, slots.position[own].reshape(width, -1)))
+        block = slots.block[own].reshape(width, -1)
+        positions = slots.position[own].reshape(width, -1)
+        members.append(Member(name, dim, positions, None if block[0, 0] < 0 else block))
     order = np.argsort(members[0].positions[:, 0])
-    members = [Member(m.tensor, m.dim, m.positions[order]) for m in members]
+    members = [
+        replace(
+            m, positions=m.positions[order], blocks=None if m.blocks is None else m.blocks[order]
+        )
+        for m in members
+    ]
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]
-    return ChannelGroup("", tuple(members), components[order], kind, why.get(int(components[0])))
+    reason = why.get(int(components[0]))
+    return ChannelGroup("", tuple(members), components[order], kind, reason)
 
 
 def _named(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
@@ -244,7 +308,5 @@ def _named(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
         base = path if producer.dim == 0 else f"{path}.in"
         taken[base] = taken.get(base, 0) + 1
         name = base if taken[base] == 1 else f"{base}#{taken[base]}"
-        result.append(
-            ChannelGroup(name, group.members, group.components, group.status, group.reason)
-        )
+        result.append(replace(group, name=name))
     return tuple(result)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,9 @@ from nnslim.channels.labels import DimLabels, IntArray, Labels
 from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs, tensor_refs
 from nnslim.network.operators import argument_names
 
-__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Walk", "node_arguments"]
+__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Shrink", "Walk", "node_arguments"]
+
+Shrink: TypeAlias = Literal["auto", "whole", "within"]
 
 Arguments: TypeAlias = Mapping[str, Arg]
 RuleResult: TypeAlias = "Labels | tuple[Labels, ...] | None"
@@ -52,6 +54,10 @@ class Walk:
         parameters: Labels of every parameter and float buffer met so far.
         freezes: What must not be cut, and why.
         approximations: Labels over which a norm or a mean runs.
+        balances: Labels, one row per group, of which every row must keep the same number.
+        shrink: What may shrink where a dimension is split into groups and their members.
+        choices: For splits of a dimension, which of the possible axes to take, by place.
+        sites: What each split took: the labels, and how many axes it could take.
     """
 
     graph: Graph
@@ -61,6 +67,10 @@ class Walk:
     freezes: list[Freeze] = field(default_factory=list)
     approximations: list[Freeze] = field(default_factory=list)
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    balances: list[IntArray] = field(default_factory=list)
+    shrink: Shrink = "auto"
+    choices: Mapping[str, int] = field(default_factory=dict)
+    sites: dict[str, tuple[IntArray, int]] = field(default_factory=dict)
     n_labels: int = 0
     _node: Node | None = None
 
@@ -129,6 +139,10 @@ class Walk:
             known = self._new_parameter(arg, dims)
             self.parameters[arg.name] = known
         if dims is None:
+            if any(own is not None and own.ndim > 1 for own in known):
+                for own in known:
+                    self.freeze(own, f"{arg.name} is used in two ways")
+                return tuple(None if own is not None and own.ndim > 1 else own for own in known)
             return known
         for dim, labels in enumerate(known):
             if dim not in dims and labels is not None:
@@ -144,6 +158,19 @@ class Walk:
             self.fresh(size) if size > 1 and dim in allowed else None
             for dim, size in enumerate(tensor.shape)
         )
+
+    def block_labels(self, ref: TensorRef, blocks: IntArray) -> None:
+        """Label dimension 1 of a tensor differently for each of the equal runs of its rows.
+
+        Args:
+            ref: A tensor of which dimension 0 falls into as many runs as ``blocks`` has rows.
+            blocks: Labels along dimension 1, one row per run.
+        """
+        known = self.parameters[ref.name]
+        if known[1] is None:
+            self.parameters[ref.name] = (known[0], blocks, *known[2:])
+        else:
+            self.tie(known[1].ravel(), blocks.ravel())
 
     def fresh(self, size: int) -> IntArray:
         """Return ``size`` new labels."""
@@ -163,10 +190,41 @@ class Walk:
             assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
             self.ties.append((a, b))
 
+    def tie_within(self, by_group: IntArray) -> None:
+        """Say that the labels of each row live and die together: groups are dropped whole."""
+        first = np.broadcast_to(by_group[:, :1], by_group.shape)
+        self.tie(first.ravel(), by_group.ravel())
+
+    def balance(self, by_group: IntArray) -> None:
+        """Say that every row must keep the same number of labels."""
+        if by_group.shape[0] > 1:
+            self.balances.append(by_group)
+
+    def picks_whole(self, n_groups: int, n_members: int) -> bool:
+        """Whether whole groups may go, or else an equal number of members of each."""
+        return self.shrink == "whole" or (self.shrink == "auto" and n_groups >= n_members)
+
+    def pick_axis(self, block: IntArray) -> int:
+        """The one axis of a split dimension that may shrink; the others are tied along it.
+
+        A choice that turned out to be frozen is given up for the next one in another walk.
+        """
+        varied = [a for a in range(block.ndim) if (block != block.take([0], a)).any()] or [0]
+        if self.shrink == "within":
+            varied.reverse()
+        elif self.shrink == "auto":
+            varied.sort(key=lambda a: -block.shape[a])
+        assert self._node is not None
+        site = f"{self._node.name}#{len(self.sites)}"
+        axis = varied[min(self.choices.get(site, 0), len(varied) - 1)]
+        along = [slice(None) if a == axis else slice(0, 1) for a in range(block.ndim)]
+        self.sites[site] = (block[tuple(along)].ravel(), len(varied))
+        return axis
+
     def freeze(self, labels: DimLabels, reason: str) -> None:
         """Say that these labels must stay."""
         if labels is not None and labels.size:
-            self.freezes.append(Freeze(labels, reason))
+            self.freezes.append(Freeze(labels.ravel(), reason))
 
     def freeze_value(self, arg: Arg, reason: str) -> None:
         """Freeze every label of a value or parameter, whatever its structure."""

@@ -55,7 +55,8 @@ _POOLING = """
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
-upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec pixel_shuffle pixel_unshuffle
+upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
+_upsample_bilinear2d_aa.vec pixel_shuffle pixel_unshuffle
 channel_shuffle native_channel_shuffle grid_sampler im2col col2im
 """
 _REDUCTIONS = """

@@ -25,6 +25,7 @@ from nnslim.network.graph import (
     TensorRef,
     Value,
 )
+from nnslim.network.inline import inline_regions
 from nnslim.network.network import Network
 from nnslim.network.operators import OPERATORS, argument_names, operator_name, training_argument
 
@@ -141,6 +142,7 @@ class _Reader:
         }
 
     def graph(self) -> Graph:
+        inline_regions(self.program.graph_module)
         users = set(self.signature.user_inputs)
         inputs: list[Input] = []
         nodes: list[Node] = []

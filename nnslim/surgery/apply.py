@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnslim.channels import ChannelMap, channel_groups
-from nnslim.channels.labels import Labels
-from nnslim.network.graph import Graph, Node, Ref, TensorRef, tensor_refs
+from nnslim.channels.labels import IntArray, Labels
+from nnslim.network.graph import Graph, Node, TensorRef, tensor_refs
 from nnslim.network.network import Network
 from nnslim.network.shapes import check_shapes
 from nnslim.surgery.edit import Cut, Edit, resolve_edit
-from nnslim.surgery.literals import kept_index, labels_of, rewrite_node
+from nnslim.surgery.indices import kept_index, labels_of_picked
+from nnslim.surgery.literals import rewrite_node
 
 __all__ = ["apply_edit", "cut_network"]
 
@@ -74,7 +75,11 @@ def cut_network(network: Network, cut: Cut) -> Network:
 def _slice(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
     """The kept entries of a tensor, as a copy of the same kind."""
     result = tensor.detach()
-    for dim, own in enumerate(labels or ()):
+    # Dimension 1 may differ from one run of rows to the next, so it goes before the rows do.
+    for dim, own in reversed(list(enumerate(labels or ()))):
+        if own is not None and own.ndim > 1:
+            result = _slice_blocks(result, cut, own)
+            continue
         kept = cut.kept(own)
         if kept is not None and len(kept) < tensor.shape[dim]:
             result = result.index_select(dim, torch.from_numpy(kept).to(tensor.device))
@@ -84,23 +89,32 @@ def _slice(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
     return result
 
 
+def _slice_blocks(weight: Tensor, cut: Cut, labels: IntArray) -> Tensor:
+    """Keep other entries of dimension 1 in each equal run of rows; the same number in all."""
+    blocks = len(labels)
+    kept = np.nonzero(cut.alive[cut.channels.component[labels]])[1].reshape(blocks, -1)
+    rows = torch.from_numpy(kept).to(weight.device).repeat_interleave(len(weight) // blocks, 0)
+    return weight.take_along_dim(rows.view(*rows.shape, *[1] * (weight.dim() - 2)), dim=1)
+
+
 def _with_new_indices(old: Graph, new: Graph, cut: Cut, tensors: dict[str, Tensor]) -> Graph:
-    """Put constant indices into dimensions that were cut; a shared one gets a copy per node."""
+    """Put constant indices into dimensions that were cut; a shared one gets a copy per node.
+
+    What moves channels by numbers (a roll, a strided slice) becomes an ``index_select``.
+    """
     uses = Counter(ref.name for node in old.nodes for ref in tensor_refs(node.arguments))
     nodes: list[Node] = []
     for before, after in zip(old.nodes, new.nodes, strict=True):
         nodes.append(after)
-        if before.op != "aten.index_select.default":
+        labels, index = labels_of_picked(cut, before, tensors)
+        if labels is None or index is None:
             continue
-        source, dim, index = before.args[:3]
-        if not isinstance(index, TensorRef) or not isinstance(source, (Ref, TensorRef)):
-            continue
-        labels = labels_of(cut, source)[cast("int", dim)]
-        if labels is None:
-            continue
-        name = index.name if uses[index.name] == 1 else f"nnslim_index.{before.name}"
-        values = tensors[index.name]
-        kept = torch.from_numpy(kept_index(cut, labels, values.cpu().numpy()))
-        tensors[name] = kept.to(values.device, values.dtype)
-        nodes[-1] = replace(after, args=(source, dim, TensorRef(name)))
+        name = f"nnslim_index.{before.name}"
+        device = next(iter(tensors.values())).device
+        if isinstance(index.given, TensorRef):
+            device = tensors[index.given.name].device
+            name = index.given.name if uses[index.given.name] == 1 else name
+        tensors[name] = torch.from_numpy(kept_index(cut, labels, index.values)).to(device)
+        args = (before.args[0], index.dim, TensorRef(name))
+        nodes[-1] = replace(after, op="aten.index_select.default", args=args, kwargs={})
     return new.with_nodes(tuple(nodes))

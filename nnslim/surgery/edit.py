@@ -47,13 +47,18 @@ class Cut:
         kept = self.kept(labels)
         return size if kept is None else len(kept)
 
+    def whole(self, labels: IntArray, n_groups: int) -> int:
+        """How many of the equal runs of a dimension are left, where runs go whole or not at all."""
+        by_group = self.alive[self.channels.component[labels]].reshape(n_groups, -1)
+        return int(by_group.any(axis=1).sum())
+
 
 def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
     """Check an edit against the groups and return what lives.
 
     Raises:
-        ConfigError: An unknown or frozen group, an index out of range, an unsorted list, or a
-            group that would lose all of its channels.
+        ConfigError: An unknown or frozen group, an index out of range, an unsorted list, a group
+            that would lose all of its channels, or more of one part than of another.
     """
     alive = np.ones(len(channels.frozen), dtype=bool)
     names = {group.name: group for group in channels.groups}
@@ -73,5 +78,10 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
             raise ConfigError(f"group {name!r} cannot be cut: {group.reason}")
         removed = np.ones(group.width, dtype=bool)
         removed[keep] = False
+        if group.parts is not None and len(set((~removed)[group.parts].sum(axis=1).tolist())) > 1:
+            raise ConfigError(
+                f"group {name!r} must keep the same number of channels in each of its"
+                f" {len(group.parts)} parts"
+            )
         alive[group.components[removed]] = False
     return Cut(channels, alive)

@@ -10,9 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-import numpy as np
-
-from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments, node_arguments
 from nnslim.network.graph import Arg, Node, Ref, TensorInfo, TensorRef, Value
 from nnslim.network.operators import argument_names
@@ -76,11 +74,27 @@ def _with_arguments(
 
 
 def _convolution(cut: Cut, node: Node, args: Arguments) -> Change:
+    """Convolution groups that were dropped whole; those that keep a part of each stay as many."""
     groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
-    out = labels_of(cut, args["weight"])[0]
-    if groups == 1 or out is None:
+    weight = labels_of(cut, args["weight"])
+    out, inner = weight[0], weight[1]
+    if groups == 1 or out is None or (inner is not None and inner.ndim > 1):
         return node.op, {}
-    return node.op, {"groups": cut.size(out, out.size) * groups // out.size}
+    return node.op, {"groups": cut.whole(out, groups)}
+
+
+def _group_norm(cut: Cut, node: Node, args: Arguments) -> Change:
+    groups = int(args["num_groups"])  # pyright: ignore[reportArgumentType]
+    channels = labels_of(cut, args["input"])[1]
+    return node.op, {} if channels is None else {"num_groups": cut.whole(channels, groups)}
+
+
+def _attention(cut: Cut, node: Node, args: Arguments) -> Change:
+    """Write out the default scale, which depends on the size of a head before the cut."""
+    along = labels_of(cut, args["query"])[-1]
+    if args["scale"] is not None or along is None:
+        return node.op, {}
+    return node.op, {"scale": along.size**-0.5}
 
 
 def _sizes(name: str) -> Rewrite:
@@ -167,15 +181,6 @@ def _normalized_shape(cut: Cut, node: Node, args: Arguments) -> Change:
     return node.op, {"normalized_shape": new}
 
 
-def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
-    """New values of an ``index_select`` index into a dimension that was cut."""
-    kept = cut.kept(labels)
-    picked = cut.kept(labels[index])
-    assert kept is not None
-    assert picked is not None
-    return np.searchsorted(kept, index[picked])
-
-
 _SPLITS = (
     "split.Tensor",
     "split.sizes",
@@ -195,5 +200,11 @@ _REWRITES: Mapping[str, Rewrite] = MappingProxyType(
         "aten.pad.default": _pad,
         "aten.constant_pad_nd.default": _pad,
         "aten.layer_norm.default": _normalized_shape,
+        "aten.rms_norm.default": _normalized_shape,
+        "aten.group_norm.default": _group_norm,
+        "aten.conv_transpose1d.default": _convolution,
+        "aten.conv_transpose2d.input": _convolution,
+        "aten.conv_transpose3d.input": _convolution,
+        "aten.scaled_dot_product_attention.default": _attention,
     }
 )

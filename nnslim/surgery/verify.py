@@ -8,6 +8,7 @@ float64 in lockstep; a value that differs anywhere is an error, not a warning.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from nnslim.channels import ChannelMap
+from nnslim.channels.contractions import contractions, statistics_dims
 from nnslim.channels.labels import Labels
 from nnslim.errors import VerificationError
-from nnslim.network.graph import BATCH, Node, Ref, TensorInfo
+from nnslim.network.graph import BATCH, Arg, Node, Ref, TensorInfo, TensorRef, refs
 from nnslim.network.interpreter import Step
 from nnslim.network.network import Network
 from nnslim.surgery.edit import Cut, Edit, resolve_edit
@@ -25,10 +27,6 @@ from nnslim.surgery.edit import Cut, Edit, resolve_edit
 __all__ = ["CutCheck", "verify_cut"]
 
 _TOLERANCE = 1e-9
-_CONTRACTIONS = frozenset(
-    [f"aten.conv{d}d.{o}" for d in (1, 2, 3) for o in ("default", "padding")]
-    + ["aten.linear.default", "aten.sum.default", "aten.sum.dim_IntList"]
-)
 
 
 @dataclass(frozen=True)
@@ -107,19 +105,55 @@ class _Side:
         self.cut = cut
         self.removed = 0.0
 
-    def execute(self, step: Step) -> object:
-        call = self._call if self.cut is None else self._masked
+    def execute(self, step: Step, cut_step: Step | None = None) -> object:
+        """Run one step; a masked side is given the step of the cut network beside it."""
+
+        def masked(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
+            assert cut_step is not None
+            return self._masked(step, cut_step, args, kwargs)
+
+        call = self._call if self.cut is None else masked
         return self.network.program.execute(step, self.network, self.env, torch.device("cpu"), call)
 
-    def _masked(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-        assert self.cut is not None
-        source = step.node.args[0]
-        labels = self.cut.channels.values.get(source.name) if isinstance(source, Ref) else None
-        if labels is not None and step.node.op in _CONTRACTIONS:
-            args[0] = self._zero_removed(cast("Tensor", args[0]), cast("Labels", labels))
-        if labels is not None and step.node.op == "aten.layer_norm.default":
-            return self._gathered_norm(step, args, kwargs, cast("Labels", labels))
+    def _masked(
+        self, step: Step, cut_step: Step, args: list[object], kwargs: dict[str, object]
+    ) -> object:
+        node = step.node
+        if self._statistics(node, cut_step.node):
+            return self._gathered(step, cut_step, args, kwargs)
+        for place in contractions(node, self._shape):
+            operand = node.args[place.path[0]]
+            if isinstance(operand, tuple):  # the operands of an einsum
+                values = cast("list[object]", args[place.path[0]])
+                number = place.path[1]
+                values[number] = self._zeroed(values[number], operand[number], place.dims)
+            else:
+                args[place.path[0]] = self._zeroed(args[place.path[0]], operand, place.dims)
         return self._call(step, args, kwargs)
+
+    def _shape(self, arg: Arg) -> tuple[int, ...]:
+        value = self.env[arg.name] if isinstance(arg, Ref) else self._tensor(arg)
+        return tuple(cast("Tensor", value).shape)
+
+    def _tensor(self, arg: Arg) -> Tensor:
+        assert isinstance(arg, TensorRef)
+        return self.network.tensor(arg.name)
+
+    def _labels(self, arg: Arg) -> Labels | None:
+        assert self.cut is not None
+        if isinstance(arg, TensorRef):
+            return self.cut.channels.tensors.get(arg.name)
+        values = self.cut.channels.values
+        return cast("Labels | None", values.get(arg.name)) if isinstance(arg, Ref) else None
+
+    def _removed(self, labels: Labels | None, dim: int) -> Tensor | None:
+        """What stays of a dimension that loses something, else None."""
+        assert self.cut is not None
+        own = None if labels is None else labels[dim]
+        kept = self.cut.kept(own)
+        if own is None or kept is None or len(kept) == own.size:
+            return None
+        return torch.from_numpy(kept)
 
     def _call(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
         """Call an operator in this side's precision, whatever literals and defaults say."""
@@ -130,36 +164,67 @@ class _Side:
             return value.to(self.dtype)
         return value
 
-    def _zero_removed(self, value: Tensor, labels: Labels) -> Tensor:
+    def _zeroed(self, value: object, arg: Arg, dims: Sequence[int]) -> Tensor:
+        """The operand with its removed channels zeroed along the dimensions that are summed."""
+        assert isinstance(value, Tensor)
+        labels, masked = self._labels(arg), value
+        for dim in dims:
+            kept = self._removed(labels, dim)
+            if kept is not None:
+                mask = torch.zeros(value.shape[dim], dtype=value.dtype).index_fill(0, kept, 1.0)
+                masked = masked * mask.view([-1 if d == dim else 1 for d in range(value.dim())])
+        if masked is not value:
+            self.removed = max(self.removed, float((value - masked).abs().max()))
+        return masked
+
+    def _statistics(self, node: Node, cut_node: Node) -> bool:
+        """Whether a norm or reduction runs over channels of which some were removed."""
+        if node.op == "aten.group_norm.default" and node.args[1] != cut_node.args[1]:
+            return False  # whole groups went: the others' statistics do not change
+        labels = self._labels(node.args[0])
+        dims = statistics_dims(node, self._shape)
+        return any(self._removed(labels, dim) is not None for dim in dims)
+
+    def _gathered(
+        self, step: Step, cut_step: Step, args: list[object], kwargs: dict[str, object]
+    ) -> object:
+        """Run an operator on what is left of its operands, with the cut network's literals."""
         assert self.cut is not None
-        for dim, own in enumerate(labels):
-            kept = self.cut.kept(own)
-            if kept is not None and own is not None and len(kept) < own.size:
-                mask = torch.zeros(own.size, dtype=torch.bool)
-                mask[torch.from_numpy(kept)] = True
-                shape = [-1 if d == dim else 1 for d in range(value.dim())]
-                masked = value * mask.view(shape)
-                self.removed = max(self.removed, float((value - masked).abs().max()))
-                value = masked
+        left = [self._left(arg, value) for arg, value in zip(step.node.args, args, strict=True)]
+        for index, arg in enumerate(cut_step.node.args):
+            if isinstance(arg, int) or (isinstance(arg, tuple) and not any(refs(arg))):
+                left[index] = list(arg) if isinstance(arg, tuple) else arg
+        value = self._call(step, left, kwargs)
+        labels = self.cut.channels.values[step.node.name]
+        if isinstance(value, Tensor):
+            return self._spread(value, cast("Labels", labels))
+        pairs = zip(cast("Sequence[Tensor]", value), cast("Sequence[Labels]", labels), strict=True)
+        return [self._spread(item, own) for item, own in pairs]
+
+    def _left(self, arg: Arg, value: object) -> object:
+        labels = self._labels(arg)
+        if not isinstance(value, Tensor) or labels is None:
+            return value
+        for dim in range(value.dim()):
+            kept = self._removed(labels, dim)
+            if kept is not None:
+                gone = torch.ones(value.shape[dim], dtype=torch.bool).index_fill(
+                    0, kept, value=False
+                )
+                lost = value.index_select(dim, gone.nonzero().flatten())
+                if isinstance(arg, Ref):  # not a weight of the norm
+                    self.removed = max(self.removed, float(lost.abs().max()))
+                value = value.index_select(dim, kept)
         return value
 
-    def _gathered_norm(
-        self, step: Step, args: list[object], kwargs: dict[str, object], labels: Labels
-    ) -> object:
-        assert self.cut is not None
-        value, rank = cast("Tensor", args[0]), len(cast("list[int]", args[1]))
-        kept = [
-            torch.arange(size) if (own := self.cut.kept(along)) is None else torch.from_numpy(own)
-            for along, size in zip(labels[-rank:], value.shape[-rank:], strict=True)
-        ]
-        index = torch.meshgrid(kept, indexing="ij")
-        gathered = [arg[index] if isinstance(arg, Tensor) else arg for arg in args[2:]]
-        result = torch.zeros_like(value)
-        shape = [len(own) for own in kept]
-        result[(..., *index)] = cast(
-            "Tensor", step.function(value[(..., *index)], shape, *gathered, **kwargs)
-        )
-        return result
+    def _spread(self, value: Tensor, labels: Labels) -> Tensor:
+        """Put what is left back in its place, with zeros between."""
+        for dim, own in enumerate(labels):
+            kept = self._removed(labels, dim)
+            if kept is not None and own is not None:
+                shape = [own.size if d == dim else s for d, s in enumerate(value.shape)]
+                value = value.new_zeros(shape).index_copy(dim, kept, value)
+        return value
 
 
 class _Lockstep:
@@ -180,8 +245,8 @@ class _Lockstep:
         )
         for wide, narrow in steps:
             reference, single, value = (
-                self.reference.execute(wide),
-                self.single.execute(wide),
+                self.reference.execute(wide, narrow),
+                self.single.execute(wide, narrow),
                 self.cut.execute(narrow),
             )
             if not isinstance(wide.node.value, TensorInfo):

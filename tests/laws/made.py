@@ -11,9 +11,10 @@ from torch import nn
 from nnslim.surgery import Edit
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap
+    from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.channels.labels import IntArray
 
-__all__ = ["half_edit", "move_statistics", "random_edit"]
+__all__ = ["choose", "half_edit", "move_statistics", "random_edit"]
 
 
 def move_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -45,10 +46,10 @@ def random_edit(channels: ChannelMap, seed: int, *, least: int = 1) -> Edit:
     keep = {}
     for group in channels.prunable:
         size = int(generator.integers(min(least, group.width), group.width + 1))
-        keep[group.name] = np.sort(generator.choice(group.width, size, replace=False))
+        keep[group.name] = choose(generator, group, size)
     wide = [group for group in channels.prunable if group.width > least]
     if wide and all(len(keep[group.name]) == group.width for group in wide):
-        keep[wide[0].name] = keep[wide[0].name][1:]
+        keep[wide[0].name] = choose(generator, wide[0], wide[0].width - 1)
     return Edit(keep)
 
 
@@ -57,10 +58,15 @@ def half_edit(channels: ChannelMap, seed: int, statuses: tuple[str, ...] = ("fre
     generator = np.random.default_rng(seed)
     return Edit(
         {
-            group.name: np.sort(
-                generator.choice(group.width, max(1, group.width // 2), replace=False)
-            )
+            group.name: choose(generator, group, max(1, group.width // 2))
             for group in channels.groups
             if group.status in statuses
         }
     )
+
+
+def choose(generator: np.random.Generator, group: ChannelGroup, size: int) -> IntArray:
+    """Choose at most so many channels, the same number of each part and at least one."""
+    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    each = max(1, size // len(parts))
+    return np.sort(np.concatenate([generator.choice(p, each, replace=False) for p in parts]))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import Arg, Node, TensorInfo
 
-__all__ = ["RULES", "broadcast"]
+__all__ = ["RULES", "broadcast", "join"]
 
 _CREATED = """
 zeros ones full arange arange.start arange.start_step scalar_tensor eye linspace sym_size.int
+new_zeros new_ones new_full empty.memory_format
 """
 _NAMES = """
 abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar addcdiv addcmul alias alpha_dropout
@@ -43,14 +44,20 @@ def elementwise(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 def broadcast(walk: Walk, operands: list[Arg], shape: tuple[int, ...]) -> Labels:
     """Tie operands that are broadcast to ``shape`` and return the labels of the result."""
+    return join(walk, [(walk.labels(arg), walk.shape(arg)) for arg in operands], shape)
+
+
+def join(
+    walk: Walk, operands: Sequence[tuple[Labels, Sequence[int]]], shape: Sequence[int]
+) -> Labels:
+    """Tie runs of dimensions, each with its sizes, that are broadcast to ``shape``."""
     result: list[DimLabels] = [None] * len(shape)
     for dim, size in enumerate(shape):
         found: list[DimLabels] = []
-        for operand in operands:
-            own = walk.shape(operand)
+        for labels, own in operands:
             position = dim - (len(shape) - len(own))
             if position >= 0 and own[position] == size and size != 1:
-                found.append(walk.labels(operand)[position])
+                found.append(labels[position])
         for other in found[1:]:
             walk.tie(found[0], other)
         labelled = [labels for labels in found if labels is not None]
@@ -79,18 +86,6 @@ def prelu(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return labels
 
 
-def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``batch_norm``: scale, shift and statistics belong to the channels of dimension 1."""
-    labels = walk.labels(args["input"])
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if walk.is_tensor(args[name]) and walk.shape(args[name])[0] > 1:
-            walk.tie(labels[1], walk.labels(args[name])[0])
-    if args["training"] is True:  # statistics of the batch, as weight standardisation takes them
-        for along in (labels[0], *labels[2:]):
-            walk.freeze(along, f"statistics are taken over it at {walk.place}")
-    return labels
-
-
 def created(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """Tensors made from literal sizes: nothing in them can shrink."""
     return walk.fixed(node)
@@ -108,19 +103,7 @@ def _table() -> dict[str, Rule]:
     table["aten.expand.default"] = expand
     table["aten.expand_as.default"] = follow_other
     table["aten.prelu.default"] = prelu
-    table["aten.batch_norm.default"] = batch_norm
-    for name in [
-        "zeros",
-        "ones",
-        "full",
-        "arange",
-        "arange.start",
-        "arange.start_step",
-        "scalar_tensor",
-        "eye",
-        "linspace",
-        "sym_size.int",
-    ]:
+    for name in _CREATED.split():
         table[f"aten.{name}" if "." in name else f"aten.{name}.default"] = created
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg"):
         table[f"python.{name}"] = created

@@ -1,16 +1,16 @@
-"""Operators that join, split, pad or pick runs of channels."""
+"""Operators that join, split, pad or repeat runs of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 
-from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.channels.labels import DimLabels, IntArray
+from nnslim.channels.rules.picking import unless_single
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
-from nnslim.network.graph import Node, Ref, TensorInfo, TensorRef
+from nnslim.network.graph import Node, TensorInfo
 
 __all__ = ["RULES"]
 
@@ -62,55 +62,7 @@ def split(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         return tuple(labels for _ in infos)
     ends = np.cumsum([info.shape[dim] for info in infos])
     runs = np.split(along, ends[:-1])
-    return tuple((*labels[:dim], _unless_single(walk, run), *labels[dim + 1 :]) for run in runs)
-
-
-def _unless_single(walk: Walk, run: DimLabels) -> DimLabels:
-    """A dimension of size 1 broadcasts and carries no labels, so its one channel must stay."""
-    if run is not None and run.size == 1:
-        walk.freeze(run, f"a single channel at {walk.place}")
-        return None
-    return run
-
-
-def getitem(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """The output of a list-valued operator that was asked for, by number."""
-    source, index = args["a"], args["b"]
-    assert isinstance(source, Ref)
-    assert isinstance(index, int)
-    return cast("tuple[Labels, ...]", walk.values[source.name])[index]
-
-
-def unbind(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``unbind``: drops a dimension; every index of it is used by number, so it must stay."""
-    assert isinstance(node.value, tuple)
-    labels = walk.labels(args["self"])
-    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
-    walk.freeze(labels[dim], f"indexed one by one at {node.place}")
-    rest: Labels = (*labels[:dim], *labels[dim + 1 :])
-    return tuple(rest for _ in node.value)
-
-
-def select(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``select``: one index of a dimension, by number, so the dimension must stay."""
-    labels = walk.labels(args["self"])
-    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
-    walk.freeze(labels[dim], f"indexed by number at {node.place}")
-    return (*labels[:dim], *labels[dim + 1 :])
-
-
-def slice_(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``slice``: the run from ``start`` to ``end``; over channels only with step 1."""
-    labels = walk.labels(args["self"])
-    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
-    along, start, end = labels[dim], args["start"], args["end"]
-    if along is None:
-        return labels
-    if args["step"] != 1 or isinstance(start, Ref) or isinstance(end, Ref):
-        walk.freeze(along, f"strided or computed slice at {node.place}")
-        return (*labels[:dim], None, *labels[dim + 1 :])
-    run = along[slice(start, end)]
-    return (*labels[:dim], _unless_single(walk, run), *labels[dim + 1 :])
+    return tuple((*labels[:dim], unless_single(walk, run), *labels[dim + 1 :]) for run in runs)
 
 
 def pad(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -133,18 +85,37 @@ def pad(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return tuple(labels)
 
 
-def index_select(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``index_select`` by a constant: the labels in the order of the index."""
+def repeat(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``repeat``, ``tile``: the run again and again; new dimensions come first and are fixed."""
+    labels, own = walk.labels(args["self"]), walk.shape(args["self"])
+    extra = len(node.shape) - len(own)
+    result: list[DimLabels] = [None] * extra
+    for along, before, after in zip(labels, own, node.shape[extra:], strict=True):
+        result.append(None if along is None else np.tile(along, after // before))
+    return tuple(result)
+
+
+def repeat_interleave(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``repeat_interleave``: each entry several times in a row."""
+    labels = walk.labels(args["self"])
+    if args["dim"] is None:
+        return walk.refuse(node, f"all dimensions are merged at {node.place}")
+    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    along = labels[dim]
+    run = None if along is None else along.repeat(node.shape[dim] // along.size)
+    return (*labels[:dim], run, *labels[dim + 1 :])
+
+
+def glu(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``glu``: the second half gates the first, so the halves are tied."""
     labels = walk.labels(args["self"])
     dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
-    along, index = labels[dim], args["index"]
+    along = labels[dim]
     if along is None:
         return labels
-    if not isinstance(index, TensorRef):
-        walk.freeze(along, f"computed index at {node.place}")
-        return (*labels[:dim], None, *labels[dim + 1 :])
-    picked = along[walk.tensors[index.name].cpu().numpy()]
-    return (*labels[:dim], _unless_single(walk, picked), *labels[dim + 1 :])
+    first, second = np.split(along, 2)
+    walk.tie(first, second)
+    return (*labels[:dim], unless_single(walk, first), *labels[dim + 1 :])
 
 
 def stack(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -171,13 +142,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "aten.split_with_sizes.default": split,
         "aten.chunk.default": split,
         "aten.tensor_split.sections": split,
-        "aten.unbind.int": unbind,
-        "aten.select.int": select,
-        "aten.slice.Tensor": slice_,
         "aten.pad.default": pad,
         "aten.constant_pad_nd.default": pad,
-        "aten.index_select.default": index_select,
+        "aten.repeat.default": repeat,
+        "aten.tile.default": repeat,
+        "aten.repeat_interleave.self_int": repeat_interleave,
+        "aten.glu.default": glu,
         "aten.stack.default": stack,
-        "python.getitem": getitem,
     }
 )

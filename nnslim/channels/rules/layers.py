@@ -1,13 +1,15 @@
-"""Layers with weights: convolutions, linear layers and norms over channels."""
+"""Layers with weights: convolutions, linear layers and embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from nnslim.channels.labels import DimLabels
+import numpy as np
+
+from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
-from nnslim.network.graph import Node, TensorRef
+from nnslim.network.graph import Arg, Node, Ref, TensorRef
 
 __all__ = ["RULES"]
 
@@ -15,37 +17,83 @@ __all__ = ["RULES"]
 def convolution(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``conv1d/2d/3d``: weight dimension 1 is the input's channels, dimension 0 the output's.
 
-    With groups, the channels of one convolution group (inputs and outputs) are tied: groups are
-    dropped whole, so the channels per group stay and a depthwise convolution is one per channel.
+    With groups, either whole convolution groups go (inputs and outputs of each are tied; a
+    depthwise convolution is one per channel), or the same number of inputs and of outputs in each.
     """
     groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
     image, weight = args["input"], args["weight"]
     rank = len(walk.shape(weight))
-    unbatched = len(walk.shape(image)) != rank
-    if unbatched or not isinstance(weight, TensorRef):
-        return walk.refuse(node, f"unbatched input or computed weight at {node.place}")
-    channels = walk.labels(image)[1]
-    out, inner = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))[:2]
+    if len(walk.shape(image)) != rank:
+        return walk.refuse(node, f"input without a batch at {node.place}")
+    if isinstance(weight, TensorRef):
+        own = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))
+    else:  # a computed weight, such as a standardised one
+        own = walk.labels(weight)
+    for kernel in own[2:]:
+        walk.freeze(kernel, f"kernel of {node.place}")
+    channels, out = walk.labels(image)[1], own[0]
     if groups == 1:
-        walk.tie(channels, inner)
+        walk.tie(channels, own[1])
     else:
-        _tie_groups(walk, groups, channels, out)
+        _grouped(walk, groups, channels, weight)
     if walk.is_tensor(args["bias"]):
         walk.tie(out, walk.labels(args["bias"])[0])
-    for pixel_labels in walk.labels(image)[2:]:
-        walk.freeze(pixel_labels, f"pixels of {node.place}")
-    return (walk.labels(image)[0], out, *(None,) * (rank - 2))
+    return (walk.labels(image)[0], out, *_pixels(walk, node, args))
 
 
-def _tie_groups(walk: Walk, groups: int, channels: DimLabels, out: DimLabels) -> None:
-    if channels is None or out is None:
-        walk.tie(channels, None)
-        walk.tie(out, None)
+def _pixels(walk: Walk, node: Node, args: Arguments) -> Labels:
+    """Labels of the pixels: kept where each is worked on alone, else frozen."""
+    labels, kernel = walk.labels(args["input"])[2:], walk.shape(args["weight"])[2:]
+    if node.shape[2:] == walk.shape(args["input"])[2:] and all(size == 1 for size in kernel):
+        return labels
+    for along in labels:
+        walk.freeze(along, f"pixels of {node.place}")
+    return (None,) * len(kernel)
+
+
+def _grouped(walk: Walk, groups: int, channels: DimLabels, weight: Arg) -> None:
+    """Tie or balance the channels of a convolution's groups; None means that they must stay."""
+    labels = walk.labels(weight)
+    out, inner = labels[0], labels[1] if isinstance(weight, Ref) else None
+    if channels is None or out is None or inner is not None:
+        for along in (channels, out, inner):
+            walk.freeze(along, f"groups of fixed sizes at {walk.place}")
         return
     by_group, out_by_group = channels.reshape(groups, -1), out.reshape(groups, -1)
-    first = by_group[:, :1]
-    for labels in (by_group[:, 1:], out_by_group):
-        walk.tie((first + 0 * labels).ravel(), labels.ravel())
+    members = max(by_group.shape[1], out_by_group.shape[1])
+    # One input per group has no smaller number to keep, and a computed weight has no name to cut.
+    whole = isinstance(weight, Ref) or by_group.shape[1] == 1
+    if whole or walk.picks_whole(groups, members):
+        walk.tie_within(np.concatenate([by_group, out_by_group], axis=1))
+        return
+    assert isinstance(weight, TensorRef)
+    walk.balance(out_by_group)
+    walk.balance(by_group)
+    walk.block_labels(weight, by_group)
+
+
+def transposed_convolution(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``conv_transpose1d/2d/3d``: weight dimension 0 is the input's channels, 1 the output's."""
+    groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
+    image, weight = args["input"], args["weight"]
+    rank = len(walk.shape(weight))
+    if len(walk.shape(image)) != rank or not isinstance(weight, TensorRef):
+        return walk.refuse(node, f"computed weight or input without a batch at {node.place}")
+    channels = walk.labels(image)[1]
+    inner, out = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))[:2]
+    walk.tie(channels, inner)
+    if groups > 1:
+        out = walk.fresh(node.shape[1])
+        if channels is None:
+            walk.freeze(out, f"groups of fixed sizes at {node.place}")
+        else:
+            both = [channels.reshape(groups, -1), out.reshape(groups, -1)]
+            walk.tie_within(np.concatenate(both, axis=1))
+    if walk.is_tensor(args["bias"]):
+        walk.tie(out, walk.labels(args["bias"])[0])
+    for pixels in walk.labels(image)[2:]:
+        walk.freeze(pixels, f"pixels of {node.place}")
+    return (walk.labels(image)[0], out, *(None,) * (rank - 2))
 
 
 def linear(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -57,17 +105,11 @@ def linear(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return (*values[:-1], weight[0])
 
 
-def layer_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``layer_norm``: runs over the last dimensions, so cutting them is approximate."""
-    labels = walk.labels(args["input"])
-    shape = args["normalized_shape"]
-    assert isinstance(shape, tuple)
-    for offset in range(1, len(shape) + 1):
-        walk.approximate(labels[-offset])
-        for name in ("weight", "bias"):
-            if walk.is_tensor(args[name]):
-                walk.tie(labels[-offset], walk.labels(args[name])[-offset])
-    return labels
+def embedding(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``embedding``: rows are looked up by number and stay, columns are channels."""
+    rows, columns = walk.labels(args["weight"])
+    walk.freeze(rows, f"looked up by number at {node.place}")
+    return (*(None,) * (len(node.shape) - 1), columns)
 
 
 def _names(name: str, overloads: tuple[str, ...]) -> list[str]:
@@ -82,6 +124,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             for name in _names(f"conv{dims}d", ("default", "padding"))
         },
         "aten.linear.default": linear,
-        "aten.layer_norm.default": layer_norm,
+        "aten.embedding.default": embedding,
+        "aten.conv_transpose1d.default": transposed_convolution,
+        "aten.conv_transpose2d.input": transposed_convolution,
+        "aten.conv_transpose3d.input": transposed_convolution,
     }
 )

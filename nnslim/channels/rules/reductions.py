@@ -15,16 +15,17 @@ _SPATIAL = """
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
-upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec
+upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
+_upsample_bilinear2d_aa.vec reflection_pad2d replication_pad2d
 """
 _MIXING = """
-mean.dim mean var.correction var.dim std.correction std.dim amax amin softmax.int
-log_softmax.int logsumexp
+mean.dim mean var.correction var.dim std.correction std.dim var_mean.correction amax amin logsumexp
 """
+_ORDERING = "max.dim min.dim argmax topk sort cumsum prod.dim_int any.dim gather"
 
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """Pooling and resampling work on the pixels (dimensions 2 on) of each channel."""
+    """Pooling, resampling and mirrored padding work on the pixels (dimensions 2 on)."""
     first = next(iter(args.values()))
     labels = walk.labels(first)
     pixels = 1 if "1d" in node.op else 3 if "3d" in node.op else 2
@@ -35,27 +36,46 @@ def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 
 def reduction(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``sum``: a contraction, exact when the removed entries are zero."""
-    return _reduce(walk, args, freeze=None)
+    """``sum`` and vector norms: exact when the removed entries are zero."""
+    order = args.get("ord", args.get("p", 2))
+    if isinstance(order, (int, float)) and order <= 0:
+        return walk.refuse(node, f"norm of order {order} at {node.place}")
+    return _reduce(walk, args)
 
 
 def mixing_reduction(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``mean``, ``var``, ``amax``, ``softmax``: frozen when they run over channels."""
-    reason = f"{node.place} runs over the channels"
-    if "softmax" in node.op:
-        labels = walk.labels(args["self"])
-        for dim in dims_of(args["dim"], len(labels)):
-            walk.freeze(labels[dim], reason)
-        return labels
-    return _reduce(walk, args, freeze=reason)
+    """``mean``, ``var``, ``amax``: over channels they run on those that are left: approximate."""
+    labels = walk.labels(args["self"])
+    for dim in dims_of(args.get("dim"), len(labels)):
+        walk.approximate(labels[dim])
+    result = _reduce(walk, args)
+    return tuple(result for _ in node.value) if isinstance(node.value, tuple) else result
 
 
-def _reduce(walk: Walk, args: Arguments, freeze: str | None) -> Labels:
+def softmax(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``softmax``: over channels it runs on those that are left: approximate."""
+    labels = walk.labels(args["self"])
+    for dim in dims_of(args["dim"], len(labels)):
+        walk.approximate(labels[dim])
+    return labels
+
+
+def ordering(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``max``, ``topk``, ``sort``, ``cumsum``: the places along ``dim`` matter, so it must stay."""
     labels = walk.labels(args["self"])
     dims = dims_of(args.get("dim"), len(labels))
-    if freeze is not None:
-        for dim in dims:
-            walk.freeze(labels[dim], freeze)
+    for dim in dims:
+        walk.freeze(labels[dim], f"{node.place} runs over the channels")
+    infos = node.value if isinstance(node.value, tuple) else (node.value,)
+    rest = tuple(None if dim in dims else along for dim, along in enumerate(labels))
+    dropped = tuple(along for dim, along in enumerate(rest) if dim not in dims)
+    results = tuple(rest if len(i.shape) == len(rest) else dropped for i in infos)  # pyright: ignore
+    return results if isinstance(node.value, tuple) else results[0]
+
+
+def _reduce(walk: Walk, args: Arguments) -> Labels:
+    labels = walk.labels(args["self"])
+    dims = dims_of(args.get("dim"), len(labels))
     if args.get("keepdim"):
         return tuple(None if d in dims else entry for d, entry in enumerate(labels))
     kept: list[DimLabels] = [entry for d, entry in enumerate(labels) if d not in dims]
@@ -68,7 +88,10 @@ def _table() -> dict[str, Rule]:
 
     table: dict[str, Rule] = {full(name): spatial for name in _SPATIAL.split()}
     table.update({full(name): mixing_reduction for name in _MIXING.split()})
-    table["aten.sum.default"] = table["aten.sum.dim_IntList"] = reduction
+    table.update({full(name): ordering for name in _ORDERING.split()})
+    table.update({full(name): softmax for name in ("softmax.int", "log_softmax.int")})
+    for name in ("sum", "sum.dim_IntList", "linalg_vector_norm", "norm.ScalarOpt_dim"):
+        table[full(name)] = reduction
     return table
 
 

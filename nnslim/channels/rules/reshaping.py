@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
+import torch
 
 from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.channels.rules.elementwise import join
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import BATCH, Node, TensorInfo
+from nnslim.network.operators import resolve
 
 __all__ = ["RULES", "reshape_labels"]
 
@@ -45,6 +49,51 @@ def reshape(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``reshape`` and its kin: the same entries in row-major order under another shape."""
     assert isinstance(node.value, TensorInfo)
     return reshape_labels(walk, args["self"], node.value.shape)
+
+
+def reshape_as(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``reshape_as``, ``view_as``: the shape follows ``other``, so the result is tied to it."""
+    labels = reshape_labels(walk, args["self"], node.shape)
+    return join(walk, [(labels, node.shape), (walk.labels(args["other"]), node.shape)], node.shape)
+
+
+def movedim(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``movedim`` and its kin: a permutation, read off what torch does to distinct sizes."""
+    labels = walk.labels(args["self"])
+    sizes = torch.empty(*range(2, len(labels) + 2), device="meta")
+    moved = cast("torch.Tensor", resolve(node.op)(sizes, *list(node.args)[1:]))
+    return tuple(labels[size - 2] for size in moved.shape)
+
+
+def pixel_shuffle(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``pixel_shuffle``, ``col2im``: a run of channels becomes pixels of one channel."""
+    labels = walk.labels(args["self"])
+    at = len(node.shape) - 3
+    pixels = walk.shape(args["self"])[at] // node.shape[at]
+    channels = _split(walk, labels[at], [node.shape[at], pixels], axis=0)[0]
+    for along in labels[at + 1 :]:
+        walk.freeze(along, f"pixels of {node.place}")
+    return (*labels[:at], channels, None, None)
+
+
+def pixel_unshuffle(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``pixel_unshuffle``, ``im2col``: pixels of one channel become a run of channels."""
+    labels = walk.labels(args["self"])
+    at = len(labels) - 3
+    for along in labels[at + 1 :]:
+        walk.freeze(along, f"pixels of {node.place}")
+    channels = labels[at]
+    run = None if channels is None else channels.repeat(node.shape[at] // channels.size)
+    return (*labels[:at], run, *(None,) * (len(node.shape) - at - 1))
+
+
+def unfold(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``unfold``: windows of one dimension, which must stay; their places are a new last one."""
+    labels = list(walk.labels(args["self"]))
+    dim = int(args["dimension"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    walk.freeze(labels[dim], f"windows are taken of it at {node.place}")
+    labels[dim] = None
+    return (*labels, None)
 
 
 def reshape_labels(walk: Walk, source: object, new: tuple[int, ...]) -> Labels:
@@ -118,20 +167,22 @@ def _atoms(old: list[int], new: list[int]) -> _Atoms | None:
     return _Atoms(pieces(old), pieces(new))
 
 
-def _split(walk: Walk, labels: DimLabels, sizes: list[int]) -> list[DimLabels]:
+def _split(
+    walk: Walk, labels: DimLabels, sizes: list[int], axis: int | None = None
+) -> list[DimLabels]:
     """Labels per atom: along the one axis they vary on; ties along the others if there are more."""
     if labels is None:
         return [None] * len(sizes)
     if len(sizes) == 1:
         return [labels]
     block = labels.reshape(sizes)
-    varied = [axis for axis in range(len(sizes)) if (block != block.take([0], axis)).any()]
-    axis = max(varied or [0], key=lambda a: sizes[a])
+    axis = walk.pick_axis(block) if axis is None else axis
     kept = _line(block, axis)
-    if len(varied) > 1:
-        shape = [1] * len(sizes)
-        shape[axis] = sizes[axis]
-        walk.tie(np.broadcast_to(kept.reshape(shape), sizes).ravel(), block.ravel())
+    shape = [1] * len(sizes)
+    shape[axis] = sizes[axis]
+    repeated = np.broadcast_to(kept.reshape(shape), sizes)
+    if (repeated != block).any():
+        walk.tie(repeated.ravel(), block.ravel())
     return [kept if a == axis else None for a in range(len(sizes))]
 
 
@@ -165,6 +216,8 @@ reshape.default view.default flatten.using_ints unflatten.int squeeze.default sq
 squeeze.dims unsqueeze.default
 """
 
+_MOVES = "movedim.int movedim.intlist moveaxis.int swapaxes.default"
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **{f"aten.{name}": reshape for name in _RESHAPES.split()},
@@ -172,5 +225,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "aten.transpose.int": transpose,
         "aten.t.default": matrix_transpose,
         "aten.numpy_T.default": matrix_transpose,
+        "aten.reshape_as.default": reshape_as,
+        "aten.view_as.default": reshape_as,
+        **{f"aten.{name}": movedim for name in _MOVES.split()},
+        "aten.pixel_shuffle.default": pixel_shuffle,
+        "aten.col2im.default": pixel_shuffle,
+        "aten.pixel_unshuffle.default": pixel_unshuffle,
+        "aten.im2col.default": pixel_unshuffle,
+        "aten.unfold.default": unfold,
     }
 )

@@ -1,0 +1,81 @@
+"""Norms: statistics over pixels leave channels alone, statistics over channels are approximate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
+from nnslim.network.graph import Node
+
+__all__ = ["RULES"]
+
+
+def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``batch_norm``: scale, shift and statistics belong to the channels of dimension 1.
+
+    Without statistics of its own (weight standardisation) it runs over all other dimensions.
+    """
+    labels = walk.labels(args["input"])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if walk.is_tensor(args[name]) and walk.shape(args[name])[0] > 1:
+            walk.tie(labels[1], walk.labels(args[name])[0])
+    if args["training"] is True:
+        for along in (labels[0], *labels[2:]):
+            walk.approximate(along)
+    return labels
+
+
+def layer_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``layer_norm``, ``rms_norm`` run over the last dimensions: cutting them is approximate."""
+    labels = walk.labels(args["input"])
+    shape = args["normalized_shape"]
+    assert isinstance(shape, tuple)
+    for offset in range(1, len(shape) + 1):
+        walk.approximate(labels[-offset])
+        for name in ("weight", "bias"):
+            if walk.is_tensor(args.get(name)):
+                walk.tie(labels[-offset], walk.labels(args[name])[-offset])
+    return labels
+
+
+def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``group_norm``: whole groups are dropped exactly, an equal number in each approximately."""
+    labels = walk.labels(args["input"])
+    channels, groups = labels[1], int(args["num_groups"])  # pyright: ignore[reportArgumentType]
+    for name in ("weight", "bias"):
+        if walk.is_tensor(args[name]):
+            walk.tie(channels, walk.labels(args[name])[0])
+    for along in labels[2:]:
+        walk.freeze(along, f"statistics are taken over it at {walk.place}")
+    if channels is None:
+        return labels
+    by_group = channels.reshape(groups, -1)
+    if groups > 1 and walk.picks_whole(groups, by_group.shape[1]):
+        walk.tie_within(by_group)
+    else:
+        walk.approximate(channels)
+        walk.balance(by_group)
+    return labels
+
+
+def instance_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``instance_norm``: one mean and variance per channel and image, over the pixels."""
+    labels = walk.labels(args["input"])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if walk.is_tensor(args[name]):
+            walk.tie(labels[1], walk.labels(args[name])[0])
+    for along in labels[2:]:
+        walk.freeze(along, f"statistics are taken over it at {walk.place}")
+    return labels
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "aten.batch_norm.default": batch_norm,
+        "aten.layer_norm.default": layer_norm,
+        "aten.rms_norm.default": layer_norm,
+        "aten.group_norm.default": group_norm,
+        "aten.instance_norm.default": instance_norm,
+    }
+)

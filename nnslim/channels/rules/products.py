@@ -1,0 +1,104 @@
+"""Products of activations: matrix products, einsum and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from nnslim.channels.contractions import einsum_letters
+from nnslim.channels.labels import DimLabels, Labels
+from nnslim.channels.rules.elementwise import join
+from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
+from nnslim.network.graph import Arg, Node
+
+__all__ = ["RULES"]
+
+
+def matmul(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``matmul``, ``mm``, ``bmm``: the last dimension of one operand meets rows of the other."""
+    left, right = list(args.values())[:2]
+    return _product(walk, node, left, right)
+
+
+def added_product(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``addmm``, ``baddbmm``: a product and a bias, tied by broadcasting."""
+    bias, left, right = list(args.values())[:3]
+    product = _product(walk, node, left, right)
+    return join(walk, [(product, node.shape), _sized(walk, bias)], node.shape)
+
+
+def _product(walk: Walk, node: Node, left: Arg, right: Arg) -> Labels:
+    (a, a_shape), (b, b_shape) = _sized(walk, left), _sized(walk, right)
+    walk.tie(a[-1], b[-2] if len(b) > 1 else b[0])
+    ends = (*a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+    batch = node.shape[: len(node.shape) - len(ends)]
+    return (*join(walk, [(a[:-2], a_shape[:-2]), (b[:-2], b_shape[:-2])], batch), *ends)
+
+
+def _sized(walk: Walk, arg: Arg) -> tuple[Labels, tuple[int, ...]]:
+    return walk.labels(arg), walk.shape(arg)
+
+
+def einsum(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``einsum``: dimensions of the same letter are tied; those not in the result are summed."""
+    letters = einsum_letters(cast("str", args["equation"]))
+    operands = args["tensors"]
+    if letters is None or not isinstance(operands, tuple):
+        return walk.refuse(node, f"repeated or dotted letters at {node.place}")
+    found: dict[str, list[DimLabels]] = {}
+    for own, operand in zip(letters[0], operands, strict=True):
+        for letter, along, size in zip(own, *_sized(walk, operand), strict=True):
+            if size != 1:  # what has size 1 broadcasts
+                found.setdefault(letter, []).append(along)
+    for same in found.values():
+        for other in same[1:]:
+            walk.tie(same[0], other)
+    return tuple(_first(found.get(letter, [])) for letter in letters[1])
+
+
+def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+    """``scaled_dot_product_attention``: queries and keys share positions, values have their own."""
+    (q, q_shape), (k, k_shape), (v, v_shape) = (
+        _sized(walk, args[name]) for name in ("query", "key", "value")
+    )
+    walk.tie(q[-1], k[-1])
+    for tokens in (k[-2], v[-2]):
+        walk.freeze(tokens, f"softmax runs over it at {node.place}")
+    batch = node.shape[:-2]
+    if args.get("enable_gqa") and k_shape[-3] != q_shape[-3]:
+        k, v = (_served(walk, own, q_shape[-3]) for own in (k, v))
+        k_shape, v_shape = ((*s[:-3], q_shape[-3], *s[-2:]) for s in (k_shape, v_shape))
+    leading = [(q[:-2], q_shape[:-2]), (k[:-2], k_shape[:-2]), (v[:-2], v_shape[:-2])]
+    rows = (*join(walk, leading, batch), q[-2])
+    if walk.is_tensor(args["attn_mask"]):
+        mask, mask_shape = _sized(walk, args["attn_mask"])
+        walk.freeze(mask[-1], f"softmax runs over it at {node.place}")
+        shape = (*batch, q_shape[-2])
+        rows = join(walk, [(rows, shape), (mask[:-1], mask_shape[:-1])], shape)
+    return (*rows, v[-1])
+
+
+def _served(walk: Walk, labels: Labels, n_queries: int) -> Labels:
+    """Heads of shared keys or values: each serves a run of query heads."""
+    heads = labels[-3]
+    if heads is None:
+        return labels
+    return (*labels[:-3], heads.repeat(n_queries // heads.size), *labels[-2:])
+
+
+def _first(found: list[DimLabels]) -> DimLabels:
+    return next((along for along in found if along is not None), None)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "aten.mm.default": matmul,
+        "aten.bmm.default": matmul,
+        "aten.matmul.default": matmul,
+        "aten.addmm.default": added_product,
+        "aten.baddbmm.default": added_product,
+        "aten.einsum.default": einsum,
+        "aten.scaled_dot_product_attention.default": attention,
+    }
+)

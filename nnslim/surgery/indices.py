@@ -1,0 +1,98 @@
+"""Operators that pick channels by number, as constant indices that an edit can rewrite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from torch import Tensor
+
+from nnslim.channels.labels import IntArray
+from nnslim.channels.rules.picking import reordered
+from nnslim.channels.walk import node_arguments
+from nnslim.network.graph import Arg, Node, Ref, TensorRef, dims_of
+from nnslim.surgery.edit import Cut
+from nnslim.surgery.literals import labels_of
+
+__all__ = ["kept_index", "labels_of_picked"]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a node picks along one dimension.
+
+    Attributes:
+        dim: The dimension.
+        values: Where each entry of the result comes from.
+        given: The tensor that holds the values, where there is one.
+    """
+
+    dim: int
+    values: IntArray
+    given: TensorRef | None = None
+
+
+def labels_of_picked(
+    cut: Cut, node: Node, tensors: Mapping[str, Tensor]
+) -> tuple[IntArray, Picked] | tuple[None, None]:
+    """Labels of the dimension that a node of the uncut network picks from, and what it picks.
+
+    Both are None for a node that picks nothing, or nothing that the edit changes.
+    """
+    source = node.args[0] if node.args else None
+    if not isinstance(source, (Ref, TensorRef)) or node.op not in _PICKING:
+        return None, None
+    labels = labels_of(cut, source)
+    dim, given = _dimension(node, len(labels), [own is not None for own in labels])
+    along = labels[dim] if dim is not None else None
+    kept = cut.kept(along)
+    if dim is None or along is None or kept is None or len(kept) == along.size:
+        return None, None
+    if given is not None:
+        return along, Picked(dim, tensors[given.name].cpu().numpy(), given)
+    if node.op == "aten.slice.Tensor":
+        args = node_arguments(node)
+        run = slice(*(cast("int | None", args[name]) for name in ("start", "end", "step")))
+        return along, Picked(dim, np.arange(along.size)[run])
+    return along, Picked(dim, reordered(node, along.size))
+
+
+def _dimension(node: Node, rank: int, labelled: list[bool]) -> tuple[int | None, TensorRef | None]:
+    """The labelled dimension that a node picks from, and the tensor that says what."""
+    args = node_arguments(node)
+    if node.op == "aten.index_select.default":
+        index = args["index"]
+        found = (dims_of(args["dim"], rank)[0], index) if isinstance(index, TensorRef) else None
+    elif node.op == "aten.index.Tensor":
+        indices = cast("tuple[Arg, ...]", args["indices"])
+        used = [dim for dim, entry in enumerate(indices) if entry is not None]
+        index = indices[used[0]]
+        found = (used[0], index) if len(used) == 1 and isinstance(index, TensorRef) else None
+    elif node.op == "aten.slice.Tensor":
+        return (None if args["step"] == 1 else dims_of(args["dim"], rank)[0]), None
+    else:  # roll, flip: the rule lets only one labelled dimension through
+        moved = [dim for dim in dims_of(args["dims"], rank) if labelled[dim]]
+        return (moved[0] if moved else None), None
+    return found or (None, None)
+
+
+def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
+    """New values of an index into a dimension that was cut."""
+    kept = cut.kept(labels)
+    picked = cut.kept(labels[index])
+    assert kept is not None
+    assert picked is not None
+    return np.searchsorted(kept, index[picked])
+
+
+_PICKING = frozenset(
+    {
+        "aten.index_select.default",
+        "aten.index.Tensor",
+        "aten.slice.Tensor",
+        "aten.roll.default",
+        "aten.flip.default",
+    }
+)
