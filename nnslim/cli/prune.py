@@ -64,6 +64,22 @@ def prune_command(
             "[default: for all but magnitude]"
         ),
     ] = None,
+    align: Annotated[
+        int, option(help="Every group that is cut ends at a multiple of N channels.", min=1)
+    ] = 1,
+    approximate: Annotated[
+        bool,
+        option(
+            help="Cut channels over which a norm runs too, such as a transformer's residual stream."
+        ),
+    ] = False,
+    shrink: Annotated[
+        Literal["auto", "whole", "within"],
+        option(
+            help="Drop whole attention heads and groups, the same number within each, or whichever "
+            "of the two there are more of."
+        ),
+    ] = "auto",
     recalibrate: Annotated[
         int, option(help="Training batches for new batch norm statistics; 0 keeps the old.", min=0)
     ] = 50,
@@ -174,6 +190,9 @@ def _settings(context: typer.Context) -> PruneConfig:
         min_width=parse_limit(flags["min_width"], "--min-width"),
         keep=tuple(flags["keep"] or ()),
         per_cost=flags["per_cost"],
+        align=flags["align"],
+        approximate=flags["approximate"],
+        shrink=flags["shrink"],
         saliency=SaliencyConfig(kind, flags["samples"], flags["augment_samples"]),
         train=train,
         batch_size=flags["batch_size"],

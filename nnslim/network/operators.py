@@ -39,7 +39,10 @@ square sub.Tensor sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold thresh
 where.ScalarOther where.ScalarSelf masked_fill.Scalar masked_fill_.Scalar masked_fill.Tensor
 log_sigmoid glu bernoulli bernoulli_.float eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar
 gt.Scalar le.Scalar ge.Scalar lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_not logical_and
-logical_or floor_divide remainder.Scalar addcmul addcdiv
+logical_or logical_xor floor_divide floor_divide.Scalar remainder.Scalar remainder.Tensor addcmul
+addcdiv pow.Scalar clamp.Tensor clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10
+tan atan sinh cosh asinh atan2 erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor
+bitwise_or.Tensor xlogy.Tensor logaddexp
 """
 _COPIES = """
 alias clone contiguous detach detach_ lift_fresh_copy dropout dropout_ feature_dropout
@@ -56,7 +59,8 @@ max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d a
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
 upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
-_upsample_bilinear2d_aa.vec pixel_shuffle pixel_unshuffle
+_upsample_bilinear2d_aa.vec upsample_linear1d upsample_linear1d.vec upsample_nearest1d
+upsample_nearest1d.vec upsample_nearest3d.vec upsample_trilinear3d.vec pixel_shuffle pixel_unshuffle
 channel_shuffle native_channel_shuffle grid_sampler im2col col2im
 """
 _REDUCTIONS = """

@@ -61,7 +61,9 @@ def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, obj
         floats = {a.dtype for a in args[:3] if isinstance(a, Tensor) and a.is_floating_point()}
         if len(floats) > 1 and step.node.op.split(".")[1].startswith(("conv", "linear")):
             raise TypeError("input and weight have " + " and ".join(sorted(map(str, floats))))
-        if "device" in argument_names(step.node.op) and kwargs.get("device") is None:
+        names = list(argument_names(step.node.op))
+        given = "device" in names[: len(args)] or kwargs.get("device") is not None
+        if "device" in names and not given:
             kwargs["device"] = torch.device("meta")  # what an operator creates has no data either
         return step.function(*args, **kwargs)
 

@@ -13,7 +13,7 @@ from nnslim.measure.macs import Costs, weighted_positions
 from nnslim.network.graph import TensorRef
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap
+    from nnslim.channels import ChannelMap, Member
     from nnslim.channels.labels import Labels
     from nnslim.network.network import Network
 
@@ -47,6 +47,7 @@ class CostModel:
 
     The size of every tensor dimension is ``fixed + counts @ widths``, since all channels of a group
     have the same number of indices there; a tensor's entries are the product over its dimensions.
+    Inputs of a grouped convolution count a fraction: one channel of every group is one index.
 
     Example:
         >>> import torch; from nnslim.network import trace_network
@@ -65,8 +66,8 @@ class CostModel:
         order = list(tensors)
         first = np.cumsum([0, *(max(tensors[name].dim(), 1) for name in order)])
         self._starts = first[:-1]
-        self._fixed = np.ones(first[-1], dtype=np.int64)
-        self._counts = np.zeros((first[-1], len(self.names)), dtype=np.int64)
+        self._fixed = np.ones(first[-1])
+        self._counts = np.zeros((first[-1], len(self.names)))
         start = dict(zip(order, first[:-1].tolist(), strict=True))
         for name in order:
             for dim, size in enumerate(tensors[name].shape):
@@ -74,13 +75,14 @@ class CostModel:
         for index, group in enumerate(channels.groups):
             for member in group.members:
                 row = start[member.tensor] + member.dim
-                self._fixed[row] -= member.positions.size
-                self._counts[row, index] = member.positions.shape[1]
+                n_blocks = _n_blocks(channels, member)
+                self._fixed[row] -= member.positions.size / n_blocks
+                self._counts[row, index] = member.positions.shape[1] / n_blocks
         for name, labels in _index_labels(network, channels).items():
             members = _group_of(channels)[labels]
             own = np.bincount(members[members >= 0], minlength=len(self.names))
             row = start[name]
-            self._counts[row] = own // np.maximum(self.widths, 1)
+            self._counts[row] = own / np.maximum(self.widths, 1)
             self._fixed[row] -= own.sum()
         self._bytes = np.array([tensors[name].element_size() for name in order])
         self._is_param = np.array([isinstance(tensors[name], nn.Parameter) for name in order])
@@ -101,9 +103,9 @@ class CostModel:
         vector = widths if isinstance(widths, np.ndarray) else self.vector(widths)
         entries = np.multiply.reduceat(self._fixed + self._counts @ vector, self._starts)
         return Costs(
-            params=int(entries[self._is_param].sum()),
-            macs=int(entries @ self._macs),
-            bytes=int(entries @ self._bytes),
+            params=round(entries[self._is_param].sum()),
+            macs=round(entries @ self._macs),
+            bytes=round(entries @ self._bytes),
         )
 
     def savings(self, metric: str) -> np.ndarray:
@@ -111,6 +113,12 @@ class CostModel:
         full = getattr(self.costs(self.widths), metric)
         steps = np.eye(len(self.names), dtype=np.int64)
         return np.array([full - getattr(self.costs(self.widths - step), metric) for step in steps])
+
+
+def _n_blocks(channels: ChannelMap, member: Member) -> int:
+    """Runs of rows in which a position means another channel each."""
+    labels = channels.tensors[member.tensor][member.dim]
+    return 1 if member.blocks is None or labels is None else len(labels)
 
 
 def _index_labels(network: Network, channels: ChannelMap) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
 from nnslim.prune.budget import Limit
 from nnslim.prune.plan import Metric, Rules
@@ -52,6 +53,10 @@ class PruneConfig:
         keep: Layers whose groups stay whole.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
+        align: Every group that is cut ends at a multiple of so many channels.
+        approximate: Whether groups over which a norm or a mean runs may be cut.
+        shrink: What may go where a dimension is split into groups and their members, such as
+            attention heads: whole ones, the same number within each, or whichever are more.
         saliency: How channels are scored.
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
@@ -64,15 +69,29 @@ class PruneConfig:
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     per_cost: bool | None = None
+    align: int = 1
+    approximate: bool = False
+    shrink: Shrink = "auto"
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     batch_size: int = 128
     recalibrate_batches: int = 50
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.align < 1:
+            raise ConfigError(f"--align {self.align}: at least 1 channel is needed")
+
     @property
     def rules(self) -> Rules:
         """The part of the configuration that a plan respects."""
         from_data = self.saliency.kind != "magnitude"
         per_cost = from_data if self.per_cost is None else self.per_cost
-        return Rules(self.limits, self.min_width, self.keep, per_cost=per_cost)
+        return Rules(
+            self.limits,
+            self.min_width,
+            self.keep,
+            approximate=self.approximate,
+            per_cost=per_cost,
+            align=self.align,
+        )

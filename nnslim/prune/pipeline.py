@@ -63,7 +63,7 @@ def plan_pruning(
         InputError: Data and network do not fit.
     """
     around = around or Surroundings()
-    channels = channel_groups(network)
+    channels = channel_groups(network, shrink=config.shrink)
     scores = _scores(network.to(around.device), channels, data, config, around)
     return channels, make_plan(channels, CostModel(network, channels), scores, config.rules)
 

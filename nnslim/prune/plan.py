@@ -1,7 +1,9 @@
 """Planning: which channels go, given their scores and the budgets. No tensor is touched here.
 
-All prunable channels stand in one line, cheapest loss first; the plan removes the shortest prefix
-that meets every budget. Costs only fall along the line, so a bisection finds it.
+Channels go in steps: one channel, or as many as the constraints of a group ask for at once (the
+same number of each part, a width that is a multiple). All steps stand in one line, cheapest loss
+first; the plan takes the shortest prefix that meets every budget. Costs only fall along the line,
+so a bisection finds it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Rules:
         keep: Layers whose groups stay whole; a name protects everything below it too.
         approximate: Whether groups over which a norm runs may be cut.
         per_cost: Rank by score divided by what the channel costs, in the limited metrics.
+        align: Every group that is cut ends at a multiple of so many channels.
     """
 
     limits: Mapping[Metric, Limit]
@@ -43,6 +46,7 @@ class Rules:
     keep: tuple[str, ...] = ()
     approximate: bool = False
     per_cost: bool = True
+    align: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,12 @@ def make_plan(
     limits: dict[Metric, int] = {
         m: limit.of(getattr(costs.costs(costs.widths), m)) for m, limit in rules.limits.items()
     }
-    n_removed = _shortest_prefix(costs, line, limits)
-    removed = line.channels[:n_removed]
-    keep = {g.name: np.arange(g.width) for g in open_groups}
-    for group_index in np.unique(line.groups[:n_removed]):
-        name = costs.names[group_index]
-        keep[name] = np.setdiff1d(keep[name], removed[line.groups[:n_removed] == group_index])
+    n_removed = _shortest_prefix(costs, line, limits, rules)
+    gone = _removed(costs, line, n_removed)
+    keep = {g.name: line.kept(costs.names.index(g.name), gone) for g in open_groups}
     edit = Edit({name: kept for name, kept in keep.items() if len(kept) < channels[name].width})
     widths = {name: len(kept) for name, kept in edit.keep.items()}
+    reasons |= {costs.names[index]: why for index, why in line.stuck.items()}
     rows = tuple(
         PlanRow(g, g.width, widths.get(g.name, g.width), reasons[g.name]) for g in channels.groups
     )
@@ -138,10 +140,24 @@ def _protects(name: str, layer: str) -> bool:
 
 @dataclass(frozen=True)
 class _Line:
-    """Removable channels in the order of removal."""
+    """Steps in the order of removal.
+
+    Attributes:
+        groups: Number of the group of each step.
+        counts: How many channels each step takes.
+        orders: Channels of each group by part, worst first, ``(n_parts, n)``.
+        stuck: Groups that no constraint lets go of, and why.
+    """
 
     groups: np.ndarray
-    channels: np.ndarray
+    counts: np.ndarray
+    orders: Mapping[int, np.ndarray]
+    stuck: Mapping[int, str]
+
+    def kept(self, group: int, gone: np.ndarray) -> np.ndarray:
+        """Channels of a group that stay when ``gone`` of each group go."""
+        order = self.orders[group]
+        return np.sort(order[:, gone[group] // len(order) :].ravel())
 
 
 def _line(
@@ -149,28 +165,50 @@ def _line(
 ) -> _Line:
     index = {name: i for i, name in enumerate(costs.names)}
     weight = _weights(costs, rules)
+    orders: dict[int, np.ndarray] = {}
+    stuck: dict[int, str] = {}
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for group in groups:
-        own = np.asarray(scores[group.name], dtype=np.float64)
-        if not np.isfinite(own).all():
-            raise InputError(
-                f"group {group.name}: {int((~np.isfinite(own)).sum())} of {group.width} scores are"
-                " not finite",
-                hint="the network gives NaN or infinite logits: check its weights",
-            )
-        assert own.shape == (group.width,), (
-            f"{group.name}: {own.shape} scores for {group.width} channels"
-        )
-        floor = max(1, min(rules.min_width.of(group.width), group.width))
-        # The floor keeps the group's best channels, so only the others stand in the line.
-        order = np.argsort(own, kind="stable")[: group.width - floor]
-        where = index[group.name]
-        parts.append((own[order] / weight[where], np.full(len(order), where), order))
+        own, where = _checked(group, scores), index[group.name]
+        by_part = np.arange(group.width)[None] if group.parts is None else group.parts
+        order = np.take_along_axis(by_part, np.argsort(own[by_part], kind="stable"), axis=1)
+        orders[where] = order
+        ends = _step_ends(group, order, rules)
+        if not len(ends):
+            if rules.align > 1 and group.width > 1:
+                stuck[where] = f"no multiple of {rules.align} between its floor and its width"
+            continue
+        totals = np.concatenate([[0.0], np.cumsum(own[order].sum(axis=0))])
+        counts = np.diff(ends, prepend=0) * len(order)
+        means = np.diff(totals[ends], prepend=0.0) / counts
+        parts.append((means / weight[where], np.full(len(ends), where), counts))
     if not parts:
-        return _Line(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    rank, group_of, channel = (np.concatenate(column) for column in zip(*parts, strict=True))
+        empty = np.zeros(0, dtype=np.int64)
+        return _Line(empty, empty, orders, stuck)
+    rank, group_of, count = (np.concatenate(column) for column in zip(*parts, strict=True))
     line = np.argsort(rank, kind="stable")
-    return _Line(group_of[line], channel[line])
+    return _Line(group_of[line], count[line], orders, stuck)
+
+
+def _step_ends(group: ChannelGroup, order: np.ndarray, rules: Rules) -> np.ndarray:
+    """How many channels of each part are gone after each possible step; the floor is kept."""
+    n_parts = len(order)
+    floor = max(n_parts, min(rules.min_width.of(group.width), group.width))
+    gone = np.arange(1, order.shape[1] + 1)
+    left = group.width - gone * n_parts
+    return gone[(left >= floor) & (left % rules.align == 0)]
+
+
+def _checked(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    own = np.asarray(scores[group.name], dtype=np.float64)
+    if not np.isfinite(own).all():
+        raise InputError(
+            f"group {group.name}: {int((~np.isfinite(own)).sum())} of {group.width} scores are"
+            " not finite",
+            hint="the network gives NaN or infinite logits: check its weights",
+        )
+    assert own.shape == (group.width,), f"{group.name}: {own.shape} scores, {group.width} channels"
+    return own
 
 
 def _weights(costs: CostModel, rules: Rules) -> np.ndarray:
@@ -185,7 +223,9 @@ def _weights(costs: CostModel, rules: Rules) -> np.ndarray:
     return np.maximum(weight, 1e-12)
 
 
-def _shortest_prefix(costs: CostModel, line: _Line, limits: Mapping[Metric, int]) -> int:
+def _shortest_prefix(
+    costs: CostModel, line: _Line, limits: Mapping[Metric, int], rules: Rules
+) -> int:
     def met(n: int) -> bool:
         found = costs.costs(_widths(costs, line, n))
         return all(getattr(found, metric) <= limit for metric, limit in limits.items())
@@ -200,7 +240,7 @@ def _shortest_prefix(costs: CostModel, line: _Line, limits: Mapping[Metric, int]
         raise ConfigError(
             f"--{metric} {limits[metric]:,} cannot be reached: the smallest reachable is {reach:,}"
             f" ({100 * reach / total:.1f}% of {total:,})",
-            hint="raise the budget, lower --min-width, or protect fewer layers",
+            hint=_unreachable_hint(rules),
         )
     low, high = 0, len(line.groups)
     while low < high:
@@ -209,5 +249,20 @@ def _shortest_prefix(costs: CostModel, line: _Line, limits: Mapping[Metric, int]
     return low
 
 
+def _unreachable_hint(rules: Rules) -> str:
+    ways = ["raise the budget", "lower --min-width", "protect fewer layers"]
+    if rules.align > 1:
+        ways.append("lower --align")
+    if not rules.approximate:
+        ways.append("allow --approximate groups, over which a norm runs")
+    return ", ".join(ways[:-1]) + f", or {ways[-1]}"
+
+
+def _removed(costs: CostModel, line: _Line, n: int) -> np.ndarray:
+    """How many channels of each group the first ``n`` steps take."""
+    taken = np.bincount(line.groups[:n], line.counts[:n], minlength=len(costs.widths))
+    return taken.astype(np.int64)
+
+
 def _widths(costs: CostModel, line: _Line, n: int) -> np.ndarray:
-    return costs.widths - np.bincount(line.groups[:n], minlength=len(costs.widths))
+    return costs.widths - _removed(costs, line, n)

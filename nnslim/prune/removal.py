@@ -15,17 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.network.graph import Ref, dims_of, tensor_refs
+from nnslim.channels.contractions import contractions
+from nnslim.network.graph import BATCH, Ref, TensorInfo, TensorRef, tensor_refs
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
-    from nnslim.channels.labels import Labels
+    from nnslim.channels.labels import IntArray, Labels
+    from nnslim.network.graph import Arg, Node
     from nnslim.network.interpreter import Call, Step
     from nnslim.network.network import Network
 
-__all__ = ["Reading", "find_reading", "incoming_slices"]
+__all__ = ["Reading", "find_reading", "incoming_slices", "outgoing_slices"]
 
-_Places: TypeAlias = "dict[str, list[tuple[int, Callable[[int], np.ndarray]]]]"
+_Places: TypeAlias = "dict[str, list[_Place]]"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a node sums over channels of a group: an operand, its dimension, their positions."""
+
+    path: tuple[int, ...]
+    dim: int
+    positions: Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Reading:
     Attributes:
         group: The group.
         weights: Incoming slices: input dimensions of weights.
-        sums: By node name: the summed dimensions, and where each channel stands in them.
+        sums: By node name: where the node sums over the channels themselves, without a weight.
         start: Number of the first node that reads the group, or None when nothing does.
     """
 
@@ -58,10 +69,13 @@ class Reading:
 
     def _call(self, channel: int) -> Call:
         def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-            for dim, positions in self.sums.get(step.node.name, ()):
-                value = cast("Tensor", args[0])
-                index = torch.from_numpy(positions(channel)).to(value.device)
-                args[0] = value.index_fill(dim, index, 0.0)
+            for place in self.sums.get(step.node.name, ()):
+                first, *rest = place.path
+                holder = cast("list[object]", args[first]) if rest else args
+                number = rest[0] if rest else first
+                value = cast("Tensor", holder[number])
+                index = torch.from_numpy(place.positions(channel)).to(value.device)
+                holder[number] = value.index_fill(place.dim, index, 0.0)
             return step.function(*args, **kwargs)
 
         return call
@@ -69,19 +83,39 @@ class Reading:
 
 def incoming_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
     """The slices of a group by which layers read its channels: input dimensions of weights."""
-    dense = {
-        ref.name
-        for node in network.graph.nodes
-        if node.op.split(".")[1].startswith(("conv", "linear"))
-        for ref in list(tensor_refs(node.arguments))[:1]
-    }
-    return tuple(m for m in group.members if m.tensor in dense and m.dim == 1)
+    return _slices(network, group, reads=True)
+
+
+def outgoing_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
+    """The slices of a group by which layers produce its channels: output dimensions of weights."""
+    return _slices(network, group, reads=False)
+
+
+def _slices(network: Network, group: ChannelGroup, *, reads: bool) -> tuple[Member, ...]:
+    wanted: dict[str, int] = {}
+    for node in network.graph.nodes:
+        weight = _weight(node)
+        if weight is not None:
+            wanted[weight] = (
+                int("transpose" not in node.op) if reads else int("transpose" in node.op)
+            )
+    return tuple(m for m in group.members if wanted.get(m.tensor) == m.dim)
+
+
+def _weight(node: Node) -> str | None:
+    """Name of the weight of a convolution or linear layer."""
+    if not node.op.split(".")[1].startswith(("conv", "linear")) or len(node.args) < 2:
+        return None
+    weight = node.args[1]
+    return weight.name if isinstance(weight, TensorRef) else None
 
 
 def find_reading(network: Network, channels: ChannelMap, group: ChannelGroup) -> Reading:
     """Find every place where the channels of a group are read."""
-    weights, sums = incoming_slices(network, group), _sums(network, channels, group)
+    slices = {m.tensor: m for m in incoming_slices(network, group) if m.dim == 1}
+    weights = tuple(m for m in slices.values() if m.blocks is None)
     names = {member.tensor for member in weights}
+    sums = _sums(network, channels, group, names)
     starts = (
         index
         for index, node in enumerate(network.graph.nodes)
@@ -90,22 +124,49 @@ def find_reading(network: Network, channels: ChannelMap, group: ChannelGroup) ->
     return Reading(group, weights, sums, next(starts, None))
 
 
-def _sums(network: Network, channels: ChannelMap, group: ChannelGroup) -> _Places:
+def _sums(
+    network: Network, channels: ChannelMap, group: ChannelGroup, read_by_weight: set[str]
+) -> _Places:
     found: _Places = {}
+
+    def shape(arg: Arg) -> tuple[int, ...]:
+        if isinstance(arg, TensorRef):
+            return tuple(network.tensor(arg.name).shape)
+        assert isinstance(arg, Ref)
+        return cast("TensorInfo", network.graph.info(arg.name)).shape
+
+    member = np.zeros(len(channels.frozen), dtype=bool)
+    member[group.components] = True
     for node in network.graph.nodes:
-        source = node.args[0] if node.args else None
-        if not node.op.startswith("aten.sum.") or not isinstance(source, Ref):
+        if _weight(node) in read_by_weight or _passes_on(channels, node):
             continue
-        labels = cast("Labels", channels.values[source.name])
-        for dim in dims_of(node.args[1] if len(node.args) > 1 else None, len(labels)):
-            along = labels[dim]
-            if along is not None and np.isin(channels.component[along], group.components).any():
+        for place in contractions(node, shape):
+            operand: Arg = node.args[place.path[0]]
+            operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
+            if not isinstance(operand, Ref):
+                continue
+            labels = cast("Labels", channels.values[operand.name])
+            for dim in place.dims:
+                along = labels[dim]
+                if along is None or shape(operand)[dim] % BATCH == 0:
+                    continue
                 own = channels.component[along]
-                found.setdefault(node.name, []).append((dim, _positions(own, group.components)))
+                if member[own].any():
+                    positions = _positions(own, group.components)
+                    found.setdefault(node.name, []).append(_Place(place.path, dim, positions))
     return found
 
 
-def _positions(own: np.ndarray, components: np.ndarray) -> Callable[[int], np.ndarray]:
+def _passes_on(channels: ChannelMap, node: Node) -> bool:
+    """Whether a grouped convolution has its inputs tied to its outputs, which are read later."""
+    weight = _weight(node)
+    if weight is None or not node.op.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
+        return False
+    labels = channels.tensors.get(weight)
+    return labels is not None and labels[1] is None
+
+
+def _positions(own: IntArray, components: IntArray) -> Callable[[int], np.ndarray]:
     return lambda channel: np.flatnonzero(own == components[channel])
 
 

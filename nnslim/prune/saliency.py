@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnslim.prune.removal import find_reading, incoming_slices
+from nnslim.prune.removal import find_reading, incoming_slices, outgoing_slices
 from nnslim.prune.replay import Replay
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelGroup, ChannelMap, Member
+    from nnslim.channels import ChannelMap, Member
     from nnslim.network.network import Network
 
 __all__ = ["Saliency", "magnitude", "measured", "taylor"]
@@ -37,18 +37,22 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
     scores: Scores = {}
     for group in channels.prunable:
         total = np.zeros(group.width)
-        for member in _producers(network, group) or group.members:
-            weight = network.tensor(member.tensor).detach().double().cpu()
-            others = [d for d in range(weight.dim()) if d != member.dim]
-            energy = weight.square().sum(others).numpy() if others else weight.square().numpy()
-            total += energy[member.positions].sum(axis=1)
+        for member in outgoing_slices(network, group) or group.members:
+            weight = network.tensor(member.tensor).detach().double()
+            total += _per_channel(weight.square(), member)
         scores[group.name] = np.sqrt(total)
     return scores
 
 
-def _producers(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers produce its channels: output dimensions of weights."""
-    return tuple(m for m in group.members if m.dim == 0 and network.tensor(m.tensor).dim() > 1)
+def _per_channel(entries: Tensor, member: Member) -> np.ndarray:
+    """Sum the entries of a tensor over each channel's slices of it, ``(width,)``."""
+    if member.blocks is None:
+        others = [d for d in range(entries.dim()) if d != member.dim]
+        sums = (entries.sum(others) if others else entries).double().cpu().numpy()
+        return sums[member.positions].sum(axis=1)
+    n_blocks = int(member.blocks.max()) + 1
+    sums = entries.unflatten(0, (n_blocks, -1)).sum([1, *range(3, entries.dim() + 1)])
+    return sums.double().cpu().numpy()[member.blocks, member.positions].sum(axis=1)
 
 
 def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> Scores:
@@ -61,7 +65,8 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
     network = copy.deepcopy(network).eval()
     # A channel that only a sum reads has no incoming slices; its own filters stand in for them.
     slices = {
-        g.name: incoming_slices(network, g) or _producers(network, g) for g in channels.prunable
+        g.name: incoming_slices(network, g) or outgoing_slices(network, g) or g.members
+        for g in channels.prunable
     }
     device = next(network.parameters()).device
     names = sorted({m.tensor for members in slices.values() for m in members})
@@ -75,9 +80,7 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
             product = np.zeros(group.width)
             for member in slices[group.name]:
                 weight, gradient = network.tensor(member.tensor).detach(), gradients[member.tensor]
-                others = [d for d in range(weight.dim()) if d != member.dim]
-                sums = (weight * gradient).sum(others).double().cpu().numpy()
-                product += sums[member.positions].sum(axis=1)
+                product += _per_channel(weight * gradient, member)
             scores[group.name] += product**2
     return scores
 

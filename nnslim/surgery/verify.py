@@ -7,7 +7,6 @@ float64 in lockstep; a value that differs anywhere is an error, not a warning.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -91,12 +90,18 @@ def verify_cut(
 
 
 class _Side:
-    """One network on its way through its program."""
+    """One network on its way through its program, in a precision of its own.
+
+    It is the program's runtime: a tensor is converted when a node asks for it, so that checking a
+    network costs no second copy of its weights.
+    """
+
+    training = False
 
     def __init__(
         self, network: Network, inputs: dict[str, Tensor], dtype: torch.dtype, cut: Cut | None
     ) -> None:
-        self.network = copy.deepcopy(network).cpu().to(dtype).eval()
+        self.network = network
         # A copy for each side, because an operator may write to its input.
         self.env: dict[str, object] = {
             key: value.to(dtype, copy=True) for key, value in inputs.items()
@@ -104,6 +109,12 @@ class _Side:
         self.dtype = dtype
         self.cut = cut
         self.removed = 0.0
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a copy of a parameter or buffer, on the CPU and in this side's precision."""
+        tensor = self.network.tensor(name).detach()
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to("cpu", dtype, copy=True)
 
     def execute(self, step: Step, cut_step: Step | None = None) -> object:
         """Run one step; a masked side is given the step of the cut network beside it."""
@@ -113,7 +124,7 @@ class _Side:
             return self._masked(step, cut_step, args, kwargs)
 
         call = self._call if self.cut is None else masked
-        return self.network.program.execute(step, self.network, self.env, torch.device("cpu"), call)
+        return self.network.program.execute(step, self, self.env, torch.device("cpu"), call)
 
     def _masked(
         self, step: Step, cut_step: Step, args: list[object], kwargs: dict[str, object]
@@ -132,12 +143,10 @@ class _Side:
         return self._call(step, args, kwargs)
 
     def _shape(self, arg: Arg) -> tuple[int, ...]:
-        value = self.env[arg.name] if isinstance(arg, Ref) else self._tensor(arg)
-        return tuple(cast("Tensor", value).shape)
-
-    def _tensor(self, arg: Arg) -> Tensor:
+        if isinstance(arg, Ref):
+            return tuple(cast("Tensor", self.env[arg.name]).shape)
         assert isinstance(arg, TensorRef)
-        return self.network.tensor(arg.name)
+        return tuple(self.network.tensor(arg.name).shape)
 
     def _labels(self, arg: Arg) -> Labels | None:
         assert self.cut is not None
@@ -280,5 +289,7 @@ def _difference(value: Tensor, reference: Tensor) -> float:
         return float("inf")
     if not value.numel():
         return 0.0
-    scale = max(float(reference.double().abs().max()), 1e-30)
-    return float((value.double() - reference.double()).abs().max()) / scale
+    value, reference = value.double(), reference.double()
+    equal = value == reference  # infinities, such as the padding of a maximum, have no difference
+    scale = max(float(reference.masked_fill(reference.isinf(), 0.0).abs().max()), 1e-30)
+    return float((value - reference).masked_fill(equal, 0.0).abs().max()) / scale

@@ -29,7 +29,10 @@ reciprocal relu relu_ relu6 relu6_ remainder.Scalar round rsqrt rsub.Scalar rsub
 selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt square sub.Tensor
 sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ to.dtype to.device
 to.dtype_layout _to_copy where.self where.ScalarOther where.ScalarSelf ones_like zeros_like
-full_like type_as
+full_like type_as logical_xor floor_divide.Scalar remainder.Tensor pow.Scalar clamp.Tensor
+clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10 tan atan sinh cosh asinh atan2
+erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor bitwise_or.Tensor xlogy.Tensor logaddexp
+empty_like
 """
 
 

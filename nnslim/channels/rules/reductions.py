@@ -17,6 +17,8 @@ adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
 upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
 _upsample_bilinear2d_aa.vec reflection_pad2d replication_pad2d
+upsample_linear1d upsample_linear1d.vec upsample_nearest1d upsample_nearest1d.vec
+upsample_nearest3d.vec upsample_trilinear3d.vec
 """
 _MIXING = """
 mean.dim mean var.correction var.dim std.correction std.dim var_mean.correction amax amin logsumexp

@@ -1,0 +1,91 @@
+"""``make sweep``: every classifier through the engine; writes docs/coverage.md.
+
+python -m tests.sweep                                   # all, two at a time, only what is missing
+python -m tests.sweep --fresh                           # all, anew
+python -m tests.sweep timm:convnext torchvision:swin_t  # these, anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nnslim.cli.output import Output
+from tests.sweep.models import timm_families, torchvision_names
+from tests.sweep.page import coverage_page
+
+ROWS, PAGE = Path("build/sweep.jsonl"), Path("docs/coverage.md")
+LIMIT_SECONDS, LIMIT_MB = 150, 20_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.sweep")
+    parser.add_argument("models", nargs="*", help="source:name")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
+    parser.add_argument("--jobs", type=int, default=2, help="models at a time")
+    parser.add_argument("--one", action="store_true", help="run one model in this process")
+    parser.add_argument("--page", action="store_true", help="only write the page again")
+    options = parser.parse_args()
+    if options.one:
+        from tests.sweep.one import sweep_one
+
+        resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_MB * 2**20,) * 2)
+        Output().result({}, json.dumps(sweep_one(*options.models[0].split(":", 1))))
+        return
+    families = timm_families()
+    every = [f"torchvision:{name}" for name in torchvision_names()]
+    every += [f"timm:{name}" for name in families.values()]
+    rows = {} if options.fresh else _read()
+    missing = options.models or [key for key in every if key not in rows]
+    ROWS.parent.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(_run, [] if options.page else missing):
+            rows[f"{row['source']}:{row['model']}"] = row
+            _say(row)
+            ROWS.write_text("".join(json.dumps(rows[key]) + "\n" for key in rows))
+    PAGE.write_text(coverage_page([rows[key] for key in every if key in rows], families))
+    Output().result({}, f"wrote {PAGE}")
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    if not ROWS.exists():
+        return {}
+    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    return {f"{row['source']}:{row['model']}": row for row in rows}
+
+
+def _run(key: str) -> dict[str, Any]:
+    source, name = key.split(":", 1)
+    failed = {"source": source, "model": name, "seconds": LIMIT_SECONDS, "peak_mb": 0}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.sweep", "--one", key],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return failed | {"stage": "time", "reason": f"not done in {LIMIT_SECONDS} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        return failed | {"stage": "process", "reason": last[0][:300], "seconds": 0}
+    return json.loads(lines[-1])
+
+
+def _say(row: dict[str, Any]) -> None:
+    what = f"{row['stage']}: {row['reason']}" if "reason" in row else "done"
+    kept = f"{100 * row['kept']:.0f}%" if "kept" in row else "-"
+    cost = f"{row['seconds']:6} s {row['peak_mb']:6} MB"
+    sys.stderr.write(f"{row['source']}:{row['model']:40} {cost} {kept:>5} {what}\n")
+
+
+if __name__ == "__main__":
+    main()
