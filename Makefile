@@ -5,7 +5,7 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-all lint format bench sweep clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,13 @@ format: $(STAMP) ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## print the benchmarks
+bench: $(STAMP) ## print the benchmarks, beside Torch-Pruning
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks
+
+sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/coverage.md (1 h)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
+	@$(BIN)/python -m tests.sweep
 
 clean: ## remove what the tools and the demo leave behind; .venv stays
 	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info

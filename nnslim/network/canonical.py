@@ -2,9 +2,10 @@
 
 1. ``view`` becomes ``reshape``, which also accepts ``channels_last`` memory, and a ``squeeze`` of
    whatever has size 1 names its dimensions, so that a width cut to 1 is not squeezed away.
-2. A view, permute, view that only permutes one dimension (channel shuffle) becomes one
+2. A channel shuffle, also as a view, permute, view that only permutes one dimension, becomes one
    ``index_select`` with a constant index, so that its channels can be followed one by one.
-3. Nodes without users and without effect are dropped.
+3. An index by a list names its constant, so that an edit can rewrite it.
+4. Nodes without users and without effect are dropped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ __all__ = ["canonicalise"]
 
 _RESHAPES = ("aten.reshape.default", "aten.flatten.using_ints")
 _PERMUTES = ("aten.permute.default", "aten.transpose.int")
+_SHUFFLES = ("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
 _COPIES = ("aten.contiguous.default", "aten.clone.default")
 _SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
 
@@ -30,6 +33,7 @@ _SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
 def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
     """Return the rewritten graph and the constant tensors that it newly uses."""
     graph = graph.with_nodes(tuple(_one_form(graph, node) for node in graph.nodes))
+    graph = _name_constant_indices(graph)
     graph, constants = _rewrite_shuffles(graph)
     return _drop_dead(graph), constants
 
@@ -45,6 +49,26 @@ def _one_form(graph: Graph, node: Node) -> Node:
         dims = tuple(dim for dim in asked if info.shape[dim] == 1)
         return replace(node, op="aten.squeeze.dims", args=(source, dims), kwargs={})
     return node
+
+
+def _name_constant_indices(graph: Graph) -> Graph:
+    """Let ``x[:, [2, 0, 1]]`` refer to its constant itself, not to a fresh copy of it."""
+    copies: dict[str, TensorRef] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op == "aten.lift_fresh_copy.default" and isinstance(node.args[0], TensorRef):
+            copies[node.name] = node.args[0]
+        if node.op == "aten.index.Tensor" and isinstance(node.args[1], tuple):
+            named = (
+                copies.get(entry.name, entry) if isinstance(entry, Ref) else entry
+                for entry in node.args[1]
+            )
+            nodes.append(replace(node, args=(node.args[0], tuple(named))))
+            continue
+        if is_in_place(node.op):
+            copies = {n: ref for n, ref in copies.items() if Ref(n) not in refs(node.arguments)}
+        nodes.append(node)
+    return graph.with_nodes(tuple(nodes))
 
 
 @dataclass(frozen=True)
@@ -72,9 +96,14 @@ def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
 
 
 def _find_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle | None:
-    """Match ``last`` = reshape(copy?(permute(reshape(source)))) that permutes one dimension."""
-    if last.op not in _RESHAPES:
-        return None
+    """Match a channel shuffle, or reshape(copy?(permute(reshape(source)))) that amounts to one."""
+    if last.op in _SHUFFLES and isinstance(last.args[0], Ref):
+        index = torch.arange(last.shape[1]).view(cast("int", last.args[1]), -1).t().reshape(-1)
+        return _Shuffle(last, last.args[0], 1, index)
+    return _find_viewed_shuffle(graph, last, uses) if last.op in _RESHAPES else None
+
+
+def _find_viewed_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle | None:
     permute = _only_producer(graph, last, uses)
     if permute is not None and permute.op in _COPIES:
         permute = _only_producer(graph, permute, uses)

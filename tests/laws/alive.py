@@ -49,6 +49,13 @@ _MOVES = frozenset(
         "repeat",
         "lift_fresh_copy",
         "index",
+        "tile",
+        "repeat_interleave",
+        "unfold",
+        "movedim",
+        "expand_as",
+        "reshape_as",
+        "view_as",
     ]
 )
 _REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "var", "std", "logsumexp"])
@@ -101,7 +108,9 @@ def sides(mask: Tensor) -> list[Tensor]:
     return kept
 
 
-def mask_of(op: str, value: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def mask_of(  # noqa: PLR0911 - one line per kind
+    op: str, value: Any, args: list[Any], kwargs: dict[str, Any]
+) -> Any:
     """Mask of a node's value; ``args`` are the node's arguments with masks for tensors."""
     name = base_name(op)
     if not isinstance(value, (Tensor, list, tuple)):
@@ -111,6 +120,15 @@ def mask_of(op: str, value: Any, args: list[Any], kwargs: dict[str, Any]) -> Any
     operands = [arg for arg in args if isinstance(arg, Tensor) and arg.dtype == torch.bool]
     if name in ("pad", "constant_pad_nd"):
         return _padded(args[0], args[1])
+    if name in ("pixel_shuffle", "pixel_unshuffle"):
+        return resolve(op)(args[0].double(), *args[1:]) > 0
+    if name in ("im2col", "col2im"):
+        return _windows(args[0], value.shape)
+    if name == "glu":
+        dim = args[1] if len(args) > 1 else -1
+        return torch.logical_and(*args[0].chunk(2, dim))
+    if name == "embedding":
+        return args[0].amax(0).expand(value.shape)
     if name == "prelu":  # one slope per channel of dimension 1
         shape = [-1 if d == 1 else 1 for d in range(value.dim())]
         operands[1] = operands[1].view(shape)
@@ -123,6 +141,19 @@ def mask_of(op: str, value: Any, args: list[Any], kwargs: dict[str, Any]) -> Any
     if name in _REDUCTIONS:
         return _reduced(operands[0], value.shape, args, kwargs)
     return _joined(op, value, operands)
+
+
+def _windows(mask: Tensor, shape: Sequence[int]) -> Tensor:
+    """Each channel is a run of the places in its windows, or such a run becomes a channel."""
+    line = mask.amax((0, *range(2, mask.dim())))
+    if shape[1] > len(line):
+        line = line.repeat_interleave(shape[1] // len(line))
+    else:
+        runs = line.view(shape[1], -1)
+        if not torch.equal(runs.any(1), runs.all(1)):
+            raise LawBrokenError("a channel loses some of its places in a window only")
+        line = runs.any(1)
+    return line.view(1, -1, *[1] * (len(shape) - 2)).expand(tuple(shape))
 
 
 def _padded(mask: Tensor, amounts: Sequence[int]) -> Tensor:

@@ -85,10 +85,26 @@ def kept_indices(channels: Any, keep: Mapping[str, Any]) -> Kept:
     for group in channels.groups:
         stay = np.asarray(keep.get(group.name, range(group.width)))
         for member in group.members:
-            found[member.tensor][member.dim].append(member.positions[stay].ravel())
+            if member.blocks is None:
+                found[member.tensor][member.dim].append(member.positions[stay].ravel())
     return {
         name: {d: torch.from_numpy(np.sort(np.concatenate(p))) for d, p in dims.items()}
         for name, dims in found.items()
+    }
+
+
+def block_columns(network: Network, channels: Any, keep: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Input channels left to each grouped convolution of which every group loses some."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for group in channels.groups:
+        stay = np.asarray(keep.get(group.name, range(group.width)))
+        for member in group.members:
+            if member.blocks is not None:
+                size = network.tensor(member.tensor).shape[1]
+                found[member.tensor].append(member.blocks[stay] * size + member.positions[stay])
+    return {
+        name: torch.from_numpy(np.sort(np.concatenate([c.ravel() for c in columns])))
+        for name, columns in found.items()
     }
 
 
@@ -109,7 +125,12 @@ def check_law_1(
     """
     inputs = random_inputs(original, seed)
     plain, small = Run(original, inputs), Run(cut, inputs)
-    masked = Masked(original, inputs, kept=kept_indices(channels, keep))
+    masked = Masked(
+        original,
+        inputs,
+        kept=kept_indices(channels, keep),
+        columns=block_columns(original, channels, keep),
+    )
     last_uses = original.graph.last_uses()
     law = Law1()
     with torch.no_grad():

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nnslim.network import DeviceRef, Network, Node, Ref, TensorRef
-from tests.laws.alive import LawBrokenError, base_name, mask_of, outer, resolve, sides
+from tests.laws.alive import base_name, mask_of, outer, resolve, sides
+from tests.laws.special import PRODUCTS, STATISTICS, attention, product, statistics
 
 __all__ = ["Kept", "Masked", "Run", "gather"]
 
@@ -21,6 +22,7 @@ __all__ = ["Kept", "Masked", "Run", "gather"]
 Kept = dict[str, dict[int, Tensor]]
 
 _CONTRACTIONS = ("conv1d", "conv2d", "conv3d", "linear")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
 @dataclass
@@ -84,12 +86,15 @@ class Masked(Run):
 
     Attributes:
         kept: What stays of each tensor.
+        columns: Input channels that stay, by the weight of a grouped convolution whose groups
+            each lose some.
         masks: Which entries of each value so far are alive.
         taken: What the last contraction took of each dimension of its input, else None.
         removed: Largest activation that was zeroed.
     """
 
     kept: Kept = field(default_factory=dict)
+    columns: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Any] = field(default_factory=dict)
     taken: list[Tensor] | None = None
     removed: float = 0.0
@@ -120,25 +125,48 @@ class Masked(Run):
         self.taken = None
         masks = [self.mask(arg) for arg in node.args]
         name = base_name(node.op)
+        found = None
         if name in _CONTRACTIONS:
-            value, mask = self._contraction(node, args, kwargs, masks)
-        elif name == "layer_norm":
-            value, mask = _layer_norm(node, args, masks), masks[0]
-        else:
-            if name == "sum":
-                args[0] = self._zeroed(args[0], masks[0])
-            value = super().call(node, args, kwargs)
-            if name == "batch_norm":
-                own = [m.view(-1, *[1] * (value.dim() - 2)) for m in masks[1:5] if m is not None]
-                masks = [masks[0], *own]
-            mask = mask_of(node.op, value, masks, kwargs)
+            found = self._contraction(node, args, kwargs, masks)
+        elif name in _TRANSPOSED:
+            found = self._transposed(node, args, kwargs, masks)
+        elif name in PRODUCTS:
+            found = product(node.op, args, masks, self._zeroed)
+        elif name == "scaled_dot_product_attention":
+            keys = {k: self.mask(v) for k, v in node.kwargs.items()}
+            if "attn_mask" in kwargs:
+                args, masks = [*args, kwargs["attn_mask"]], [*masks, keys["attn_mask"]]
+                kwargs = {k: v for k, v in kwargs.items() if k != "attn_mask"}
+            found = attention(node.op, args, kwargs, masks, self._zeroed)
+        elif name in STATISTICS:
+            found = statistics(node.op, args, kwargs, masks)
+            if found is not None:
+                self._note(args[0], masks[0])
+        if found is None:
+            found = self._plain(node, name, args, kwargs, masks)
+        value, mask = found
         self.masks[node.name] = mask
         return value
 
-    def _zeroed(self, value: Tensor, mask: Tensor) -> Tensor:
+    def _plain(
+        self, node: Node, name: str, args: list[Any], kwargs: dict[str, Any], masks: list[Any]
+    ) -> tuple[Any, Any]:
+        if name == "sum":
+            args[0] = self._zeroed(args[0], masks[0])
+        value = super().call(node, args, kwargs)
+        if name in ("batch_norm", "instance_norm", "group_norm"):
+            first, last = (2, 4) if name == "group_norm" else (1, 5)
+            own = [m for m in masks[first:last] if isinstance(m, Tensor)]
+            masks = [masks[0], *(m.view(-1, *[1] * (value.dim() - 2)) for m in own)]
+        return value, mask_of(node.op, value, masks, kwargs)
+
+    def _note(self, value: Tensor, mask: Tensor) -> Tensor:
         masked = torch.where(mask, value, torch.zeros((), dtype=value.dtype))
         self.removed = max(self.removed, float((value - masked).abs().max()))
         return masked
+
+    def _zeroed(self, value: Tensor, mask: Tensor) -> Tensor:
+        return self._note(value, mask)
 
     def _contraction(
         self, node: Node, args: list[Any], kwargs: dict[str, Any], masks: list[Any]
@@ -147,7 +175,10 @@ class Masked(Run):
         linear = base_name(node.op) == "linear"
         dim = args[0].dim() - 1 if linear else 1
         groups = 1 if linear else (args[6] if len(args) > 6 else kwargs.get("groups", 1))
-        if groups > 1:
+        weight = node.args[1]
+        if groups > 1 and isinstance(weight, TensorRef) and weight.name in self.columns:
+            columns = self.columns[weight.name]
+        elif groups > 1:
             columns = _columns_of_groups(rows, masks[1].shape, groups)
         self.taken = sides(masks[0])
         self.taken[dim] = columns
@@ -157,6 +188,22 @@ class Masked(Run):
         outside = {} if not linear else dict(enumerate(self.taken[:-1]))
         return value, outer(value.shape, {**outside, dim: rows})
 
+    def _transposed(
+        self, node: Node, args: list[Any], kwargs: dict[str, Any], masks: list[Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Weight dimension 0 is the input's channels; 1 the output's, of each group."""
+        columns, rows = sides(masks[1])[:2]
+        groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+        self.taken = sides(masks[0])
+        self.taken[1] = columns
+        args[0] = self._zeroed(args[0], outer(args[0].shape, {1: columns}))
+        value = super().call(node, args, kwargs)
+        if groups > 1:
+            left = torch.unique(columns // (masks[1].shape[0] // groups))
+            size = masks[1].shape[1]
+            rows = (left[:, None] * size + torch.arange(size)).flatten()
+        return value, outer(value.shape, {1: rows})
+
 
 def gather(value: Tensor, kept: list[Tensor]) -> Tensor:
     """Keep some indices of each of the last dimensions."""
@@ -164,21 +211,6 @@ def gather(value: Tensor, kept: list[Tensor]) -> Tensor:
         if len(index) < value.shape[-offset]:
             value = value.index_select(-offset, index)
     return value
-
-
-def _layer_norm(node: Node, args: list[Any], masks: list[Any]) -> Tensor:
-    """Normalise what is left, in its place."""
-    value, rank = args[0], len(args[1])
-    alive = sides(masks[0])[-rank:]
-    for own in masks[2:4]:
-        if isinstance(own, Tensor) and not torch.equal(sides(own)[-1], alive[-1]):
-            raise LawBrokenError(f"{node.name}: the norm and its input keep other entries")
-    rest = [gather(a, alive) if isinstance(a, Tensor) else a for a in args[2:4]]
-    shape = [len(index) for index in alive]
-    normed = resolve(node.op)(gather(value, alive), shape, *rest, *args[4:])
-    result = torch.zeros_like(value)
-    result[masks[0]] = normed.flatten()
-    return result
 
 
 def _columns_of_groups(rows: Tensor, shape: torch.Size, groups: int) -> Tensor:

@@ -12,14 +12,24 @@ from nnslim.network import Network, trace_network
 from tests.laws.blocks import Case
 from tests.laws.made import move_statistics
 from tests.laws.nets import PLAIN
+from tests.laws.nets_attention import ATTENTION
 from tests.laws.nets_joining import JOINING
+from tests.laws.nets_norms import NORMS
 from tests.laws.nets_odd import ODD
 from tests.laws.nets_published import PUBLISHED
 from tests.laws.nets_reshaping import RESHAPING
 
 __all__ = ["EVERY", "NETS", "module_of", "network_of"]
 
-NETS: dict[str, Case] = {**PLAIN, **JOINING, **PUBLISHED, **RESHAPING, **ODD}
+NETS: dict[str, Case] = {
+    **PLAIN,
+    **JOINING,
+    **PUBLISHED,
+    **RESHAPING,
+    **ODD,
+    **ATTENTION,
+    **NORMS,
+}
 EVERY = pytest.mark.parametrize("name", NETS)
 
 

@@ -25,20 +25,21 @@ def convolution(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     rank = len(walk.shape(weight))
     if len(walk.shape(image)) != rank:
         return walk.refuse(node, f"input without a batch at {node.place}")
+    incoming = walk.labels(image)
     if isinstance(weight, TensorRef):
         own = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))
     else:  # a computed weight, such as a standardised one
         own = walk.labels(weight)
     for kernel in own[2:]:
         walk.freeze(kernel, f"kernel of {node.place}")
-    channels, out = walk.labels(image)[1], own[0]
+    channels, out = incoming[1], own[0]
     if groups == 1:
         walk.tie(channels, own[1])
     else:
         _grouped(walk, groups, channels, weight)
     if walk.is_tensor(args["bias"]):
         walk.tie(out, walk.labels(args["bias"])[0])
-    return (walk.labels(image)[0], out, *_pixels(walk, node, args))
+    return (incoming[0], out, *_pixels(walk, node, args))
 
 
 def _pixels(walk: Walk, node: Node, args: Arguments) -> Labels:
