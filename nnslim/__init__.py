@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
-    from nnslim.artifact import load_network as load
     from nnslim.artifact import save_network as save
     from nnslim.channels import channel_groups
     from nnslim.measure import evaluate
+    from nnslim.models.into import load
     from nnslim.network import Network
     from nnslim.onnx import export_onnx
     from nnslim.prune import prune_network
@@ -40,7 +40,7 @@ _HOME = {
     "channel_groups": "nnslim.channels:channel_groups",
     "evaluate": "nnslim.measure:evaluate",
     "export_onnx": "nnslim.onnx:export_onnx",
-    "load": "nnslim.artifact:load_network",
+    "load": "nnslim.models.into:load",
     "prune_network": "nnslim.prune:prune_network",
     "save": "nnslim.artifact:save_network",
 }

@@ -21,6 +21,7 @@ from nnslim.artifact.replacing import replacing
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.network.codec import FORMAT, canonical_json, graph_from_json, graph_to_json
+from nnslim.network.graph import CustomRules
 from nnslim.network.network import Network
 from nnslim.network.shapes import check_shapes
 from nnslim.version import __version__
@@ -49,8 +50,12 @@ def save_network(network: Network, path: Path | str) -> None:
         temporary.write_bytes(data)
 
 
-def load_network(path: Path | str) -> Network:
+def load_network(path: Path | str, operators: CustomRules | None = None) -> Network:
     """Read a network that ``save_network`` wrote; runs no code from the file.
+
+    Args:
+        path: The file.
+        operators: Operators of your own that the file may use, with their rules.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -68,7 +73,7 @@ def load_network(path: Path | str) -> Network:
     # A file's tensors lie anywhere in memory, and kernels round unaligned ones differently.
     tensors = {name: t.clone() for name, t in safetensors.torch.load_file(path).items()}
     try:
-        return _network(metadata, tensors)
+        return _network(metadata, tensors, operators or {})
     except InputError as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
 
@@ -150,13 +155,15 @@ def _canonical(data: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
-def _network(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Network:
+def _network(
+    metadata: Mapping[str, str], tensors: dict[str, Tensor], operators: CustomRules
+) -> Network:
     version = metadata["nnslim.format"]
     if version != str(FORMAT):
         raise InputError(
             f"the file has format {version}; this nnslim reads {FORMAT}", hint="update nnslim"
         )
-    graph = graph_from_json(_json(metadata, "nnslim.graph"))
+    graph = graph_from_json(_json(metadata, "nnslim.graph"), operators)
     for name in graph.tensor_names():
         if name not in tensors:
             raise InputError(f"the graph uses the tensor {name!r}, which the file lacks")

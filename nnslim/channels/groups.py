@@ -118,7 +118,8 @@ def channel_groups(
 
     Args:
         network: The network; only integer tensors' values are looked at.
-        rules: Additional rules by operator name; they win over the built-in ones.
+        rules: Additional rules by operator name; they win over the built-in ones and over those
+            that the network brings for operators of its own.
         shrink: What may go where a dimension is split into groups and their members, such as
             attention heads and positions in them, or the groups of a convolution or norm: ``whole``
             groups, the same number ``within`` each, or ``auto``: whichever there are more of.
@@ -132,7 +133,7 @@ def channel_groups(
         0.in 3 frozen meets a fixed size at aten.conv2d.default (0)
         2 4 frozen network output
     """
-    table = DEFAULT_RULES if rules is None else {**DEFAULT_RULES, **rules}
+    table = {**DEFAULT_RULES, **cast("Mapping[str, Rule]", network.graph.custom), **(rules or {})}
     walk = _walk(network, table, shrink)
     while True:
         component = balanced_components(walk)

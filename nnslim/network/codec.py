@@ -14,6 +14,7 @@ from nnslim.errors import InputError, UnsupportedModelError
 from nnslim.network.graph import (
     BATCH,
     Arg,
+    CustomRules,
     DeviceRef,
     Graph,
     Input,
@@ -74,8 +75,12 @@ def graph_to_json(graph: Graph) -> dict[str, Json]:
     }
 
 
-def graph_from_json(values: object) -> Graph:
+def graph_from_json(values: object, custom: CustomRules | None = None) -> Graph:
     """Read a graph, refusing whatever is not exactly a graph of known operators.
+
+    Args:
+        values: The graph as JSON values.
+        custom: Further operators that the caller allows; a file alone can allow none.
 
     Raises:
         InputError: A key, type, size or reference that does not belong, named with its node.
@@ -91,7 +96,7 @@ def graph_from_json(values: object) -> Graph:
         raise InputError("graph needs inputs with different names")
     nodes: list[Node] = []
     for item in items:
-        node = _decode_node(item)
+        node = _decode_node(item, custom or {})
         _check_refs(node.arguments, known, node.name)
         _check_call(node, known)
         if node.name in known:
@@ -100,7 +105,7 @@ def graph_from_json(values: object) -> Graph:
         nodes.append(node)
     output = _decode(entry["output"], "output")
     _check_refs((output,), known, "output")
-    return Graph(inputs, tuple(nodes), output)
+    return Graph(inputs, tuple(nodes), output, custom or {})
 
 
 def _encode_node(node: Node) -> Json:
@@ -196,14 +201,14 @@ def _decode_input(value: object) -> Input:
     return Input(_text(entry["name"], "input name"), info)
 
 
-def _decode_node(value: object) -> Node:
+def _decode_node(value: object, custom: CustomRules) -> Node:
     entry = _mapping(value, "node", {"name", "op", "args", "value"}, {"kwargs", "module", "source"})
     name = _text(entry["name"], "node name")
     op = _text(entry["op"], f"operator of {name}")
-    if op not in OPERATORS:
+    if op not in OPERATORS and op not in custom:
         raise UnsupportedModelError(
             f"node {name!r} uses the operator {op!r}, which this nnslim does not know",
-            hint="the file is damaged or comes from a newer version",
+            hint="the file is damaged, comes from a newer version, or needs operators={...}",
         )
     allowed = set(argument_names(op))
     kwargs = _mapping(entry.get("kwargs", {}), f"kwargs of {name}", set(), allowed)

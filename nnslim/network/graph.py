@@ -15,6 +15,7 @@ import torch
 __all__ = [
     "BATCH",
     "Arg",
+    "CustomRules",
     "DeviceRef",
     "Graph",
     "Input",
@@ -74,6 +75,8 @@ class TensorInfo:
     dtype: torch.dtype
 
 
+# Rules belong to nnslim.channels; a graph only carries them.
+CustomRules: TypeAlias = Mapping[str, Callable[..., object]]
 Value: TypeAlias = "TensorInfo | tuple[TensorInfo, ...] | int | float | bool | None"
 
 
@@ -127,11 +130,21 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Inputs, nodes in order of execution, and the structure of the output."""
+    """Inputs, nodes in order of execution, and the structure of the output.
+
+    Attributes:
+        inputs: What the network takes.
+        nodes: Operator calls in order.
+        output: What it returns.
+        custom: Operators beyond the closed list that the caller allows, each with the rule that
+            says what it does to channels (docs/how-to/custom-operator.md).
+        by_name: Nodes by name.
+    """
 
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     output: Arg
+    custom: CustomRules = field(default_factory=dict, repr=False, compare=False)
     by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from nnslim.network.graph import Arg, DeviceRef, Graph, Node, Ref, TensorRef
-from nnslim.network.operators import Operator, argument_names, resolve, training_argument
+from nnslim.network.operators import (
+    Operator,
+    argument_names,
+    resolve,
+    resolve_custom,
+    training_argument,
+)
 
 __all__ = ["Call", "Environment", "Program", "Runtime", "Step", "compile_graph"]
 
@@ -101,13 +107,20 @@ def compile_graph(graph: Graph) -> Program:
     """Resolve every operator of a graph.
 
     Raises:
-        UnsupportedModelError: An operator that is not on the closed list.
+        UnsupportedModelError: An operator that is neither on the closed list nor allowed by the
+            caller.
     """
     dead = graph.last_uses()
-    return Program(
-        graph,
-        tuple(Step(n, resolve(n.op), _training_position(n), dead[n.name]) for n in graph.nodes),
+    steps = (
+        Step(
+            node,
+            resolve_custom(node.op) if node.op in graph.custom else resolve(node.op),
+            _training_position(node),
+            dead[node.name],
+        )
+        for node in graph.nodes
     )
+    return Program(graph, tuple(steps))
 
 
 def _training_position(node: Node) -> int | None:

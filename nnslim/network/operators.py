@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 
@@ -22,6 +22,7 @@ __all__ = [
     "is_in_place",
     "operator_name",
     "resolve",
+    "resolve_custom",
     "training_argument",
 ]
 
@@ -134,20 +135,38 @@ def resolve(name: str) -> Operator:
         )
     if name in _PYTHON:
         return _PYTHON[name]
-    _, packet, overload = name.split(".", 2)
-    function = getattr(getattr(torch.ops.aten, packet, None), overload, None)
-    if function is None:
+    return _registered(name)
+
+
+def resolve_custom(name: str) -> Operator:
+    """Return the function of an operator that the caller registered with ``torch.library``.
+
+    Raises:
+        UnsupportedModelError: No operator of this name is registered.
+    """
+    return _registered(name)
+
+
+def _registered(name: str) -> Operator:
+    found: object = torch.ops
+    for part in name.split(".", 2):
+        try:
+            found = getattr(found, part, None)
+        except RuntimeError:  # what torch raises for a namespace's missing attribute
+            found = None
+    if found is None or found is torch.ops or name.count(".") < 2:
         raise UnsupportedModelError(
-            f"operator {name!r} does not exist in torch {torch.__version__}"
+            f"operator {name!r} does not exist in torch {torch.__version__}",
+            hint="import the module that registers it",
         )
-    return function
+    return cast("Operator", found)
 
 
 @cache
 def _signature(name: str) -> tuple[tuple[str, object], ...]:
     if name in _PYTHON:
         return (("a", None),) if name == "python.neg" else (("a", None), ("b", None))
-    schema = resolve(name)._schema  # pyright: ignore
+    schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
     return tuple(
         (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
     )

@@ -16,6 +16,7 @@ from nnslim.network.canonical import canonicalise
 from nnslim.network.graph import (
     BATCH,
     Arg,
+    CustomRules,
     DeviceRef,
     Graph,
     Input,
@@ -40,7 +41,9 @@ _TRAINING_ONLY = ("DropPath", "StochasticDepth", "DropBlock")
 _IGNORED = ("_assert", "sym_constrain", "lift_fresh_copy_guard")
 
 
-def trace_network(module: nn.Module, *examples: Tensor) -> Network:
+def trace_network(
+    module: nn.Module, *examples: Tensor, operators: CustomRules | None = None
+) -> Network:
     """Trace a model into a graph that no longer needs the model's source code.
 
     The module is traced in eval mode, without autocast, and left as it was; the network's tensors
@@ -49,6 +52,8 @@ def trace_network(module: nn.Module, *examples: Tensor) -> Network:
     Args:
         module: Any model that ``torch.export`` can follow.
         *examples: One tensor per input, ``(N, C, H, W)`` with any batch N of at least 2.
+        operators: Operators of your own that the model may use, such as ``mylib.swish.default``,
+            each with the rule that says what it does to channels.
 
     Returns:
         The network in eval mode, on the module's device, with the module's parameter names.
@@ -66,7 +71,7 @@ def trace_network(module: nn.Module, *examples: Tensor) -> Network:
     """
     with _eval_mode(module):
         program = _export(module, examples)
-        reader = _Reader(program)
+        reader = _Reader(program, operators or {})
         graph, constants = canonicalise(reader.graph())
         tensors = reader.tensors(graph, constants)
         notes = (*_training_only_notes(module), *reader.unused_notes(tensors))
@@ -118,8 +123,9 @@ def _variadic(module: nn.Module) -> bool:
 class _Reader:
     """Reads an exported program into our own graph."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, custom: CustomRules) -> None:
         self.program = program
+        self.custom = custom
         self.signature = program.graph_signature
         self.targets: dict[str, str] = {
             **self.signature.inputs_to_parameters,
@@ -154,7 +160,7 @@ class _Reader:
                 nodes.append(self._node(node))
             elif node.op == "output":
                 output = self._output(node)
-        return Graph(tuple(inputs), tuple(nodes), output)
+        return Graph(tuple(inputs), tuple(nodes), output, self.custom)
 
     def _ignored(self, node: fx.Node) -> bool:
         return not node.users and any(part in str(node.target) for part in _IGNORED)
@@ -162,11 +168,11 @@ class _Reader:
     def _node(self, node: fx.Node) -> Node:
         op = operator_name(node.target)
         module, source = _place(node)
-        if op not in OPERATORS:
+        if op not in OPERATORS and op not in self.custom:
             where = ", ".join(part for part in (module, source) if part)
             raise UnsupportedModelError(
                 f"the model uses the operator {op} ({where}), which nnslim does not know",
-                hint="replace it in the model's forward or report it",
+                hint="replace it in the model's forward, or allow it with operators={...}",
             )
         args = tuple(self._arg(arg) for arg in node.args)
         kwargs = {key: self._arg(arg) for key, arg in node.kwargs.items()}

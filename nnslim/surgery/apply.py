@@ -52,6 +52,7 @@ def cut_network(network: Network, cut: Cut) -> Network:
         network.graph.inputs,
         tuple(rewrite_node(cut, node) for node in network.graph.nodes),
         network.graph.output,
+        network.graph.custom,
     )
     tensors = {
         name: _slice(tensor, cut, cut.channels.tensors.get(name))
