@@ -25,7 +25,8 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     network = trace_network(resnet, torch.zeros(2, 3, 32, 32))
     channels = channel_groups(network)
     nnslim.save(apply_edit(network, half_edit(channels, 1), channels), "slim.safetensors")
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, page, "exec"), names)

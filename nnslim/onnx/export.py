@@ -19,7 +19,9 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
+from nnslim.network.network import Network
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
+from nnslim.onnx.prepare import with_plain_attention
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
@@ -120,6 +122,8 @@ def export_onnx(
     settings = settings or ExportSettings()
     _check_place(path)
     frozen = copy.deepcopy(network).cpu().float().eval()
+    if isinstance(frozen, Network):
+        frozen = with_plain_attention(frozen).eval()
     batch = settings.batch
     model = _to_onnx(frozen, settings)
     metadata = _metadata(network) | dict(settings.provenance)

@@ -80,7 +80,7 @@ def _torchvision(name: str) -> Built:
         return Built(models.get_model(name, weights=None, image_size=size), (3, size, size))
     if name == "regnet_y_128gf":
         parameters = BlockParams.from_init_params(
-            depth=27, w_0=114, w_a=40.0, w_m=2.52, group_width=66, se_ratio=0.25
+            depth=27, w_0=112, w_a=40.2, w_m=2.52, group_width=64, se_ratio=0.25
         )
         return Built(RegNet(parameters), (3, 64, 64), "narrower")
     plain = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
