@@ -272,8 +272,10 @@ def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> Channel
             finest = own
     if finest is None or (finest == finest[0]).all():
         return group
-    parts = np.argsort(finest, kind="stable").reshape(len(np.unique(finest)), -1)
-    return replace(group, parts=parts)
+    each = np.unique(np.bincount(finest))
+    if len(each) > 1:
+        return group  # uneven: the balance is about to be tied
+    return replace(group, parts=np.argsort(finest, kind="stable").reshape(-1, each[0]))
 
 
 def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, str]) -> ChannelGroup:

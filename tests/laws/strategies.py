@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.laws.blocks import conv, conv_bn, shuffle
+from tests.laws.drawn import WIDTHS, Block
+from tests.laws.drawn_tokens import TOKEN_BLOCKS
 from tests.laws.made import move_statistics
 
-__all__ = ["BLOCKS", "Block", "RandomNet", "networks"]
-
-WIDTHS = st.integers(2, 12)
-
-
-class Block(nn.Module):
-    """A piece of a network with ``n_out`` output channels, and the text that makes it again."""
-
-    def __init__(self, text: str, n_out: int, forward: Callable[[Tensor], Tensor], **parts) -> None:
-        super().__init__()
-        self.text, self.n_out, self.function = text, n_out, forward
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+__all__ = ["BLOCKS", "RandomNet", "networks"]
 
 
 def _plain(draw: st.DrawFn, n: int) -> Block:
@@ -164,6 +149,7 @@ BLOCKS = [
     _shared,
     _padded,
     _sliced,
+    *TOKEN_BLOCKS,
 ]
 
 

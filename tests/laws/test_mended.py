@@ -13,7 +13,7 @@ from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.network import Network
 from nnslim.surgery import Edit, apply_edit, verify_cut
-from tests.laws.blocks import Net, conv_bn
+from tests.laws.blocks import Net, conv_bn, shuffle
 from tests.laws.made import random_edit
 from tests.laws.reference import check_law_1, random_inputs
 from tests.laws.test_freezing import Middle, traced
@@ -157,3 +157,24 @@ def test_a_reloaded_network_keeps_the_order_of_its_tensors(tmp_path):
     save_network(network, tmp_path / "net.safetensors")
     again = load_network(tmp_path / "net.safetensors")
     assert list(again.state_dict()) == list(network.state_dict())
+
+
+def test_a_group_that_a_balance_cuts_unevenly_is_tied():
+    """Halves swapped and shuffled, then two convolution groups: 1 and 2 of 3 channels in each."""
+
+    class Uneven(Net):
+        def __init__(self) -> None:
+            super().__init__(6)
+            self.stem, self.grouped = conv_bn(3, 4), conv_bn(4, 6, groups=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            u, v = self.stem(x).split([1, 3], 1)
+            return self.classify(self.grouped(shuffle(torch.cat([v, u], 1), 2)))
+
+    network = traced(Uneven())
+    for shrink in ("whole", "within", "auto"):
+        channels = channel_groups(network, shrink=shrink)
+        edit = random_edit(channels, 1)
+        cut = apply_edit(network, edit, channels)
+        check_law_1(network, cut, channels, edit.keep)
+        verify_cut(network, cut, channels, edit)

@@ -16,6 +16,7 @@ from tests.laws.nets_attention import ATTENTION
 from tests.laws.nets_joining import JOINING
 from tests.laws.nets_norms import NORMS
 from tests.laws.nets_odd import ODD
+from tests.laws.nets_peers import PEERS
 from tests.laws.nets_published import PUBLISHED
 from tests.laws.nets_reshaping import RESHAPING
 
@@ -29,6 +30,7 @@ NETS: dict[str, Case] = {
     **ODD,
     **ATTENTION,
     **NORMS,
+    **PEERS,
 }
 EVERY = pytest.mark.parametrize("name", NETS)
 
