@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnslim.artifact.card import model_card
-from nnslim.artifact.directory import RunDirectory, sha256_file, write_json, write_text
+from nnslim.artifact.directory import RunDirectory, sha256_file, write_json, write_page, write_text
 from nnslim.artifact.manifest import RunRecord, run_manifest
 from nnslim.artifact.network_file import is_network_file, load_network, save_network
 
@@ -17,5 +17,6 @@ __all__ = [
     "save_network",
     "sha256_file",
     "write_json",
+    "write_page",
     "write_text",
 ]

@@ -16,7 +16,7 @@ from nnslim.errors import ConfigError
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["SUMS", "RunDirectory", "sha256_file", "write_json", "write_text"]
+__all__ = ["SUMS", "RunDirectory", "sha256_file", "write_json", "write_page", "write_text"]
 
 SUMS = "SHA256SUMS"
 _MANIFEST = "run.json"
@@ -155,6 +155,20 @@ def write_text(path: Path, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return path
+
+
+def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
+    """Write one file of its own, which must not be there yet unless it may be replaced.
+
+    Raises:
+        ConfigError: The file is there, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} is there already", hint="choose another name or add --overwrite")
+    try:
+        return write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: object) -> Path:

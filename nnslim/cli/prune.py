@@ -99,6 +99,14 @@ def prune_command(
     ] = None,
     workers: Annotated[int, option(help="Processes that decode image files.", min=0)] = 0,
     dry_run: Annotated[bool, option("--dry-run", help="Show the plan and write nothing.")] = False,
+    html: Annotated[
+        Path | None,
+        option(
+            "--html",
+            help="With --dry-run: write a page with a picture of the network, before and after.",
+            metavar="FILE",
+        ),
+    ] = None,
     resume: Annotated[
         bool, option("--resume", help="Go on with an interrupted run in the output directory.")
     ] = False,
@@ -122,6 +130,7 @@ def prune_command(
 ) -> None:
     """Remove the channels that matter least, until a budget holds, and fine-tune what is left."""
     with command_output(context) as sink:
+        from nnslim.artifact import write_page
         from nnslim.cli.inputs import (
             ModelFlags,
             PreprocessFlags,
@@ -133,11 +142,16 @@ def prune_command(
         from nnslim.prune import Surroundings
         from nnslim.prune.run import Destination, Subject, run_prune
         from nnslim.prune.run import dry_run as plan_only
+        from nnslim.report.html import render_html
         from nnslim.report.tables import prune_tables
 
         if model is None and arch is None:
             raise ConfigError(
                 "nothing to prune", hint="give a MODEL file, or --arch NAME for random weights"
+            )
+        if html is not None and not dry_run:
+            raise ConfigError(
+                "--html belongs to --dry-run", hint="a run writes report.html into its directory"
             )
         settings = _settings(context)
         flags = ModelFlags(
@@ -152,13 +166,16 @@ def prune_command(
         )
         if dry_run:
             report = plan_only(subject, settings, around)
+            if html is not None:
+                write_page(html, render_html(report), overwrite=overwrite)
         else:
             read = tuple(
                 path for path in (model, Path(data) if data else None) if path and path.exists()
             )
             place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
             report = run_prune(subject, settings, place, around)
-        closing = () if dry_run else (f"wrote {out}",)
+        written = html if dry_run else out
+        closing = () if written is None else (f"wrote {written}",)
         sink.result(report, *prune_tables(report), *closing)
 
 

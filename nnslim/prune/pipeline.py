@@ -13,6 +13,7 @@ from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
 from nnslim.prune.budget import CostModel
 from nnslim.prune.config import PruneConfig, SaliencyConfig
+from nnslim.prune.picture import picture_json
 from nnslim.prune.plan import Plan, make_plan
 from nnslim.prune.recovery import Accuracies, Recovery, Surroundings
 from nnslim.prune.saliency import magnitude, measured, taylor
@@ -36,6 +37,7 @@ class PruneResult:
     Attributes:
         network: The pruned network, in eval mode.
         plan: What was removed.
+        layers: The layers of the dense network with their widths before and after.
         check: The proof that the cut network equals the masked one.
         accuracies: Along the way; None without data.
         recalibration: What was re-estimated after the removal, or None.
@@ -45,6 +47,7 @@ class PruneResult:
 
     network: Network
     plan: Plan
+    layers: tuple[dict[str, object], ...]
     check: CutCheck
     accuracies: Accuracies | None
     recalibration: Recalibration | None
@@ -116,7 +119,10 @@ def prune_network(
             warnings.append("no test images: accuracy is that of the validation images")
             sink.warn(warnings[-1])
     final = _with_history(cut, network, plan, config)
-    return PruneResult(final, plan, check, accuracies, recalibration, training, tuple(warnings))
+    layers = tuple(picture_json(network, channels, plan))
+    return PruneResult(
+        final, plan, layers, check, accuracies, recalibration, training, tuple(warnings)
+    )
 
 
 def _scores(

@@ -85,6 +85,7 @@ def _group(row: PlanRow, plan: Plan) -> dict[str, object]:
         "width_before": row.before,
         "width_after": row.after,
         "kept": kept.tolist(),
+        **({} if group.parts is None else {"parts": group.parts.tolist()}),
         "tensors": [_member(member) for member in group.members],
     }
 
@@ -95,6 +96,8 @@ def _member(member: Member) -> dict[str, object]:
     start, per_channel = int(positions[0, 0]), positions.shape[1]
     regular = start + np.arange(positions.size).reshape(positions.shape)
     entry: dict[str, object] = {"name": member.tensor, "dim": member.dim}
+    if member.blocks is not None:
+        return {**entry, "positions": positions.tolist(), "blocks": member.blocks.tolist()}
     if np.array_equal(positions, regular):
         return {**entry, "start": start, "positions_per_channel": per_channel}
     return {**entry, "positions": positions.tolist()}

@@ -17,6 +17,7 @@ from nnslim.data import Loader
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import onnx_accuracy
 from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.prune.picture import picture_json
 from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
 from nnslim.report.html import render_html
@@ -77,8 +78,14 @@ class Destination:
 
 def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict[str, object]:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
-    _, plan = plan_pruning(subject.model.network, subject.data, config, around)
-    return {**plan_json(plan), "model": _model_json(subject.model), "settings": config_json(config)}
+    network = subject.model.network
+    channels, plan = plan_pruning(network, subject.data, config, around)
+    return {
+        **plan_json(plan),
+        "layers": picture_json(network, channels, plan),
+        "model": _model_json(subject.model),
+        "settings": config_json(config),
+    }
 
 
 def run_prune(
@@ -114,6 +121,7 @@ def run_prune(
     with directory as run:
         save_network(result.network, run.file("model.safetensors"))
         report = result_json(result, config)
+        report["layers"] = list(result.layers)
         report["model"] = _model_json(subject.model)
         report["data"] = _data_json(subject.data)
         report["onnx"] = _export(result, subject.data, run.file("model.onnx"))

@@ -112,13 +112,14 @@ def measured(
     )
     device = next(network.parameters()).device
     # A copy, because channels_last is faster and the caller's layout is the caller's.
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
+    network = _channels_last(copy.deepcopy(network)).eval()
     batches = list(batches)
     total = len(batches) * sum(reading.group.width for _, reading in readings)
     n_samples, done = sum(len(labels) for _, labels in batches), 0
     with torch.inference_mode():
         for images, labels in batches:
-            images = images.to(device, memory_format=torch.channels_last)  # noqa: PLW2901
+            layout = torch.channels_last if images.dim() == 4 else torch.preserve_format
+            images = images.to(device, memory_format=layout)  # noqa: PLW2901
             labels = labels.to(device)  # noqa: PLW2901
             replay = Replay(network, (images,))
             dense = _logits(replay.finish())
@@ -134,6 +135,14 @@ def measured(
                 if progress is not None:
                     progress(done, total)
     return scores
+
+
+def _channels_last(network: Network) -> Network:
+    """Lay out the images' weights channel by channel; volumes have another layout of their own."""
+    for tensor in network.tensors().values():
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _effect(criterion: str, logits: Tensor, dense: Tensor, labels: Tensor) -> float:

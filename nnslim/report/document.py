@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
-__all__ = ["Epoch", "Group", "Model", "PruneReport", "State", "TensorPart"]
+__all__ = ["Epoch", "Group", "Layer", "Model", "PruneReport", "State", "TensorPart"]
 
 
 class State(TypedDict):
@@ -32,6 +32,7 @@ class TensorPart(TypedDict):
     start: NotRequired[int]
     positions_per_channel: NotRequired[int]
     positions: NotRequired[list[list[int]]]
+    blocks: NotRequired[list[list[int]]]
 
 
 class Group(TypedDict):
@@ -44,7 +45,20 @@ class Group(TypedDict):
     width_before: int
     width_after: int
     kept: list[int]
+    parts: NotRequired[list[list[int]]]
     tensors: list[TensorPart]
+
+
+class Layer(TypedDict):
+    """One layer or joint of the network, with the channels of its result."""
+
+    name: str
+    kind: str
+    module: str
+    before: int
+    after: int
+    group: str | None
+    inputs: list[str]
 
 
 class Epoch(TypedDict):
@@ -76,6 +90,7 @@ class PruneReport(TypedDict):
     before: State
     after: State
     groups: list[Group]
+    layers: NotRequired[list[Layer]]
     model: NotRequired[Model]
     data: NotRequired[Mapping[str, object] | None]
     settings: NotRequired[Mapping[str, object]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import jinja2
 
 from nnslim.report.figures import Panel, line_panel, width_chart
+from nnslim.report.picture import network_picture
 from nnslim.report.tables import (
     accuracy_table,
     cost_table,
@@ -54,6 +55,7 @@ def render_html(report: Mapping[str, object]) -> str:
         accuracy=accuracy_table(report),
         cost=cost_table(report),
         widths=width_chart(document["groups"]),
+        picture=network_picture(document.get("layers") or ()),
         panels=_panels(document),
         epochs=training_table(report),
         check=document.get("check"),

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = [
     "accuracy_table",
     "cost_table",
+    "frozen_table",
     "group_table",
     "prune_tables",
     "training_table",
     "verdict",
 ]
 
-_LAYERS_SHOWN = 2
+_LAYERS_SHOWN = 1
 _UNKNOWN = "-"
 
 
@@ -28,7 +29,7 @@ def prune_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
     """Return what the command line shows: of a dry run the plan, of a run what came out."""
     if "check" in report:
         return tuple(table for table in (accuracy_table(report), cost_table(report)) if table.rows)
-    return group_table(report), cost_table(report)
+    return group_table(report), frozen_table(report), cost_table(report)
 
 
 def verdict(report: Mapping[str, object]) -> str:
@@ -91,13 +92,31 @@ def accuracy_table(report: Mapping[str, object]) -> Table:
 
 
 def group_table(report: Mapping[str, object]) -> Table:
-    """List every channel group: its layers, its width, and why it stays whole if it does."""
-    groups = _document(report)["groups"]
+    """List the channel groups that can be cut: their layers and widths, and why one stays whole."""
     rows = [
-        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), group_note(g)]
-        for g in groups
+        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), _short_note(g)]
+        for g in _document(report)["groups"]
+        if g["status"] != "frozen"
     ]
     return Table.of("Channel groups", ["group", "layers", ">now", ">after", "note"], rows)
+
+
+def frozen_table(report: Mapping[str, object]) -> Table:
+    """Count the channel groups that must stay, by reason; the HTML page lists each."""
+    found: dict[str, list[Group]] = {}
+    for group in _document(report)["groups"]:
+        if group["status"] == "frozen":
+            found.setdefault(str(group["reason"]), []).append(group)
+    rows = [
+        [reason, str(len(own)), str(sum(g["width_before"] for g in own))]
+        for reason, own in found.items()
+    ]
+    return Table.of("Channels that stay", ["reason", ">groups", ">channels"], rows)
+
+
+def _short_note(group: Group) -> str:
+    """The note without its place, which the HTML page has."""
+    return group_note(group).partition(" (")[0]
 
 
 def group_note(group: Group) -> str:

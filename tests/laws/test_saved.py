@@ -28,7 +28,7 @@ for path in sorted(pathlib.Path().glob("*.net.safetensors")):
     network = nnslim.load(path)
     inputs = safetensors.torch.load_file(str(path).replace(".net.", ".in."))
     with torch.no_grad():
-        # Cloned: a file's tensors lie anywhere in memory, and kernels round unaligned ones differently.
+        # Cloned: a file may put tensors anywhere, and kernels round unaligned ones differently.
         value = network(*(inputs[str(i)].clone() for i in range(len(inputs))))
     leaves = torch.utils._pytree.tree_leaves(value)
     outputs = {str(i): leaf.contiguous().clone() for i, leaf in enumerate(leaves)}

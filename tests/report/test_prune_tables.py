@@ -7,6 +7,7 @@ import pytest
 from nnslim.report.tables import (
     accuracy_table,
     cost_table,
+    frozen_table,
     group_table,
     prune_tables,
     training_table,
@@ -63,10 +64,10 @@ def test_steps_that_were_not_taken_have_no_row():
 
 def test_groups():
     assert group_table(plan()).rows == (
-        ("conv1", "conv1, conv1_bn, +2", "8", "4", ""),
-        ("conv2", "conv2, conv2_bn, +2", "6", "6", "kept on request"),
-        ("head", "head, head_bn, +2", "4", "4", "frozen: network output"),
+        ("conv1", "conv1, +3", "8", "4", ""),
+        ("conv2", "conv2, +3", "6", "6", "kept on request"),
     )
+    assert frozen_table(plan()).rows == (("network output", "1", "4"),)
 
 
 def test_epochs():
@@ -77,7 +78,7 @@ def test_epochs():
 @pytest.mark.parametrize(
     ("report", "titles"),
     [
-        (plan(), ["Channel groups", "Cost"]),
+        (plan(), ["Channel groups", "Channels that stay", "Cost"]),
         (cut_only(), ["Cost"]),
         (whole(), ["Accuracy on 10,000 images", "Cost"]),
     ],

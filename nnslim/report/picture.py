@@ -1,0 +1,114 @@
+"""The geometry of the picture of a network: a column of layers, and arcs for what flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnslim.report.document import Layer
+
+__all__ = ["Picture", "network_picture"]
+
+_ROW, _JOINT_ROW = 20.0, 13.0
+_CHARACTER = 6.7  # width of a monospaced character at 11 px
+_LONGEST_NAME = 40
+_GUTTER = 120.0
+_COLOURS = 12
+
+
+@dataclass(frozen=True)
+class Box:
+    """A layer or joint.
+
+    Attributes:
+        y: Its top, in pixels.
+        before: Width of its bar before, in pixels; 0 for a joint.
+        after: Width of its bar after, in pixels.
+        label: Name of the layer, shortened.
+        text: Channels before and after.
+        title: All that is known of it, for hovering.
+        colour: Number of its group's colour, or -1 for channels that stay.
+        joint: Whether it only joins values.
+    """
+
+    y: float
+    before: float
+    after: float
+    label: str
+    text: str
+    title: str
+    colour: int
+    joint: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Boxes from top to bottom, and the arcs between them as SVG paths."""
+
+    boxes: tuple[Box, ...]
+    arcs: tuple[str, ...]
+    left: float
+    width: float
+    height: float
+
+
+def network_picture(layers: Sequence[Layer], width: float = 900) -> Picture:
+    """Lay a network out from top to bottom, all bars on one scale.
+
+    Example:
+        >>> layer = {"name": "c", "kind": "conv2d", "module": "stem", "before": 8, "after": 4,
+        ...          "group": "stem", "inputs": []}
+        >>> [box.text for box in network_picture([layer]).boxes]
+        ['8 -> 4']
+    """
+    widest = max((layer["before"] for layer in layers), default=1)
+    longest = max((len(_short(layer["module"] or layer["name"])) for layer in layers), default=0)
+    left = _GUTTER + _CHARACTER * longest + 14
+    scale = (width - left - _CHARACTER * 16) / widest
+    colours: dict[str, int] = {}
+    boxes: list[Box] = []
+    middle: dict[str, float] = {}
+    y = 4.0
+    for layer in layers:
+        joint = layer["kind"] in ("add", "mul", "sub", "cat", "stack")
+        row = _JOINT_ROW if joint else _ROW
+        group = layer["group"]
+        colour = -1 if group is None else colours.setdefault(group, len(colours) % _COLOURS)
+        middle[layer["name"]] = y + row / 2
+        boxes.append(_box(layer, y, scale, colour, joint=joint))
+        y += row
+    arcs = tuple(
+        _arc(middle[source], middle[layer["name"]])
+        for layer in layers
+        for source in layer["inputs"]
+        if source in middle
+    )
+    return Picture(tuple(boxes), arcs, left, width, y + 4)
+
+
+def _box(layer: Layer, y: float, scale: float, colour: int, *, joint: bool) -> Box:
+    before, after = layer["before"], layer["after"]
+    text = f"{before}" if before == after else f"{before} -> {after}"
+    group = f", group {layer['group']}" if layer["group"] else ", fixed"
+    title = f"{layer['module'] or layer['name']} ({layer['kind']}): {text} channels{group}"
+    label = {"add": "+", "sub": "-", "mul": "x"}.get(layer["kind"], layer["kind"])
+    if not joint:
+        label = _short(layer["module"] or layer["name"])
+    size = 0.0 if joint else scale
+    bars = round(before * size, 1), round(after * size, 1)
+    return Box(y, *bars, label, "" if joint else text, title, colour, joint)
+
+
+def _arc(start: float, end: float) -> str:
+    """A line down, or an arc to the left that bulges with its length."""
+    x = _GUTTER - 6
+    if end - start <= _ROW * 1.2:
+        return f"M{x} {start:.1f}L{x} {end:.1f}"
+    bulge = max(4.0, x - 8 - (end - start) ** 0.75)
+    return f"M{x} {start:.1f}C{bulge:.1f} {start + 8:.1f} {bulge:.1f} {end - 8:.1f} {x} {end:.1f}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else "..." + name[3 - _LONGEST_NAME :]

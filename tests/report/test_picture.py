@@ -1,0 +1,61 @@
+"""The picture shows every layer once, with its widths, and what flows where."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nnslim.artifact import write_page
+from nnslim.errors import ConfigError
+from nnslim.models import ModelOptions, load_model
+from nnslim.prune import PruneConfig, SaliencyConfig, Surroundings
+from nnslim.prune.picture import picture_json
+from nnslim.prune.pipeline import plan_pruning
+from nnslim.prune.run import Subject, dry_run
+from nnslim.report.html import render_html
+from nnslim.report.picture import network_picture
+from tests.laws.zoo import network_of
+
+CONFIG = PruneConfig(saliency=SaliencyConfig("magnitude"), approximate=True)
+
+
+def layers_of(name: str):
+    network = network_of(name)
+    return picture_json(network, *plan_pruning(network, None, CONFIG))
+
+
+def test_layers_and_joints_with_their_sources():
+    layers = {layer["module"] or layer["kind"]: layer for layer in layers_of("Residual")}
+    kinds = [layer["kind"] for layer in layers.values()]
+    assert kinds.count("conv2d") >= 2
+    assert "add" in kinds
+    joint = next(layer for layer in layers.values() if layer["kind"] == "add")
+    assert len(joint["inputs"]) == 2
+    assert all(layer["after"] <= layer["before"] for layer in layers.values())
+    assert any(layer["after"] < layer["before"] for layer in layers.values())
+
+
+@pytest.mark.parametrize("name", ["Residual", "FusedAttention", "CascadedConcat", "Transposed"])
+def test_every_box_and_arc_lies_in_the_picture(name):
+    layers = layers_of(name)
+    picture = network_picture(layers)
+    assert len(picture.boxes) == len(layers)
+    for box in picture.boxes:
+        assert 0 <= box.after <= box.before <= picture.width - picture.left
+        assert 0 <= box.y < picture.height
+    numbers = [float(n) for arc in picture.arcs for n in re.findall(r"[\d.]+", arc)]
+    assert all(0 <= number <= max(picture.height, picture.left) for number in numbers)
+    assert len(picture.arcs) >= len(layers) - 2
+
+
+def test_dry_run_page_shows_the_network(tmp_path):
+    model = load_model(None, ModelOptions(arch="torchvision:mobilenet_v2"))
+    report = dry_run(Subject(model, None), CONFIG, Surroundings())
+    page = render_html(report)
+    assert "The network" in page
+    assert page.count('class="stop"') == 53  # 52 convolutions and the classifier
+    write_page(tmp_path / "page.html", page, overwrite=False)
+    with pytest.raises(ConfigError, match="is there already"):
+        write_page(tmp_path / "page.html", page, overwrite=False)
+    write_page(tmp_path / "page.html", page, overwrite=True)
