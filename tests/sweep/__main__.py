@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ def main() -> None:
         from tests.sweep.one import sweep_one
 
         resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_MB * 2**20,) * 2)
-        Output().result({}, json.dumps(sweep_one(*options.models[0].split(":", 1))))
+        threads = max(1, (os.cpu_count() or 1) // options.jobs)
+        row = sweep_one(*options.models[0].split(":", 1), threads=threads)
+        Output().result({}, json.dumps(row))
         return
     families = timm_families()
     every = [f"torchvision:{name}" for name in torchvision_names()]
@@ -45,7 +49,8 @@ def main() -> None:
     missing = options.models or [key for key in every if key not in rows]
     ROWS.parent.mkdir(exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(_run, [] if options.page else missing):
+        run = partial(_run, jobs=options.jobs)
+        for row in pool.map(run, [] if options.page else missing):
             rows[f"{row['source']}:{row['model']}"] = row
             _say(row)
             ROWS.write_text("".join(json.dumps(rows[key]) + "\n" for key in rows))
@@ -60,12 +65,12 @@ def _read() -> dict[str, dict[str, Any]]:
     return {f"{row['source']}:{row['model']}": row for row in rows}
 
 
-def _run(key: str) -> dict[str, Any]:
+def _run(key: str, jobs: int) -> dict[str, Any]:
     source, name = key.split(":", 1)
     failed = {"source": source, "model": name, "seconds": LIMIT_SECONDS, "peak_mb": 0}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.sweep", "--one", key],
+            [sys.executable, "-m", "tests.sweep", "--jobs", str(jobs), "--one", key],
             capture_output=True,
             text=True,
             timeout=LIMIT_SECONDS,

@@ -32,7 +32,7 @@ RELOAD = """
 import sys, torch
 from nnslim.artifact import load_network
 network, found = load_network(sys.argv[1]), torch.load(sys.argv[2])
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[3]))
 with torch.no_grad():
     value = network(*found["inputs"])
 leaves = torch.utils._pytree.tree_leaves(value)
@@ -40,9 +40,10 @@ assert all(torch.equal(a, b) for a, b in zip(leaves, found["outputs"], strict=Tr
 """
 
 
-def sweep_one(source: str, name: str) -> dict[str, Any]:
+def sweep_one(source: str, name: str, threads: int = 1) -> dict[str, Any]:
     """Run every stage on one model; the row says how far it came and why not further."""
     row: dict[str, Any] = {"source": source, "model": name, "stage": "build"}
+    torch.set_num_threads(threads)
     start = time.perf_counter()
     try:
         _stages(row, source, name)
@@ -55,7 +56,6 @@ def sweep_one(source: str, name: str) -> dict[str, Any]:
 
 
 def _stages(row: dict[str, Any], source: str, name: str) -> None:
-    torch.set_num_threads(1)
     built = build(source, name)
     module = move_statistics(built.module)
     row |= {"note": built.note, "pixels": built.size[1], "loaded_mb": _peak_mb()}
@@ -161,6 +161,7 @@ def _reload(network: Network, shape: tuple[int, ...], folder: Path) -> None:
     save_network(network, folder / "net.safetensors")
     torch.save({"inputs": inputs, "outputs": outputs}, folder / "values.pt")
     command = [sys.executable, "-c", RELOAD, folder / "net.safetensors", folder / "values.pt"]
+    command.append(str(torch.get_num_threads()))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"a fresh process: {done.stderr.strip().splitlines()[-1:]}"
 

@@ -21,7 +21,7 @@ small images. A row without a reason passed every stage.
 
 *Prunable*: share of the parameters that some prunable channel contains. *Kept*: what the plan left.
 *Error*: largest relative difference of any value of any node from the masked network. *Peak*:
-memory beyond the loaded model. Seconds are those of one core, two models side by side.
+memory beyond the loaded model. Seconds are those of one or two cores, of all stages together.
 """
 
 
