@@ -141,7 +141,7 @@ def _fill(network: Network, module: nn.Module) -> None:
                 value = nn.Parameter(value, requires_grad=old.requires_grad)
             new[id(old)] = value
     for owner in module.modules():
-        for table in (owner._parameters, owner._buffers):
+        for table in (owner._parameters, owner._buffers):  # pyright: ignore[reportPrivateUsage]
             for leaf, old in table.items():
                 if old is not None and id(old) in new:
                     table[leaf] = new[id(old)]  # pyright: ignore[reportArgumentType]

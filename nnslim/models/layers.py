@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd  # pyright: ignore
 
 from nnslim.network.graph import Node, TensorRef
 from nnslim.network.network import Network
@@ -51,7 +52,7 @@ def _argument(node: Node | None, name: str) -> object:
 
 def _fit(layer: nn.Module, node: Node | None) -> None:
     weight = getattr(layer, "weight", None)
-    shape = () if weight is None else tuple(weight.shape)
+    shape = cast("tuple[int, ...]", () if weight is None else tuple(weight.shape))
     groups = _argument(node, "groups")
     match layer:
         case _ConvTransposeNd():

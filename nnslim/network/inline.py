@@ -27,7 +27,8 @@ def inline_regions(module: fx.GraphModule) -> None:
                 "a part of the model runs under autocast of its own",
                 hint="take the autocast out of the model's forward: it is a mode of running it",
             )
-        region = cast("fx.GraphModule", getattr(module, str(node.args[position].target)))  # pyright: ignore
+        place = cast("fx.Node", node.args[position])
+        region = cast("fx.GraphModule", getattr(module, str(place.target)))
         inline_regions(region)
         _inline(module.graph, node, region, node.args[position + 1 :])
     for node in list(module.graph.nodes):
@@ -40,7 +41,7 @@ _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
 def _inline(
-    graph: fx.Graph, node: fx.Node, region: fx.GraphModule, args: tuple[fx.node.Argument, ...]
+    graph: fx.Graph, node: fx.Node, region: fx.GraphModule, args: tuple[object, ...]
 ) -> None:
     entries = [n for n in region.graph.nodes if n.op == "placeholder"]
     values: dict[fx.Node, Any] = dict(zip(entries, args, strict=True))

@@ -104,8 +104,8 @@ class CostModel:
         entries = np.multiply.reduceat(self._fixed + self._counts @ vector, self._starts)
         return Costs(
             params=round(entries[self._is_param].sum()),
-            macs=round(entries @ self._macs),
-            bytes=round(entries @ self._bytes),
+            macs=round(float(entries @ self._macs)),
+            bytes=round(float(entries @ self._bytes)),
         )
 
     def savings(self, metric: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from nnslim.network.graph import Node, Ref, TensorInfo, TensorRef, refs
+from nnslim.network.graph import Node, TensorInfo, TensorRef, refs
 from nnslim.surgery.edit import Cut, resolve_edit
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _is_shown(node: Node, n_sources: int) -> bool:
     if not isinstance(node.value, TensorInfo) or not node.value.dtype.is_floating_point:
         return False
     if kind in _JOINTS:
-        values = [ref for ref in refs(node.arguments) if isinstance(ref, Ref)]
+        values = list(refs(node.arguments))
         return n_sources > 1 and len(values) > 1
     if kind.startswith(_LAYERS[:3]):
         return any(isinstance(arg, TensorRef) for arg in node.args)

@@ -60,7 +60,7 @@ def slice_(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     if not isinstance(step, int) or isinstance(start, Ref) or isinstance(end, Ref):
         walk.freeze(along, f"computed slice at {node.place}")
         return (*labels[:dim], None, *labels[dim + 1 :])
-    run = along[slice(start, end, step)]  # pyright: ignore[reportCallIssue,reportArgumentType]
+    run = along[slice(start, end, step)]
     return (*labels[:dim], unless_single(walk, run), *labels[dim + 1 :])
 
 

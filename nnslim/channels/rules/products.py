@@ -30,7 +30,8 @@ def added_product(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 def _product(walk: Walk, node: Node, left: Arg, right: Arg) -> Labels:
     (a, a_shape), (b, b_shape) = _sized(walk, left), _sized(walk, right)
-    walk.tie(a[-1], b[-2] if len(b) > 1 else b[0])
+    rows = min(2, len(b))  # of a vector, its one dimension
+    walk.tie(a[-1], b[-rows])
     ends = (*a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
     batch = node.shape[: len(node.shape) - len(ends)]
     return (*join(walk, [(a[:-2], a_shape[:-2]), (b[:-2], b_shape[:-2])], batch), *ends)
