@@ -6,11 +6,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
-__all__ = ["BatchLoader", "EpochRecord", "FitResult", "TrainEvent"]
+__all__ = ["BatchLoader", "EpochRecord", "FitResult", "GradientPenalty", "TrainEvent"]
+
+
+class GradientPenalty(Protocol):
+    """Adds the gradient of a penalty to that of the loss, step by step.
+
+    It sees the loss's gradients first, so that its strength can follow from them. What it does
+    depends on the weights, those gradients, the step and its ``state`` only.
+    """
+
+    def start_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        """Prepare for an epoch, 0 for the first; called after a resume too."""
+        ...
+
+    def add_(self, network: nn.Module, step: int, steps: int) -> None:
+        """Add to ``.grad`` after the backward pass of a step; ``step`` counts over the whole run."""
+        ...
+
+    def state(self) -> dict[str, float]:
+        """Return what a checkpoint must keep."""
+        ...
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Take back what ``state`` returned."""
+        ...
+
+    def identity(self) -> dict[str, object]:
+        """Return, as plain JSON values, what makes two penalties the same."""
+        ...
 
 
 class BatchLoader(Protocol):
