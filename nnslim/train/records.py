@@ -25,7 +25,7 @@ class GradientPenalty(Protocol):
         ...
 
     def add_(self, network: nn.Module, step: int, steps: int) -> None:
-        """Add to ``.grad`` after the backward pass of a step; ``step`` counts over the whole run."""
+        """Add to ``.grad`` after a step's backward pass; ``step`` counts over the whole run."""
         ...
 
     def state(self) -> dict[str, float]:
