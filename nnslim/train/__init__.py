@@ -6,7 +6,7 @@ from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
 from nnslim.train.config import Precision, Schedule, TrainConfig
 from nnslim.train.loop import fit
 from nnslim.train.optimizer import split_by_decay
-from nnslim.train.records import BatchLoader, EpochRecord, FitResult, TrainEvent
+from nnslim.train.records import BatchLoader, EpochRecord, FitResult, GradientPenalty, TrainEvent
 from nnslim.train.runtime import flush_denormals
 from nnslim.train.schedule import learning_rate
 
@@ -14,6 +14,7 @@ __all__ = [
     "BatchLoader",
     "EpochRecord",
     "FitResult",
+    "GradientPenalty",
     "Precision",
     "Recalibration",
     "Schedule",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "CheckpointStore", "fingerprint"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY = "nnslim_checkpoint"
 _KEPT = 2
 _SHOWN = 12
@@ -41,12 +41,14 @@ class Checkpoint:
         tensors: Network state and momentum, by name.
         history: One JSON record per finished epoch.
         scaler: State of the fp16 loss scaler; empty without one.
+        penalty: State of the gradient penalty; empty without one.
     """
 
     epoch: int
     tensors: dict[str, Tensor]
     history: list[dict[str, object]]
     scaler: dict[str, float] = field(default_factory=dict)
+    penalty: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class CheckpointStore:
             "epoch": checkpoint.epoch,
             "history": checkpoint.history,
             "scaler": checkpoint.scaler,
+            "penalty": checkpoint.penalty,
         }
         tensors = {
             name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
@@ -156,8 +159,9 @@ def _read(path: Path) -> tuple[Checkpoint, dict[str, object]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if values["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {values['format']}, expected {_FORMAT}")
-    checkpoint = Checkpoint(int(values["epoch"]), tensors, values["history"], values["scaler"])
-    return checkpoint, values["identity"]
+    parts = (values[key] for key in ("history", "scaler", "penalty"))
+    history, scaler, penalty = parts
+    return Checkpoint(values["epoch"], tensors, history, scaler, penalty), values["identity"]
 
 
 def _show(value: object) -> str:

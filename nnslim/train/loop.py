@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from nnslim.train.config import TrainConfig
-    from nnslim.train.records import BatchLoader, TrainEvent
+    from nnslim.train.records import BatchLoader, GradientPenalty, TrainEvent
 
 __all__ = ["fit"]
 
@@ -33,7 +33,7 @@ def fit(  # noqa: PLR0913
     evaluate: Callable[[nn.Module], float] | None = None,
     on_event: Callable[[TrainEvent], None] | None = None,
     checkpoint_dir: Path | None = None,
-    penalty: Callable[[nn.Module], Tensor] | None = None,
+    gradient_penalty: GradientPenalty | None = None,
 ) -> FitResult:
     """Train a network in place by SGD on labels and, where there is one, a teacher.
 
@@ -55,7 +55,8 @@ def fit(  # noqa: PLR0913
             an accuracy for the record.
         on_event: Called with progress.
         checkpoint_dir: Where this run, and no other, keeps its checkpoints.
-        penalty: Returns a scalar that is added to the loss of every step.
+        gradient_penalty: Adds to the gradients of every step, before they are clipped. Its state
+            is kept in the checkpoints.
 
     Raises:
         ConfigError: The settings contradict each other or the checkpoints found.
@@ -74,7 +75,7 @@ def fit(  # noqa: PLR0913
         >>> fit(network, data, TrainConfig(epochs=3), device=torch.device("cpu")).epochs
         3
     """
-    task = Task(network, loader, config, device, teacher, evaluate, on_event, penalty)
+    task = Task(network, loader, config, device, teacher, evaluate, on_event, gradient_penalty)
     task.check()
     if config.epochs == 0:
         return FitResult(epochs=0, history=())

@@ -21,7 +21,7 @@ class GradientPenalty(Protocol):
     """
 
     def start_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Prepare for an epoch, 0 for the first; called after a resume too."""
+        """Prepare for an epoch, 0 for the first; called after a resume too, in eval mode."""
         ...
 
     def add_(self, network: nn.Module, step: int, steps: int) -> None:
@@ -59,7 +59,7 @@ class EpochRecord:
 
     Attributes:
         epoch: 1 for the first.
-        loss: Mean over the steps of the loss that was minimised, penalty included.
+        loss: Mean over the steps of the loss; a gradient penalty has no part in it.
         train_top1: Accuracy in percent on the training images as they were seen.
         val_top1: What ``evaluate`` returned, or None.
         lr: Learning rate of the last step.

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import nn
 
 from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NnslimError
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from nnslim.train.checkpoint import CheckpointStore
     from nnslim.train.config import TrainConfig
-    from nnslim.train.records import BatchLoader
+    from nnslim.train.records import BatchLoader, GradientPenalty
 
 __all__ = ["Run", "Task"]
 
@@ -44,7 +45,7 @@ class Task:
     teacher: nn.Module | None
     evaluate: Callable[[nn.Module], float] | None
     on_event: Callable[[TrainEvent], None] | None
-    penalty: Callable[[nn.Module], Tensor] | None
+    penalty: GradientPenalty | None
 
     @property
     def teaching(self) -> nn.Module | None:
@@ -66,7 +67,7 @@ class Task:
             "steps per epoch": len(self.loader),
             "starting weights": fingerprint(self.network),
             "teacher": None if self.teaching is None else fingerprint(self.teaching),
-            "penalty": self.penalty is not None,
+            "gradient penalty": None if self.penalty is None else self.penalty.identity(),
         }
 
 
@@ -105,6 +106,7 @@ class Run:
         self._optimizer = build_sgd(task.network, task.config)
         self._stepper = accelerator.prepare_optimizer(self._optimizer)
         self._history: list[EpochRecord] = []
+        self._steps = task.config.epochs * len(task.loader)
         self._check_every = 1 if task.device.type == "cpu" else _DEVICE_CHECK_EVERY
 
     def finish(self, store: CheckpointStore | None) -> FitResult:
@@ -131,6 +133,8 @@ class Run:
         start = time.perf_counter()
         seed_epoch(task.config.seed, epoch, self._accelerator.process_index)
         task.loader.set_epoch(epoch)
+        if task.penalty is not None:
+            task.penalty.start_epoch(task.network.eval(), epoch, task.config.epochs)
         task.network.train()
         tally = _Tally(steps, task.device)
         rate = 0.0
@@ -157,20 +161,28 @@ class Run:
             with torch.no_grad():
                 taught = None if task.teaching is None else task.teaching(images)  # (N, K)
         loss = classification_loss(logits, labels, taught, task.config.loss)
-        if task.penalty is not None:
-            loss = loss + task.penalty(network)
         tally.add(loss, logits, labels)
         if tally.steps % self._check_every == 0 or tally.steps == len(task.loader):
             self._report(epoch, tally)
         self._accelerator.backward(loss)
+        self._accelerator.unscale_gradients(self._stepper)
+        if task.penalty is not None and self._gradients_are_usable():
+            task.penalty.add_(network, epoch * len(task.loader) + tally.steps - 1, self._steps)
         if task.config.grad_clip is not None:
-            self._accelerator.clip_grad_norm_(network.parameters(), task.config.grad_clip)
+            nn.utils.clip_grad_norm_(network.parameters(), task.config.grad_clip)
         self._stepper.step()
         self._stepper.zero_grad(set_to_none=True)
 
+    def _gradients_are_usable(self) -> bool:
+        """The fp16 scaler skips steps whose gradients overflowed: a penalty must not learn them."""
+        if self._accelerator.scaler is None:
+            return True
+        gradients = [p.grad for p in self._task.network.parameters() if p.grad is not None]
+        return bool(nn.utils.get_total_norm(gradients).isfinite())
+
     def _rate(self, epoch: int, step: int) -> float:
-        steps, config = len(self._task.loader), self._task.config
-        return learning_rate(epoch * steps + step, config.epochs * steps, config)
+        config = self._task.config
+        return learning_rate(epoch * len(self._task.loader) + step, self._steps, config)
 
     def _report(self, epoch: int, tally: _Tally) -> None:
         """Look at the losses since the last look; stop at the first that is not finite."""
@@ -205,13 +217,17 @@ class Run:
             return self._task.evaluate(self._task.network)
 
     def _snapshot(self) -> Checkpoint:
-        network, scaler = self._task.network, self._accelerator.scaler
+        network, scaler, penalty = self._task.network, self._accelerator.scaler, self._task.penalty
         momentum = momentum_buffers(network, self._optimizer)
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         tensors |= {f"momentum.{name}": tensor for name, tensor in momentum.items()}
         history = [asdict(record) for record in self._history]
         return Checkpoint(
-            len(self._history), tensors, history, {} if scaler is None else scaler.state_dict()
+            len(self._history),
+            tensors,
+            history,
+            scaler={} if scaler is None else scaler.state_dict(),
+            penalty={} if penalty is None else penalty.state(),
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -223,6 +239,8 @@ class Run:
         set_momentum_buffers(self._task.network, self._optimizer, parts["momentum"])
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(checkpoint.scaler)
+        if self._task.penalty is not None:
+            self._task.penalty.restore(checkpoint.penalty)
         self._history = [EpochRecord(**record) for record in checkpoint.history]  # pyright: ignore
 
     def _emit(

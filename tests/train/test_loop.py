@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,15 @@ from torch.nn import functional as F
 
 from nnslim.errors import ConfigError, DeviceError, InputError, NnslimError
 from nnslim.train import TrainConfig, fit, learning_rate
-from tests.train.toys import CPU, Batches, assert_same_bits, separable_batches, state_of, toy_net
+from tests.train.toys import (
+    CPU,
+    Batches,
+    Ridge,
+    assert_same_bits,
+    separable_batches,
+    state_of,
+    toy_net,
+)
 
 SHORT = TrainConfig(epochs=2, lr=0.05)
 
@@ -132,17 +141,40 @@ def test_a_teacher_without_weight_is_not_run():
     assert teacher.calls == 0
 
 
-def test_penalty_is_added():
-    plain, ridge = toy_net(), toy_net()
-    config = TrainConfig(epochs=1, lr=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0)
+def test_a_gradient_penalty_adds_to_every_step_before_clipping():
+    config = TrainConfig(epochs=2, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)
+    batches = separable_batches(n_batches=2)
+    network = toy_net(dropout=0.0)
+    expected = copy.deepcopy(network)
+    ridge = Ridge(3.0)
+    fit(network, batches, config, device=CPU, gradient_penalty=ridge)
+    expected.train()
+    for step in range(4):
+        images, labels = batches[step % 2]
+        expected.zero_grad()
+        penalised = 1.5 * expected[0].weight.square().sum()
+        (F.cross_entropy(expected(images), labels) + penalised).backward()
+        with torch.no_grad():
+            for parameter in expected.parameters():
+                parameter.sub_(learning_rate(step, 4, config) * parameter.grad)
+    assert ridge.seen == [("epoch", 0, 2), (0, 4), (1, 4), ("epoch", 1, 2), (2, 4), (3, 4)]
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(
+            network.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name
+        )
+
+
+def test_the_penalty_sees_the_loss_gradients_and_clipping_sees_both():
+    config = TrainConfig(epochs=1, lr=1.0, momentum=0.0, nesterov=False, weight_decay=0.0)
+    config = replace(config, grad_clip=1e-3, warmup_fraction=0.0)
     batch = Batches(separable_batches(n_batches=1))
-    without = fit(plain, batch, config, device=CPU)
-    start = toy_net()[0].weight
-    result = fit(ridge, batch, config, device=CPU, penalty=lambda net: net[0].weight.sum() * 3)
-    added = result.history[0].loss - without.history[0].loss
-    assert added == pytest.approx(3 * start.sum().item(), rel=1e-4)
-    moved = plain[0].weight - ridge[0].weight
-    torch.testing.assert_close(moved, torch.full_like(moved, 3e-3), rtol=1e-3, atol=0)
+    network = toy_net()
+    before = state_of(network)
+    ridge = Ridge(1e6)
+    fit(network, batch, config, device=CPU, gradient_penalty=ridge)
+    moved = [p.detach() - before[name] for name, p in network.named_parameters()]
+    assert nn.utils.get_total_norm(moved).item() == pytest.approx(1e-3, rel=1e-2)
+    assert 0 < ridge.norm < 100
 
 
 def test_modes_and_random_state_are_given_back_and_tensors_contiguous():
@@ -203,12 +235,13 @@ def test_a_loss_that_is_not_finite_stops_with_its_place():
 def test_weights_that_are_not_finite_after_the_last_step_stop_it():
     config = TrainConfig(epochs=1, lr=0.1, weight_decay=0.0)
 
-    def penalty(network):
-        return (network[9].bias * 0).sqrt().sum()  # 0, with an infinite slope times 0
+    class Spoil(Ridge):
+        def add_(self, network, step, steps):
+            network[9].bias.grad[0] = math.nan
 
     batch = Batches(separable_batches(n_batches=1))
     with pytest.raises(NnslimError, match=r"9\.bias is not finite after epoch 1"):
-        fit(toy_net(), batch, config, device=CPU, penalty=penalty)
+        fit(toy_net(), batch, config, device=CPU, gradient_penalty=Spoil(0.0))
 
 
 def test_bf16_trains_and_leaves_float32_weights():

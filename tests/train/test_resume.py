@@ -10,7 +10,7 @@ import torch
 from nnslim.errors import ConfigError, InputError
 from nnslim.network import trace_network
 from nnslim.train import TrainConfig, fit
-from tests.train.toys import CPU, assert_same_bits, separable_batches, state_of, toy_net
+from tests.train.toys import CPU, Ridge, assert_same_bits, separable_batches, state_of, toy_net
 
 CONFIG = TrainConfig(epochs=4, lr=0.1, schedule="one-cycle", label_smoothing=0.1)
 
@@ -44,7 +44,7 @@ def accuracy(network):
     return 100 * (network(images).argmax(1) == labels).float().mean().item()
 
 
-def run(directory, network, teacher=None, on_event=None, config=CONFIG):
+def run(directory, network, teacher=None, on_event=None, config=CONFIG, penalty=None):
     return fit(
         network,
         separable_batches(),
@@ -54,6 +54,7 @@ def run(directory, network, teacher=None, on_event=None, config=CONFIG):
         evaluate=accuracy,
         on_event=on_event,
         checkpoint_dir=directory,
+        gradient_penalty=penalty,
     )
 
 
@@ -73,6 +74,27 @@ def test_resumed_equals_uninterrupted(tmp_path, make, stops):
     assert comparable(result.history) == comparable(expected.history)
     done = max((epoch if kind == "epoch" else epoch - 1) for kind, epoch in stops)
     assert result.resumed_from == (done or None)
+
+
+@pytest.mark.parametrize("stop", [("epoch", 2), ("step", 3)])
+def test_a_gradient_penalty_resumes_with_its_state(tmp_path, stop):
+    whole, without_state, network = plain(), plain(), plain()
+    run(None, whole, penalty=Ridge(0.1, memory=0.2))
+    with pytest.raises(StopHereError):
+        run(tmp_path, plain(), penalty=Ridge(0.1, memory=0.2), on_event=stop_at(*stop))
+
+    class Forgetful(Ridge):
+        def restore(self, state):
+            assert state["average"] > 0
+
+    run(tmp_path, network, penalty=Ridge(0.1, memory=0.2))
+    assert_same_bits(state_of(whole), state_of(network))
+    with pytest.raises(ConfigError, match="differs in gradient penalty"):
+        run(tmp_path, plain(), penalty=Ridge(0.2, memory=0.2))
+    for newest in sorted(tmp_path.iterdir())[1:]:
+        newest.unlink()
+    run(tmp_path, without_state, penalty=Forgetful(0.1, memory=0.2))
+    assert not torch.equal(whole[0].weight, without_state[0].weight)
 
 
 def test_the_run_is_sensitive_to_what_a_checkpoint_must_carry(tmp_path):
@@ -124,14 +146,14 @@ def test_another_network_teacher_or_loader_is_refused_by_name(tmp_path):
     assert_same_bits(before, state_of(network))
     with pytest.raises(ConfigError, match=r"differs in teacher \(None there, [0-9a-f]{12} now\)"):
         run(tmp_path, plain(), teacher=toy_net(seed=5))
-    with pytest.raises(ConfigError, match=r"steps per epoch \(4 there, 3 now\), penalty"):
+    with pytest.raises(ConfigError, match=r"steps per epoch \(4 there, 3 now\), gradient pen"):
         fit(
             plain(),
             separable_batches(n_batches=3),
             CONFIG,
             device=CPU,
             checkpoint_dir=tmp_path,
-            penalty=lambda net: net[0].weight.sum(),
+            gradient_penalty=Ridge(1.0),
         )
 
 

@@ -56,3 +56,34 @@ def assert_same_bits(left, right):
     assert left.keys() == right.keys()
     for name, tensor in left.items():
         assert torch.equal(tensor, right[name]), name
+
+
+class Ridge:
+    """A gradient penalty: ``weight`` times the first layer's weights, relative to a memory.
+
+    Its effect depends on everything that it may depend on: weights, gradients, step, epoch, state.
+    """
+
+    def __init__(self, weight, memory=0.0):
+        self.weight, self.memory, self.scale = weight, memory, 0.0
+        self.average, self.norm, self.seen = 0.0, 0.0, []
+
+    def start_epoch(self, network, epoch, epochs):
+        self.seen.append(("epoch", epoch, epochs))
+        self.scale = 1 + self.memory * network[0].weight.detach().abs().mean().item()
+
+    def add_(self, network, step, steps):
+        self.seen.append((step, steps))
+        weight = network[0].weight
+        self.norm = weight.grad.norm().item()
+        self.average += self.memory * (self.norm - self.average)
+        weight.grad.add_(weight.detach(), alpha=self.weight * self.scale * (1 + self.average))
+
+    def state(self):
+        return {"average": self.average}
+
+    def restore(self, state):
+        self.average = state["average"]
+
+    def identity(self):
+        return {"name": "ridge", "weight": self.weight, "memory": self.memory}
