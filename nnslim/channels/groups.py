@@ -7,7 +7,7 @@ die together. Channels with the same footprint form one group.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -88,7 +88,7 @@ class ChannelMap:
         values: Labels of every value of the graph.
         tensors: Labels of every parameter and float buffer.
         frozen: Whether each channel must stay.
-        shrink: What may shrink where a dimension is split into groups and their members.
+        decisions: What shrinks where a dimension is split into groups and their members, by place.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -96,7 +96,7 @@ class ChannelMap:
     values: Mapping[str, RuleResult]
     tensors: Mapping[str, Labels]
     frozen: np.ndarray
-    shrink: Shrink = "auto"
+    decisions: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of this name; a ``KeyError`` where there is none."""
@@ -112,7 +112,10 @@ class ChannelMap:
 
 
 def channel_groups(
-    network: Network, rules: Mapping[str, Rule] | None = None, shrink: Shrink = "auto"
+    network: Network,
+    rules: Mapping[str, Rule] | None = None,
+    shrink: Shrink = "auto",
+    earlier: ChannelMap | None = None,
 ) -> ChannelMap:
     """Find the channel groups of a network.
 
@@ -123,6 +126,8 @@ def channel_groups(
         shrink: What may go where a dimension is split into groups and their members, such as
             attention heads and positions in them, or the groups of a convolution or norm: ``whole``
             groups, the same number ``within`` each, or ``auto``: whichever there are more of.
+        earlier: The groups before a cut that gave this network: what shrinks stays what it was,
+            although ``auto`` would now decide by the sizes that are left.
 
     Example:
         >>> import torch; from torch import nn; from nnslim.network import trace_network
@@ -134,7 +139,7 @@ def channel_groups(
         2 4 frozen network output
     """
     table = {**DEFAULT_RULES, **cast("Mapping[str, Rule]", network.graph.custom), **(rules or {})}
-    walk = _walk(network, table, shrink)
+    walk = _walk(network, table, shrink, earlier.decisions if earlier else {})
     while True:
         component = balanced_components(walk)
         n = int(component.max(initial=-1)) + 1
@@ -144,16 +149,20 @@ def channel_groups(
         groups = _groups(walk, component, frozen.astype(np.int64) * 2 + approximate, why)
         uneven = uneven_balance(walk, component, [g.components for g in groups], frozen)
         if uneven is None:
-            return ChannelMap(groups, component, walk.values, walk.parameters, frozen, shrink)
+            return ChannelMap(
+                groups, component, walk.values, walk.parameters, frozen, walk.decisions
+            )
         tie_rows(walk, uneven)
 
 
-def _walk(network: Network, rules: Mapping[str, Rule], shrink: Shrink) -> Walk:
+def _walk(
+    network: Network, rules: Mapping[str, Rule], shrink: Shrink, earlier: Mapping[str, int]
+) -> Walk:
     """Walk until no split of a dimension has a better axis left than the frozen one it took."""
     choices: dict[str, int] = {}
     tensors = network.tensors()
     while True:
-        walk = Walk(network.graph, tensors, shrink=shrink, choices=choices)
+        walk = Walk(network.graph, tensors, shrink=shrink, choices=choices, earlier=earlier)
         walk.run(rules)
         component = balanced_components(walk)
         frozen = np.zeros(int(component.max(initial=-1)) + 1, dtype=bool)

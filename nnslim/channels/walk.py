@@ -58,6 +58,8 @@ class Walk:
         shrink: What may shrink where a dimension is split into groups and their members.
         choices: For splits of a dimension, which of the possible axes to take, by place.
         sites: What each split took: the labels, and how many axes it could take.
+        earlier: What an earlier walk decided at each place, to be decided the same way.
+        decisions: What this walk decided, by place: the axis of a split, or 1 for whole groups.
     """
 
     graph: Graph
@@ -71,6 +73,8 @@ class Walk:
     shrink: Shrink = "auto"
     choices: Mapping[str, int] = field(default_factory=dict)
     sites: dict[str, tuple[IntArray, int]] = field(default_factory=dict)
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    decisions: dict[str, int] = field(default_factory=dict)
     n_labels: int = 0
     _node: Node | None = None
 
@@ -200,9 +204,16 @@ class Walk:
         if by_group.shape[0] > 1:
             self.balances.append(by_group)
 
-    def picks_whole(self, n_groups: int, n_members: int) -> bool:
-        """Whether whole groups may go, or else an equal number of members of each."""
-        return self.shrink == "whole" or (self.shrink == "auto" and n_groups >= n_members)
+    def picks_whole(self, n_groups: int, n_members: int, only: bool = False) -> bool:
+        """Whether whole groups may go (``only`` they can), or an equal number of members of each.
+
+        What an earlier walk picked stays, even where now only whole groups can go.
+        """
+        assert self._node is not None
+        whole = only or self.shrink == "whole" or (self.shrink == "auto" and n_groups >= n_members)
+        place = self._node.name
+        self.decisions[place] = self.earlier.get(place, int(whole))
+        return bool(self.decisions[place])
 
     def pick_axis(self, block: IntArray) -> int:
         """The one axis of a split dimension that may shrink; the others are tied along it.
@@ -217,6 +228,7 @@ class Walk:
         assert self._node is not None
         site = f"{self._node.name}#{len(self.sites)}"
         axis = varied[min(self.choices.get(site, 0), len(varied) - 1)]
+        self.decisions[site] = axis = self.earlier.get(site, axis)
         along = [slice(None) if a == axis else slice(0, 1) for a in range(block.ndim)]
         self.sites[site] = (block[tuple(along)].ravel(), len(varied))
         return axis

@@ -63,12 +63,15 @@ def _grouped(walk: Walk, groups: int, channels: DimLabels, weight: Arg) -> None:
     by_group, out_by_group = channels.reshape(groups, -1), out.reshape(groups, -1)
     members = max(by_group.shape[1], out_by_group.shape[1])
     # One input per group has no smaller number to keep, and a computed weight has no name to cut.
-    whole = isinstance(weight, Ref) or by_group.shape[1] == 1
-    if whole or walk.picks_whole(groups, members):
+    single = by_group.shape[1] == 1
+    if isinstance(weight, Ref) or walk.picks_whole(groups, members, single):
         walk.tie_within(np.concatenate([by_group, out_by_group], axis=1))
         return
-    assert isinstance(weight, TensorRef)
     walk.balance(out_by_group)
+    if single:
+        walk.freeze(channels, f"one channel of each group is left at {walk.place}")
+        return
+    assert isinstance(weight, TensorRef)
     walk.balance(by_group)
     walk.block_labels(weight, by_group)
 
