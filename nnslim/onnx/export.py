@@ -165,7 +165,20 @@ def _to_onnx(frozen: nn.Module, settings: ExportSettings) -> ir.Model:
     except torch.onnx.OnnxExporterError as error:
         raise _explain(error) from error
     assert program is not None  # only dynamo=False returns None
+    _adopt_constants(program.model)
     return program.model
+
+
+def _adopt_constants(model: ir.Model) -> None:
+    """Put constants back that the exporter's optimizer lost from the graph's list.
+
+    It names the bounds of a fused ``Clip`` after the input; two on one input take one name.
+    """
+    for node in model.graph.all_nodes():
+        for value in node.inputs:
+            lost = value is not None and value.producer() is None and not value.is_initializer()
+            if value is not None and lost and value.const_value is not None:
+                model.graph.register_initializer(value)
 
 
 def _any_batch(network: nn.Module) -> tuple[object, ...]:

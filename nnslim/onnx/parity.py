@@ -3,6 +3,9 @@
 The measure is the largest difference of any logit, relative to the largest absolute logit of the
 same batch: single logits near zero have no meaningful relative error of their own. Correct exports
 of torchvision's families were at 1e-6 or below; wrong BatchNorm folding is far above 1e-2.
+
+Some networks amplify rounding: their own logits in float32 and in float64 differ by more than the
+bound, so no file can keep it. They are held to ten times that noise, and never to more than 1e-2.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_RTOL", "BatchParity", "Parity", "check_parity"]
 
 DEFAULT_RTOL = 1e-4
+_NOISE_TIMES, _NEVER_ABOVE = 10.0, 1e-2
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,14 @@ class Parity:
         rtol: The bound on ``max_rel`` that was kept.
         seed: Seed of the random images.
         per_batch: One entry per batch size.
+        noise: Where the bound asked for was too tight for the network: the largest difference of
+            its own logits in float32 and float64, relative as ``max_rel`` is. None elsewhere.
     """
 
     rtol: float
     seed: int
     per_batch: tuple[BatchParity, ...]
+    noise: float | None = None
 
     @property
     def max_abs(self) -> float:
@@ -89,7 +96,8 @@ def check_parity(
         network: Has ``input_shape`` (C, H, W); it is copied and left as it is.
         target: An open session, or a file to open on the CPU.
         batches: Batch sizes; take some that differ from the one used for export.
-        rtol: Largest allowed difference, relative to the largest absolute logit.
+        rtol: Largest allowed difference, relative to the largest absolute logit. Where the
+            network's own rounding is more than a tenth of it, ten times that is allowed.
         seed: Seed of the images.
 
     Raises:
@@ -101,19 +109,33 @@ def check_parity(
     reference = copy.deepcopy(network).cpu().float().eval()
     shape: tuple[int, ...] = tuple(network.input_shape)  # pyright: ignore
     generator = torch.Generator().manual_seed(seed)
+    images = [torch.randn((batch, *shape), generator=generator) for batch in batches]
     entries: list[BatchParity] = []
-    for batch in batches:
-        x = torch.randn((batch, *shape), generator=generator)
+    for x in images:
         wanted = _network_logits(reference, x)
-        entry = _compare(wanted, _session_logits(session, x.numpy(), wanted.shape))
-        if not entry.max_rel <= rtol:  # so that NaN fails, too
+        entries.append(_compare(wanted, _session_logits(session, x.numpy(), wanted.shape)))
+    noise: float | None = None
+    if not all(entry.max_rel <= rtol for entry in entries):  # so that NaN fails, too
+        noise = _noise(reference, images)
+        rtol = max(rtol, min(_NOISE_TIMES * noise, _NEVER_ABOVE))
+    for entry in entries:
+        if not entry.max_rel <= rtol:
             message = (
-                f"{session.path}: at batch {batch} the logits differ from the network's by up to "
-                f"{entry.max_abs:.3g}, {entry.max_rel:.3g} of the largest (allowed {rtol:g})"
+                f"{session.path}: at batch {entry.batch} the logits differ from the network's by"
+                f" up to {entry.max_abs:.3g}, {entry.max_rel:.3g} of the largest (allowed {rtol:g})"
             )
             raise ExportMismatchError(message)
-        entries.append(entry)
-    return Parity(rtol=rtol, seed=seed, per_batch=tuple(entries))
+    return Parity(rtol=rtol, seed=seed, per_batch=tuple(entries), noise=noise)
+
+
+def _noise(reference: nn.Module, images: Sequence[torch.Tensor]) -> float:
+    """How far rounding moves the network's logits; 0 where it does not run in float64."""
+    wide = copy.deepcopy(reference).double()
+    try:
+        pairs = [(_network_logits(wide, x.double()), _network_logits(reference, x)) for x in images]
+    except ExportMismatchError:
+        return 0.0
+    return max(_compare(exact, rounded).max_rel for exact, rounded in pairs)
 
 
 def _network_logits(network: nn.Module, x: torch.Tensor) -> np.ndarray:

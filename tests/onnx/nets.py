@@ -40,7 +40,7 @@ class TwoBranches(nn.Module):
 
 
 class Head(nn.Module):
-    """A linear layer on pixels; ``how`` chooses a way to mistreat the batch dimension."""
+    """A linear layer on pixels; ``how`` chooses a way to mistreat the batch, or digits."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -57,8 +57,25 @@ class Head(nn.Module):
                 return self.head(flat) if len(x) == 2 else flat[:, :6]
             case "literal":
                 return self.head(x.view(2, 12))
+            case "noisy":  # float32 has no digits left for what 1e4 takes
+                return self.head(x.flatten(1)) + 1e4 - 1e4
             case _:
                 return self.head(x.flatten(1))
+
+
+class Clamped(nn.Module):
+    """One value between two pairs of bounds, each of them a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(12, 6) for _ in range(2))
+        self.register_buffer("bounds", torch.tensor([-0.5, 0.25, -0.125, 1.0]))
+        self.input_shape = (3, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high, lower, higher = self.bounds.unbind()
+        y = x.flatten(1)
+        return self.heads[0](y.clamp(low, high)) + self.heads[1](y.clamp(lower, higher))
 
 
 def two_branches() -> TwoBranches:

@@ -1,8 +1,8 @@
 """``make sweep``: every classifier through the engine; writes docs/coverage.md.
 
-python -m tests.sweep                                   # all, two at a time, only what is missing
+python -m tests.sweep                                   # what the page lacks, two at a time
 python -m tests.sweep --fresh                           # all, anew
-python -m tests.sweep timm:convnext torchvision:swin_t  # these, anew
+python -m tests.sweep timm:convnext torchvision:swin_t  # these, anew; the page keeps the others
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from typing import Any
 
 from nnslim.cli.output import Output
 from tests.sweep.models import timm_families, torchvision_names
-from tests.sweep.page import coverage_page
+from tests.sweep.page import coverage_page, rows_of_page
 
-ROWS, PAGE = Path("build/sweep.jsonl"), Path("docs/coverage.md")
+PAGE = Path("docs/coverage.md")
 LIMIT_SECONDS, LIMIT_MB = 150, 20_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.sweep")
     parser.add_argument("models", nargs="*", help="source:name")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
+    parser.add_argument("--fresh", action="store_true", help="forget the page")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time")
     parser.add_argument("--one", action="store_true", help="run one model in this process")
-    parser.add_argument("--page", action="store_true", help="only write the page again")
     options = parser.parse_args()
     if options.one:
         from tests.sweep.one import sweep_one
@@ -42,27 +41,22 @@ def main() -> None:
         row = sweep_one(*options.models[0].split(":", 1), threads=threads)
         Output().result({}, json.dumps(row))
         return
-    families = timm_families()
-    every = [f"torchvision:{name}" for name in torchvision_names()]
-    every += [f"timm:{name}" for name in families.values()]
-    rows = {} if options.fresh else _read()
+    families = {f"timm:{name}": module for module, name in timm_families().items()}
+    every = [*(f"torchvision:{name}" for name in torchvision_names()), *families]
+    rows = {} if options.fresh or not PAGE.exists() else _rows(PAGE.read_text(encoding="utf-8"))
     missing = options.models or [key for key in every if key not in rows]
-    ROWS.parent.mkdir(exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool:
-        run = partial(_run, jobs=options.jobs)
-        for row in pool.map(run, [] if options.page else missing):
-            rows[f"{row['source']}:{row['model']}"] = row
+        for row in pool.map(partial(_run, jobs=options.jobs), missing):
+            key = f"{row['source']}:{row['model']}"
+            rows[key] = row | ({"family": families[key]} if key in families else {})
             _say(row)
-            ROWS.write_text("".join(json.dumps(rows[key]) + "\n" for key in rows))
-    PAGE.write_text(coverage_page([rows[key] for key in every if key in rows], families))
+            page = coverage_page([rows[key] for key in every if key in rows])
+            PAGE.write_text(page, encoding="utf-8")
     Output().result({}, f"wrote {PAGE}")
 
 
-def _read() -> dict[str, dict[str, Any]]:
-    if not ROWS.exists():
-        return {}
-    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
-    return {f"{row['source']}:{row['model']}": row for row in rows}
+def _rows(page: str) -> dict[str, dict[str, Any]]:
+    return {f"{row['source']}:{row['model']}": row for row in rows_of_page(page)}
 
 
 def _run(key: str, jobs: int) -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""docs/coverage.md from the rows of a sweep."""
+"""docs/coverage.md from the rows of a sweep, and the rows from the page, as far as it shows them.
+
+The page is the record: a sweep of a few models on another machine leaves the other rows alone.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["coverage_page"]
+__all__ = ["coverage_page", "rows_of_page"]
 
 Row = Mapping[str, Any]
 
@@ -25,9 +29,8 @@ memory beyond the loaded model. Seconds are those of one or two cores, of all st
 """
 
 
-def coverage_page(rows: Sequence[Row], families: Mapping[str, str]) -> str:
+def coverage_page(rows: Sequence[Row]) -> str:
     """Return the page: totals, then a table per library."""
-    family = {name: module for module, name in families.items()}
     text = [_HEAD, "| | torchvision | timm families |", "|---|---|---|"]
     by_source = [[r for r in rows if r["source"] == s] for s in ("torchvision", "timm")]
     for label, holds in _TOTALS.items():
@@ -39,7 +42,7 @@ def coverage_page(rows: Sequence[Row], families: Mapping[str, str]) -> str:
     text.append(f"| largest error | {errors[0]:.0e} | {errors[1]:.0e} |")
     for title, own in zip(("torchvision", "timm"), by_source, strict=True):
         text += ["", f"## {title}", "", _COLUMNS, _RULE]
-        text += [_line(row, family) for row in own]
+        text += [_line(row) for row in own]
     reasons = [row for row in rows if row.get("share", 1.0) < 0.9 or "reason" in row]
     if reasons:
         text += ["", "## What stays, and why", ""]
@@ -65,18 +68,58 @@ _COLUMNS = "| model | groups | prunable | kept | how | error | s | peak MB | |"
 _RULE = "|---|--:|--:|--:|---|--:|--:|--:|---|"
 
 
-def _line(row: Row, family: Mapping[str, str]) -> str:
+def _line(row: Row) -> str:
     name = f"`{row['model']}`"
-    if family.get(row["model"], row["model"]) != row["model"]:
-        name += f" ({family[row['model']]})"
+    if row.get("family", row["model"]) != row["model"]:
+        name += f" ({row['family']})"
     if "groups" not in row:
         cells = ["", "", "", "", ""]
     else:
         kept = f"{100 * row['kept']:.0f} %" if "kept" in row else ""
-        how = {True: "with norms", False: "exact", None: ""}[row.get("with_approximate")]
+        how = _HOW[row.get("with_approximate")]
         error = f"{row['error']:.0e}" if "error" in row else ""
         share = f"{row['share']:.3f}"
         cells = [f"{row['prunable']} of {row['groups']}", share, kept, how, error]
     reason = f"{row['stage']}: {row['reason']}" if "reason" in row else row.get("note", "")
     cells += [f"{row['seconds']:.0f}", f"{row['peak_mb']:,}", reason.replace("|", "/")]
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+_HOW = {True: "with norms", False: "exact", None: ""}
+_ROW = re.compile(r"\| `(.*?)`(?: \((.*?)\))? \| (.*) \|$")
+_STAGE = re.compile(r"([a-z ]+): (.*)")
+
+
+def rows_of_page(text: str) -> list[dict[str, Any]]:
+    """Return the rows that a page shows; from them it can be written again, byte for byte."""
+    table, _, rest = text.partition("\n## What stays")
+    why = dict(re.findall(r"- `(.*?)`: (.*)", rest))
+    rows: list[dict[str, Any]] = []
+    for title, part in re.findall(r"\n## (\w+)\n\n((?:\|.*\n?)*)", table):
+        for found in filter(None, map(_ROW.match, part.splitlines())):
+            name, family, cells = found.groups()
+            row = {"source": title, "model": name, "family": family or name}
+            rows.append({**row, **_row(cells, why.get(name, ""))})
+    return rows
+
+
+def _row(text: str, why: str) -> dict[str, Any]:
+    groups, share, kept, how, error, seconds, peak, last = text.split(" | ", 7)
+    row: dict[str, Any] = {
+        "stage": "done",
+        "frozen": why,
+        "with_approximate": {shown: value for value, shown in _HOW.items()}[how],
+        "seconds": int(seconds),
+        "peak_mb": int(peak.replace(",", "")),
+    }
+    if groups:
+        prunable, every = groups.split(" of ")
+        row |= {"prunable": int(prunable), "groups": int(every), "share": float(share)}
+    if kept:
+        row["kept"] = int(kept.removesuffix(" %")) / 100
+    if error:
+        row["error"] = float(error)
+    stage = _STAGE.fullmatch(last)
+    if stage is None:
+        return row | {"note": last.strip()}
+    return row | {"stage": stage[1], "reason": why}
