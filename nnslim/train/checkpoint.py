@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one safetensors file per finished epoch, the last two kept.
+"""Checkpoints of a training run: one safetensors file for each moment, the last two kept.
 
 Everything that is not a tensor is JSON in the file's header, so a checkpoint is written by one
 atomic rename: a kill at any moment leaves only whole ones.
@@ -30,25 +30,48 @@ _FORMAT = 2
 _KEY = "nnslim_checkpoint"
 _KEPT = 2
 _SHOWN = 12
+_HEAD = ("epoch", "history", "step", "states")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after some epochs.
+    """A run after some epochs, or after some steps of the next one.
 
     Attributes:
         epoch: Epochs finished.
-        tensors: Network state and momentum, by name.
+        tensors: Tensors by name; what stands before the first dot is the part they belong to.
         history: One JSON record per finished epoch.
-        scaler: State of the fp16 loss scaler; empty without one.
-        penalty: State of the gradient penalty; empty without one.
+        step: Steps done of the next epoch.
+        states: Numbers by part and name, such as the state of the fp16 loss scaler.
     """
 
     epoch: int
     tensors: dict[str, Tensor]
     history: list[dict[str, object]]
-    scaler: dict[str, float] = field(default_factory=dict)
-    penalty: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    states: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors by part and name.
+
+        Example:
+            >>> Checkpoint(0, {"network.0.bias": torch.ones(1)}, []).parts()
+            {'network': {'0.bias': tensor([1.])}}
+        """
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in self.tensors.items():
+            part, _, name = key.partition(".")
+            parts.setdefault(part, {})[name] = tensor
+        return parts
+
+    def head(self) -> dict[str, object]:
+        """Return everything but the tensors, as plain JSON values."""
+        return {key: getattr(self, key) for key in _HEAD}
+
+    @classmethod
+    def with_head(cls, head: Mapping[str, object], tensors: dict[str, Tensor]) -> Checkpoint:
+        """Put together what ``head`` returned and the tensors; a part that lacks is a KeyError."""
+        return cls(tensors=tensors, **{key: head[key] for key in _HEAD})  # pyright: ignore
 
 
 @dataclass(frozen=True)
@@ -75,19 +98,13 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint atomically and remove those before the last two; return its path."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        values = {
-            "format": _FORMAT,
-            "identity": dict(self.identity),
-            "epoch": checkpoint.epoch,
-            "history": checkpoint.history,
-            "scaler": checkpoint.scaler,
-            "penalty": checkpoint.penalty,
-        }
+        values = {"format": _FORMAT, "identity": dict(self.identity), **checkpoint.head()}
         tensors = {
             name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
             for name, tensor in checkpoint.tensors.items()
         }
-        path = self.directory / f"checkpoint-{checkpoint.epoch:05}.safetensors"
+        within = f"-{checkpoint.step:08}" if checkpoint.step else ""
+        path = self.directory / f"checkpoint-{checkpoint.epoch:05}{within}.safetensors"
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={_KEY: json.dumps(values)})
         for old in self._paths()[_KEPT:]:
@@ -119,10 +136,14 @@ class CheckpointStore:
             raise InputError(message, hint="delete them to start again")
         return None, ()
 
+    def newest(self) -> Path | None:
+        """Return the path of the newest checkpoint, or None; it is not read."""
+        return next(iter(self._paths()), None)
+
     def _paths(self) -> list[Path]:
-        """Newest first."""
+        """Newest first: by epoch, then by step."""
         found = self.directory.glob("checkpoint-*.safetensors")
-        return sorted(found, key=lambda path: path.name, reverse=True)
+        return sorted(found, key=lambda path: path.stem.split("-"), reverse=True)
 
     def _check(self, path: Path, identity: Mapping[str, object]) -> None:
         names = [*self.identity, *(name for name in identity if name not in self.identity)]
@@ -159,9 +180,7 @@ def _read(path: Path) -> tuple[Checkpoint, dict[str, object]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if values["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {values['format']}, expected {_FORMAT}")
-    parts = (values[key] for key in ("history", "scaler", "penalty"))
-    history, scaler, penalty = parts
-    return Checkpoint(values["epoch"], tensors, history, scaler, penalty), values["identity"]
+    return Checkpoint.with_head(values, tensors), values["identity"]
 
 
 def _show(value: object) -> str:

@@ -35,6 +35,9 @@ class TrainConfig:
         grad_clip: Largest norm of the whole gradient; None does not clip.
         precision: ``fp32``, or autocast to ``bf16`` or ``fp16`` (``fp16`` not on the CPU). Weights
             and optimiser state stay float32.
+        ema: Decay of the average of the weights that is evaluated and returned, such as 0.999;
+            None returns the last weights.
+        compile: Whether ``torch.compile`` compiles the step; ``auto`` does where it pays.
         seed: Of what the training itself draws (dropout); the loader has its own.
 
     Raises:
@@ -57,6 +60,8 @@ class TrainConfig:
     temperature: float = 4.0
     grad_clip: float | None = None
     precision: Precision = "fp32"
+    ema: float | None = None
+    compile: bool | Literal["auto"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +94,9 @@ class TrainConfig:
             or self.grad_clip > 0,
             f"precision must be fp32, bf16 or fp16, got {self.precision}": self.precision
             in ("fp32", "bf16", "fp16"),
+            f"ema must be in (0, 1), got {self.ema}": self.ema is None or 0 < self.ema < 1,
+            f"compile must be true, false or auto, got {self.compile}": self.compile
+            in (True, False, "auto"),
             f"seed must be 0 or more, got {self.seed}": self.seed >= 0,
         }
         return next((problem for problem, holds in checks.items() if not holds), None)

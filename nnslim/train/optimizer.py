@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
     from nnslim.train.config import TrainConfig
@@ -70,7 +72,7 @@ def momentum_buffers(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str
 
 
 def set_momentum_buffers(
-    network: nn.Module, optimizer: torch.optim.SGD, buffers: dict[str, Tensor]
+    network: nn.Module, optimizer: torch.optim.SGD, buffers: Mapping[str, Tensor]
 ) -> None:
     """Give the optimiser the momentum that ``momentum_buffers`` returned, copied and in place."""
     parameters = dict(network.named_parameters())

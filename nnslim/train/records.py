@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torch import Tensor, nn
 
-__all__ = ["BatchLoader", "EpochRecord", "FitResult", "GradientPenalty", "TrainEvent"]
+__all__ = ["BatchLoader", "EpochRecord", "EventKind", "FitResult", "GradientPenalty", "TrainEvent"]
+
+EventKind: TypeAlias = Literal["start", "step", "epoch", "note", "warning"]
 
 
 class GradientPenalty(Protocol):
@@ -79,19 +81,20 @@ class TrainEvent:
     """Progress, for whoever shows it.
 
     Attributes:
-        kind: ``step`` after a step (on a GPU, after several), ``epoch`` after an epoch whose
-            checkpoint is on disk, ``note`` for something the user should know.
-        epoch: The current epoch, 1 for the first; for a note, the epochs finished.
+        kind: ``start`` before anything else, ``step`` after a step (on a GPU, after several),
+            ``epoch`` after an epoch whose checkpoint is on disk, ``note`` for something the user
+            should know, ``warning`` for something the user should look at.
+        epoch: The current epoch, 1 for the first; otherwise the epochs finished.
         epochs: Of the whole run.
-        step: Steps done in this epoch.
+        step: Steps done in this epoch; for ``start``, in the epoch that goes on.
         steps: Steps of an epoch.
         loss: Of the last step, or of the epoch.
         lr: Of the last step.
         record: The epoch's record, for ``epoch``.
-        note: The text, for ``note``.
+        note: The text, for ``note`` and ``warning``.
     """
 
-    kind: Literal["step", "epoch", "note"]
+    kind: EventKind
     epoch: int
     epochs: int
     step: int
@@ -111,9 +114,11 @@ class FitResult:
         history: One record per epoch.
         resumed_from: Epochs that a checkpoint had already finished, or None.
         notes: What was decided for the user.
+        compiled: Whether the training step was compiled.
     """
 
     epochs: int
     history: tuple[EpochRecord, ...]
     resumed_from: int | None = None
     notes: tuple[str, ...] = ()
+    compiled: bool = False

@@ -13,13 +13,21 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from nnslim.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from nnslim.train.config import Precision
 
-__all__ = ["accelerator_for", "flush_denormals", "forked_random_state", "placed", "seed_epoch"]
+__all__ = [
+    "accelerator_for",
+    "flush_denormals",
+    "forked_random_state",
+    "placed",
+    "random_state",
+    "seed_epoch",
+    "set_random_state",
+]
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def accelerator_for(device: torch.device, precision: Precision) -> Generator[Acc
     set aside inside the block and put back after it.
 
     Raises:
-        ConfigError: ``fp16`` on the CPU, or more than one process.
+        ConfigError: ``fp16`` on the CPU.
         DeviceError: The device is not there.
 
     Example:
@@ -52,11 +60,7 @@ def accelerator_for(device: torch.device, precision: Precision) -> Generator[Acc
         state.clear()
     try:
         mixed = "no" if precision == "fp32" else precision
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
-        if accelerator.num_processes > 1:
-            message = f"training in {accelerator.num_processes} processes is not supported"
-            raise ConfigError(message, hint="start one process")
-        yield accelerator
+        yield Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
     finally:
         for state, values in zip(shared, before, strict=True):
             state.clear()
@@ -107,6 +111,21 @@ def seed_epoch(seed: int, epoch: int, process: int = 0) -> None:
     """Seed torch as a function of (seed, epoch, process), so that any epoch can be repeated."""
     state = np.random.SeedSequence((seed, epoch, process)).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return torch's random state on the CPU and on a CUDA device."""
+    states = {"cpu": torch.random.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Take back what ``random_state`` returned."""
+    torch.random.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 @contextmanager

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+import copy
+import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 
-from nnslim.errors import ConfigError, InputError
+from nnslim.errors import ConfigError, InputError, NnslimError
 from nnslim.network import trace_network
 from nnslim.train import TrainConfig, fit
-from tests.train.toys import CPU, Ridge, assert_same_bits, separable_batches, state_of, toy_net
+from nnslim.train.checkpoint import CheckpointStore
+from tests.train.toys import (
+    CPU,
+    Batches,
+    Ridge,
+    assert_same_bits,
+    separable_batches,
+    state_of,
+    toy_net,
+)
 
 CONFIG = TrainConfig(epochs=4, lr=0.1, schedule="one-cycle", label_smoothing=0.1)
 
@@ -31,8 +44,13 @@ def plain():
     return toy_net(dropout=0.3)
 
 
-def traced():
+@cache
+def traced_once():
     return trace_network(plain().eval(), torch.zeros(2, 2, 6, 6))
+
+
+def traced():
+    return copy.deepcopy(traced_once())
 
 
 def comparable(history):
@@ -44,7 +62,7 @@ def accuracy(network):
     return 100 * (network(images).argmax(1) == labels).float().mean().item()
 
 
-def run(directory, network, teacher=None, on_event=None, config=CONFIG, penalty=None):
+def run(directory, network, teacher=None, on_event=None, config=CONFIG, penalty=None, minutes=5):
     return fit(
         network,
         separable_batches(),
@@ -54,6 +72,7 @@ def run(directory, network, teacher=None, on_event=None, config=CONFIG, penalty=
         evaluate=accuracy,
         on_event=on_event,
         checkpoint_dir=directory,
+        checkpoint_minutes=minutes,
         gradient_penalty=penalty,
     )
 
@@ -115,7 +134,8 @@ def test_a_finished_run_is_loaded_not_trained(tmp_path):
     result = run(tmp_path, again, on_event=events.append)
     assert_same_bits(state_of(first), state_of(again))
     assert result.history == expected.history
-    assert [event.note for event in events] == ["resumed after epoch 4"]
+    told = [(event.kind, event.note) for event in events]
+    assert told == [("start", None), ("note", "resumed after epoch 4")]
 
 
 def test_the_last_two_epochs_are_kept_and_nothing_else(tmp_path):
@@ -240,3 +260,90 @@ def test_sigint_passes_through_with_the_finished_epochs_on_disk(tmp_path):
     assert network[0].weight.is_contiguous()
     names = ["checkpoint-00001.safetensors", "checkpoint-00002.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("make", [plain, traced])
+@pytest.mark.parametrize("place", [(1, 1), (2, 3), (4, 4)])
+def test_an_epoch_goes_on_where_it_was_interrupted(tmp_path, make, place):
+    """Dropout, momentum, average, penalty, losses and batches all continue within the epoch."""
+    config, penalty = replace(CONFIG, ema=0.9), (None if make is traced else Ridge(0.1, 0.2))
+    whole, network, events = make(), make(), []
+    expected = run(None, whole, config=config, penalty=penalty)
+    penalty = penalty and Ridge(0.1, 0.2)
+    with pytest.raises(StopHereError):
+        run(tmp_path, make(), None, stop_at("step", *place), config, penalty, minutes=0)
+    penalty = penalty and Ridge(0.1, 0.2)
+    result = run(tmp_path, network, None, events.append, config, penalty, minutes=0)
+    assert_same_bits(state_of(whole), state_of(network))
+    assert comparable(result.history) == comparable(expected.history)
+    epoch, step = place
+    assert (events[0].kind, events[0].epoch, events[0].step) == ("start", epoch - 1, step)
+    assert f"resumed after epoch {epoch}, step {step} of 4" in result.notes
+    steps = [(event.epoch, event.step) for event in events if event.kind == "step"]
+    assert steps == [(e, s) for e in range(1, 5) for s in range(1, 5) if (e, s) > place]
+
+
+def test_checkpoints_within_an_epoch_come_by_the_clock(tmp_path, monkeypatch):
+    now = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("nnslim.train.run.time.monotonic", lambda: float(next(now)))
+    saved = []
+    save = CheckpointStore.save
+
+    def watched(store, checkpoint):
+        saved.append((checkpoint.epoch, checkpoint.step))
+        return save(store, checkpoint)
+
+    monkeypatch.setattr(CheckpointStore, "save", watched)
+    run(tmp_path, plain(), minutes=1, config=replace(CONFIG, epochs=2))
+    assert saved == [(0, 3), (1, 0), (1, 3), (2, 0)]
+    names = ["checkpoint-00001-00000003.safetensors", "checkpoint-00002.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_an_average_is_kept_evaluated_and_returned(tmp_path):
+    config = replace(CONFIG, ema=0.5, epochs=2)
+    seen, states = [], []
+
+    def evaluate(network):
+        seen.append(state_of(network))
+        return 0.0
+
+    network, loader = plain(), separable_batches()
+    start = state_of(network)
+    fit(
+        network,
+        loader,
+        config,
+        device=CPU,
+        evaluate=evaluate,
+        on_event=lambda event: states.append(state_of(network)),
+    )
+    steps = [state for number, state in enumerate(states) if number not in (0, 5, 10)]
+    for name, value in start.items():
+        average = value
+        for step, state in enumerate(steps):
+            decay = min(0.5, (1 + step) / (10 + step))
+            if value.is_floating_point():
+                average = decay * average + (1 - decay) * state[name]
+            else:
+                average = state[name]
+        torch.testing.assert_close(seen[1][name], average, rtol=1e-4, atol=1e-6, msg=name)
+    assert_same_bits(state_of(network), seen[1])
+    assert not torch.equal(steps[-1]["0.weight"], seen[1]["0.weight"])
+    torch.testing.assert_close(states[5], steps[3])
+
+
+def test_the_error_names_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(StopHereError):
+        run(tmp_path, plain(), on_event=stop_at("epoch", 2))
+
+    class Spoil(Batches):
+        def set_epoch(self, epoch):
+            self[1] = (self[1][0] * math.nan, self[1][1])
+
+    newest = tmp_path / "checkpoint-00002.safetensors"
+    with pytest.raises(NnslimError) as caught:
+        fit(plain(), Spoil(separable_batches()), CONFIG, device=CPU, checkpoint_dir=tmp_path)
+    assert str(caught.value).endswith(f"the last good checkpoint is {newest}")
+    assert "nan at epoch 3, step 2 of 4" in caught.value.message
+    assert newest.exists()

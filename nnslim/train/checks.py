@@ -1,0 +1,73 @@
+"""What stops a training run: numbers that are not finite, processes that disagree."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from nnslim.errors import NnslimError
+from nnslim.train.checkpoint import fingerprint
+from nnslim.train.processes import same_everywhere
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+__all__ = ["check_losses", "check_same", "check_weights"]
+
+
+def check_losses(losses: list[float], where: list[str], last_good: Path | None) -> None:
+    """Stop at the first loss that is not finite.
+
+    Args:
+        losses: Of some steps.
+        where: Their places, in words.
+        last_good: The newest checkpoint, if there is one.
+
+    Raises:
+        NnslimError: Names the place and the checkpoint.
+
+    Example:
+        >>> check_losses([0.5, math.nan], ["step 1", "step 2"], None)
+        Traceback (most recent call last):
+        nnslim.errors.NnslimError: the loss is nan at step 2; lower --lr, or clip the gradients
+    """
+    for loss, place in zip(losses, where, strict=True):
+        if not math.isfinite(loss):
+            raise NnslimError(f"the loss is {loss} at {place}", hint=_hint(last_good))
+
+
+def check_weights(network: nn.Module, where: str, last_good: Path | None) -> None:
+    """Stop before weights that are not finite are saved: a step can spoil them after its loss.
+
+    Raises:
+        NnslimError: Names the tensor, the place and the newest checkpoint.
+    """
+    state = network.state_dict()
+    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
+    if not all(finite):
+        name = names[finite.index(False)]
+        raise NnslimError(f"{name} is not finite after {where}", hint=_hint(last_good))
+
+
+def check_same(network: nn.Module, where: str) -> None:
+    """Stop when processes that should hold the same weights do not.
+
+    Raises:
+        NnslimError: In every process.
+    """
+    if not same_everywhere(fingerprint(network)):
+        message = f"the processes hold different weights after {where}"
+        hint = (
+            "a gradient penalty must decide the same in every process; see nnslim.train.broadcast"
+        )
+        raise NnslimError(message, hint=hint)
+
+
+def _hint(last_good: Path | None) -> str:
+    hint = "lower --lr, or clip the gradients"
+    return hint if last_good is None else f"{hint}; the last good checkpoint is {last_good}"

@@ -1,0 +1,181 @@
+"""One run in several processes (``torchrun``, ``accelerate launch``); all of it works in one too.
+
+Every process runs the same program. What is decided once is decided by the main process and
+``broadcast``; files are written where ``is_main()``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import distributed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+__all__ = [
+    "barrier",
+    "broadcast",
+    "broadcast_tensors",
+    "connected",
+    "is_main",
+    "own_device",
+    "rank",
+    "same_everywhere",
+    "share_of",
+    "sum_",
+    "world_size",
+]
+
+T = TypeVar("T")
+_LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+
+
+def rank() -> int:
+    """Return the number of this process, 0 for the main one.
+
+    Example:
+        >>> rank(), world_size(), is_main()
+        (0, 1, True)
+    """
+    return distributed.get_rank() if distributed.is_initialized() else _launched("RANK", 0)
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    connected_size = distributed.get_world_size() if distributed.is_initialized() else None
+    return _launched("WORLD_SIZE", 1) if connected_size is None else connected_size
+
+
+def is_main() -> bool:
+    """Return whether this process decides, writes and talks."""
+    return rank() == 0
+
+
+@contextmanager
+def connected(device: torch.device) -> Generator[None]:
+    """Connect the processes that a launcher started; does nothing where they are, or for one.
+
+    Wrap the whole program in it: connections cannot be made twice under some launchers.
+    """
+    if distributed.is_initialized() or world_size() == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(own_device(device))
+    distributed.init_process_group(_BACKENDS[device.type])
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process, when several on one machine have a GPU each.
+
+    Example:
+        >>> own_device(torch.device("cuda:2")), own_device(torch.device("cpu"))
+        (device(type='cuda', index=2), device(type='cpu'))
+    """
+    if device.type != "cuda" or world_size() == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank())))
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    sum_([torch.zeros(1)])
+
+
+def broadcast(value: T) -> T:
+    """Return the main process's value, made of JSON's types, in every process.
+
+    Example:
+        >>> broadcast({"keep": [0, 2]})
+        {'keep': [0, 2]}
+    """
+    if world_size() == 1:
+        return value
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    size = torch.tensor([len(text)])
+    distributed.broadcast(size, src=0)
+    if not is_main():
+        text = torch.empty(int(size.item()), dtype=torch.uint8)
+    distributed.broadcast(text, src=0)
+    return json.loads(bytes(text.tolist()))
+
+
+def broadcast_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the main process's tensors, on the CPU, in every process; others' are ignored.
+
+    Example:
+        >>> broadcast_tensors({"scores": torch.ones(2)})
+        {'scores': tensor([1., 1.])}
+    """
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if world_size() == 1:
+        return own
+    heads = broadcast([[n, str(t.dtype).removeprefix("torch."), *t.shape] for n, t in own.items()])
+    if not is_main():
+        own = {
+            str(name): torch.empty([int(size) for size in shape], dtype=getattr(torch, str(dtype)))
+            for name, dtype, *shape in heads
+        }
+    for tensor in own.values():
+        distributed.broadcast(tensor, src=0)
+    return own
+
+
+def sum_(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes; same shapes and types everywhere."""
+    if world_size() == 1:
+        return
+    for group in _by_kind(tensors):
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
+        distributed.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in group])
+        for tensor, part in zip(group, parts, strict=True):
+            tensor.detach().copy_(part.view(tensor.shape))
+
+
+def same_everywhere(digest: str) -> bool:
+    """Return, in every process, whether all of them called with the same text.
+
+    Example:
+        >>> same_everywhere("3f5a")
+        True
+    """
+    differs = torch.tensor([int(broadcast(digest) != digest)])
+    sum_([differs])
+    return not differs.item()
+
+
+def share_of(batch: Tensor) -> Tensor:
+    """Return this process's part of a batch: consecutive images, as many as elsewhere or one less.
+
+    Example:
+        >>> share_of(torch.arange(3))
+        tensor([0, 1, 2])
+    """
+    return batch if world_size() == 1 else batch.tensor_split(world_size())[rank()]
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> Iterable[Sequence[Tensor]]:
+    """Group by type and device: one exchange of a long vector beats many of short ones."""
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return groups.values()
+
+
+def _launched(name: str, alone: int) -> int:
+    """Read what the launcher said; a lone variable, which batch systems may set, says nothing."""
+    launched = all(key in os.environ for key in _LAUNCHER_SETS)
+    return int(os.environ[name]) if launched else alone

@@ -1,0 +1,152 @@
+"""One training step: forward, loss, backward, and what happens between gradients and weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from nnslim.distill import classification_loss
+from nnslim.errors import InputError
+from nnslim.train.average import WeightAverage
+from nnslim.train.compiling import Forward
+from nnslim.train.optimizer import build_sgd, momentum_buffers, set_momentum_buffers
+from nnslim.train.processes import share_of, sum_, world_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from nnslim.train.task import Task
+
+__all__ = ["Stepper"]
+
+
+class Stepper:
+    """The network, its optimiser and their companions.
+
+    A step is ``backward``, after which the loss is known and nothing has changed, then ``update``.
+    """
+
+    def __init__(
+        self, task: Task, accelerator: Accelerator, layout: torch.memory_format, *, compiled: bool
+    ) -> None:
+        self._task = task
+        self._accelerator = accelerator
+        self._layout = layout
+        self._optimizer = build_sgd(task.network, task.config)
+        self._prepared = accelerator.prepare_optimizer(self._optimizer)
+        how = {"compiled": compiled, "required": task.config.compile is True}
+        self._student = Forward(task.network, **how)
+        self._teacher = None if task.teaching is None else Forward(task.teaching, **how)
+        decay = task.config.ema
+        self.average = None if decay is None else WeightAverage(task.network, decay)
+
+    def expect(self, shape: torch.Size) -> None:
+        """Say which shape (N, C, H, W) nearly all batches have."""
+        mine = torch.Size((len(share_of(torch.empty(shape[0]))), *shape[1:]))
+        for forward in self._forwards():
+            forward.expect(mine)
+
+    def problem(self) -> str | None:
+        """Return why a network is not compiled that should be, once a step was done."""
+        return next((forward.problem for forward in self._forwards() if forward.problem), None)
+
+    def backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Leave gradients behind, the same in every process.
+
+        Args:
+            images: (N, C, H, W), the same in every process; each takes its share.
+            labels: (N,).
+
+        Returns:
+            The loss over the batch, and logits (n, K) and labels (n,) of this process's share.
+        """
+        device, share = self._task.device, len(share_of(labels)) / len(labels)
+        if len(labels) < world_size():
+            message = f"a batch of {len(labels)} images for {world_size()} processes"
+            raise InputError(message, hint="use a larger batch size, and drop the last batch")
+        images = share_of(images).to(device, non_blocking=True)
+        images = images.contiguous(memory_format=self._layout)
+        labels = share_of(labels).to(device, non_blocking=True)
+        with self._accelerator.autocast():
+            logits = self._student(images)  # (N, K)
+            with torch.no_grad():
+                taught = None if self._teacher is None else self._teacher(images)  # (N, K)
+        loss = classification_loss(logits, labels, taught, self._task.config.loss) * share
+        self._accelerator.backward(loss)
+        loss = loss.detach()
+        sum_([loss, *self._gradients()])
+        return loss, logits, labels
+
+    def update(self, rate: float, step: int) -> None:
+        """Change the weights by the gradients, at a learning rate, in step number ``step``."""
+        task, network = self._task, self._task.network
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._accelerator.unscale_gradients(self._prepared)
+        if task.penalty is not None and self._gradients_are_usable():
+            task.penalty.add_(network, step, task.steps)
+        if task.config.grad_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), task.config.grad_clip)
+        self._prepared.step()
+        self._prepared.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(network, step)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must keep, with a dotted prefix for each part."""
+        parts = {
+            "network": self._task.network.state_dict(),
+            "momentum": momentum_buffers(self._task.network, self._optimizer),
+            "average": {} if self.average is None else self.average.tensors(),
+        }
+        return {
+            f"{part}.{name}": value
+            for part, named in parts.items()
+            for name, value in named.items()
+        }
+
+    def states(self) -> dict[str, dict[str, float]]:
+        """Return the numbers that a checkpoint must keep."""
+        scaler, penalty = self._accelerator.scaler, self._task.penalty
+        return {
+            "scaler": {} if scaler is None else scaler.state_dict(),
+            "penalty": {} if penalty is None else penalty.state(),
+        }
+
+    def restore(
+        self, parts: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Take back what ``tensors``, split at the first dot, and ``states`` returned."""
+        self._task.network.load_state_dict(parts["network"])
+        set_momentum_buffers(self._task.network, self._optimizer, parts.get("momentum", {}))
+        if self.average is not None:
+            self.average.restore(parts["average"])
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(dict(states["scaler"]))
+        if self._task.penalty is not None:
+            self._task.penalty.restore(states["penalty"])
+
+    def share_statistics(self) -> None:
+        """Average the batch norm statistics, which each process took from its own images."""
+        averaged = self._task.network.buffers() if world_size() > 1 else ()
+        floats = [buffer for buffer in averaged if buffer.is_floating_point()]
+        sum_(floats)
+        for buffer in floats:
+            buffer.div_(world_size())
+
+    def _forwards(self) -> list[Forward]:
+        return [forward for forward in (self._student, self._teacher) if forward is not None]
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._task.network.parameters() if p.grad is not None]
+
+    def _gradients_are_usable(self) -> bool:
+        """The fp16 scaler skips steps whose gradients overflowed: a penalty must not learn them."""
+        if self._accelerator.scaler is None:
+            return True
+        return bool(nn.utils.get_total_norm(self._gradients()).isfinite())
