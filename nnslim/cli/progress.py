@@ -48,6 +48,11 @@ class TerminalProgress:
         """Move the bar."""
         self._bars.update(self._task, advance=steps, note=note)
 
+    def skip(self, steps: int, note: str = "") -> None:
+        """Move the bar, and measure the speed from here."""
+        done = self._bars.tasks[0].completed + steps
+        self._bars.reset(self._task, completed=int(done), note=note)
+
 
 class LogProgress:
     """Lines such as ``fine-tuning 3/40 loss 0.412 eta 4m``, with ``interval_s`` between them.
@@ -72,17 +77,25 @@ class LogProgress:
         self._say, self._label, self._total = say, label, total
         self._interval_s, self._clock = interval_s, clock
         self._start = self._last = clock()
-        self._done = 0
+        self._done = self._before = 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count, and write a line when the last one is long enough ago."""
         self._done += steps
-        now = self._clock()
+        self._write(note)
+
+    def skip(self, steps: int, note: str = "") -> None:
+        """Count, and measure the speed from here."""
+        self._done += steps
+        self._start, self._before = self._clock(), self._done
+        self._write(note)
+
+    def _write(self, note: str) -> None:
+        now, measured = self._clock(), self._done - self._before
         if now - self._last < self._interval_s:
             return
         self._last = now
-        each_s = (now - self._start) / self._done if self._done else 0.0
-        left_s = each_s * (self._total - self._done)
+        left_s = (now - self._start) / measured * (self._total - self._done) if measured else 0.0
         parts = [self._label, f"{self._done}/{self._total}", note, _eta(left_s)]
         self._say(" ".join(part for part in parts if part))
 
@@ -90,4 +103,7 @@ class LogProgress:
 def _eta(seconds: float) -> str:
     if seconds <= 0:
         return ""
-    return f"eta {seconds:.0f}s" if seconds < 120 else f"eta {seconds / 60:.0f}m"
+    if seconds < 120:
+        return f"eta {seconds:.0f}s"
+    minutes = round(seconds / 60)
+    return f"eta {minutes}m" if minutes < 120 else f"eta {minutes // 60}h {minutes % 60:02}m"

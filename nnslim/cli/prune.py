@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from nnslim.cli import options
 from nnslim.cli.options import command_output, option
-
-if TYPE_CHECKING:
-    from nnslim.prune import PruneConfig
-    from nnslim.prune.plan import Metric
 
 __all__ = ["prune_command"]
 
@@ -36,13 +31,30 @@ def prune_command(
     params: Annotated[
         str | None,
         option(
-            help="Parameters that may remain: 50% or 130k. [default: 50%, without --macs]",
+            help="Parameters that may remain: 50% or 130k. [default: 50%, without another budget]",
             metavar="LIMIT",
         ),
     ] = None,
     macs: Annotated[
         str | None, option(help="Multiply-adds that may remain: 45% or 20M.", metavar="LIMIT")
     ] = None,
+    size: Annotated[
+        str | None, option(help="Bytes of the tensors that may remain: 50% or 2M.", metavar="LIMIT")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        option(
+            help="Instead of a budget: prune as far as this many points of validation accuracy "
+            "allow.",
+            min=0,
+            max=100,
+            metavar="POINTS",
+        ),
+    ] = None,
+    profile: Annotated[
+        Literal["fast", "balanced", "best"],
+        option(help="How much work goes in, where no other flag says: epochs, rounds, samples."),
+    ] = "balanced",
     min_width: Annotated[
         str, option(help="Channels every group keeps at least: 10% or 4.", metavar="LIMIT")
     ] = "10%",
@@ -50,10 +62,13 @@ def prune_command(
         list[str] | None, option(help="Layer whose channels all stay; repeatable.", metavar="LAYER")
     ] = None,
     saliency: Annotated[
-        Literal["loss", "logits", "taylor", "magnitude"] | None,
-        option(help="How channels are scored. [default: logits, without --data magnitude]"),
+        Literal["loss", "logits", "jacobian", "taylor", "magnitude"] | None,
+        option(help="How channels are scored. [default: by profile, without --data magnitude]"),
     ] = None,
-    samples: Annotated[int, option(help="Training images the score is measured on.", min=1)] = 512,
+    samples: Annotated[
+        int | None,
+        option(help="Training images the score is measured on. [default: by profile]", min=1),
+    ] = None,
     augment_samples: Annotated[
         bool, option(help="Score on augmented images, as in training.")
     ] = True,
@@ -80,12 +95,41 @@ def prune_command(
             "of the two there are more of."
         ),
     ] = "auto",
+    sparse_epochs: Annotated[
+        int | None,
+        option(
+            help="Epochs of sparse training before the removal. [default: by profile, without "
+            "--data 0]",
+            min=0,
+        ),
+    ] = None,
+    sparse_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.01,
+    regularizer: Annotated[
+        str, option(help="Its penalty, one of nine: see docs/regularizers.md.", metavar="NAME")
+    ] = "group_lasso",
+    regularizer_axis: Annotated[
+        Literal["feature", "neuron", "both"],
+        option(help="What it penalises: weights that read a channel, that produce it, or both."),
+    ] = "feature",
+    strength: Annotated[
+        str, option(help="Its factor; auto follows the loss's gradient.", metavar="auto|X")
+    ] = "auto",
+    focus: Annotated[
+        bool, option(help="Penalise only the channels that the budget would remove.")
+    ] = True,
+    rounds: Annotated[
+        int | None,
+        option(help="Remove in this many rounds. [default: by profile, without --data 1]", min=1),
+    ] = None,
+    recovery_epochs: Annotated[
+        int | None, option(help="Epochs between two rounds. [default: by profile]", min=0)
+    ] = None,
     recalibrate: Annotated[
         int, option(help="Training batches for new batch norm statistics; 0 keeps the old.", min=0)
     ] = 50,
     epochs: Annotated[
         int | None,
-        option(help="Epochs of fine-tuning. [default: 10, without --data 0]", min=0),
+        option(help="Epochs of fine-tuning. [default: by profile, without --data 0]", min=0),
     ] = None,
     lr: Annotated[float, option(help="Peak learning rate.", min=0)] = 0.05,
     batch_size: Annotated[int, option(help="Images per training step.", min=2)] = 128,
@@ -138,6 +182,7 @@ def prune_command(
             open_model,
             training_device,
         )
+        from nnslim.cli.prune_settings import prune_settings
         from nnslim.errors import ConfigError
         from nnslim.prune import Surroundings
         from nnslim.prune.run import Destination, Subject, run_prune
@@ -153,7 +198,7 @@ def prune_command(
             raise ConfigError(
                 "--html belongs to --dry-run", hint="a run writes report.html into its directory"
             )
-        settings = _settings(context)
+        settings = prune_settings(context.params)
         flags = ModelFlags(
             arch, tuple(arch_arg or ()), trust_pickle, PreprocessFlags(input_size, mean, std)
         )
@@ -177,42 +222,3 @@ def prune_command(
         written = html if dry_run else out
         closing = () if written is None else (f"wrote {written}",)
         sink.result(report, *prune_tables(report), *closing)
-
-
-def _settings(context: typer.Context) -> PruneConfig:
-    """Turn the flags into the configuration of a run."""
-    from nnslim.cli.parse import parse_limit
-    from nnslim.errors import ConfigError
-    from nnslim.prune import Limit, PruneConfig, SaliencyConfig
-    from nnslim.train import TrainConfig
-
-    flags = context.params
-    epochs = flags["epochs"] if flags["epochs"] is not None else 10 * bool(flags["data"])
-    if epochs and not flags["data"]:
-        raise ConfigError(f"--epochs {epochs}: there are no images to train on", hint="give --data")
-    metrics: tuple[Metric, ...] = ("params", "macs")
-    limits: dict[Metric, Limit] = {m: parse_limit(flags[m], f"--{m}") for m in metrics if flags[m]}
-    train = TrainConfig(
-        epochs=epochs,
-        lr=flags["lr"],
-        schedule=flags["schedule"],
-        label_smoothing=flags["label_smoothing"],
-        seed=flags["seed"],
-    )
-    if not flags["distill"]:
-        train = replace(train, distill_weight=0.0)
-    kind = flags["saliency"] or ("logits" if flags["data"] else "magnitude")
-    return PruneConfig(
-        limits=limits or {"params": Limit(0.5, relative=True)},
-        min_width=parse_limit(flags["min_width"], "--min-width"),
-        keep=tuple(flags["keep"] or ()),
-        per_cost=flags["per_cost"],
-        align=flags["align"],
-        approximate=flags["approximate"],
-        shrink=flags["shrink"],
-        saliency=SaliencyConfig(kind, flags["samples"], flags["augment_samples"]),
-        train=train,
-        batch_size=flags["batch_size"],
-        recalibrate_batches=flags["recalibrate"],
-        seed=flags["seed"],
-    )

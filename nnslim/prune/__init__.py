@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nnslim.prune.budget import CostModel, Limit
-from nnslim.prune.config import PruneConfig, SaliencyConfig
+from nnslim.prune.config import PruneConfig, RoundConfig, SaliencyConfig, SparseConfig
 from nnslim.prune.pipeline import PruneResult, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
-from nnslim.prune.recovery import Surroundings
+from nnslim.prune.regularizers import RegularizerConfig
+from nnslim.prune.trainer import Surroundings
 
 __all__ = [
     "CostModel",
@@ -15,8 +16,11 @@ __all__ = [
     "PlanRow",
     "PruneConfig",
     "PruneResult",
+    "RegularizerConfig",
+    "RoundConfig",
     "Rules",
     "SaliencyConfig",
+    "SparseConfig",
     "Surroundings",
     "make_plan",
     "plan_pruning",

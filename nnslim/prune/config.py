@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
 from nnslim.prune.budget import Limit
 from nnslim.prune.plan import Metric, Rules
+from nnslim.prune.regularizers import RegularizerConfig
 from nnslim.prune.saliency import Saliency
 from nnslim.train.config import TrainConfig
 
-__all__ = ["PruneConfig", "SaliencyConfig"]
+__all__ = ["PruneConfig", "RoundConfig", "SaliencyConfig", "SparseConfig"]
 
 
 def _half() -> Mapping[Metric, Limit]:
@@ -26,7 +27,8 @@ class SaliencyConfig:
 
     Attributes:
         kind: ``logits``: measured mean squared change of the logits; ``loss``: measured increase of
-            the cross-entropy; ``taylor``: its first-order estimate; ``magnitude``: L2 norm of the
+            the cross-entropy; ``jacobian``: first-order estimate of ``logits`` for all channels at
+            once; ``taylor``: first-order estimate of ``loss``; ``magnitude``: L2 norm of the
             filters, which needs no data.
         samples: Training images to measure on, drawn at random.
         augment: Whether those images are augmented as in training.
@@ -44,6 +46,53 @@ class SaliencyConfig:
 
 
 @dataclass(frozen=True)
+class SparseConfig:
+    """Sparse training of the dense network, before the first removal.
+
+    Attributes:
+        epochs: Passes over the training data; 0 does none.
+        lr: Peak learning rate.
+        focus: Penalise only the channels that a plan for the budget would remove from the dense
+            network, so that the others keep their weights; without it every channel is penalised.
+        regularizer: The penalty and its strength.
+    """
+
+    epochs: int = 0
+    lr: float = 0.01
+    focus: bool = True
+    regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or not self.lr > 0:
+            raise ConfigError(
+                f"sparse training of {self.epochs} epochs at learning rate {self.lr}",
+                hint="give 0 or more epochs and a positive rate",
+            )
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """Removal in rounds, each scored on what the one before has left.
+
+    Attributes:
+        rounds: How many; the budget is approached by equal factors.
+        epochs: Short recovery between two rounds, in epochs.
+        lr: Its peak learning rate.
+    """
+
+    rounds: int = 1
+    epochs: int = 1
+    lr: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.epochs < 0 or not self.lr > 0:
+            raise ConfigError(
+                f"{self.rounds} rounds with {self.epochs} epochs between at rate {self.lr}",
+                hint="give at least 1 round, 0 or more epochs and a positive rate",
+            )
+
+
+@dataclass(frozen=True)
 class PruneConfig:
     """A pruning run, except for the network and the data.
 
@@ -57,10 +106,14 @@ class PruneConfig:
         approximate: Whether groups over which a norm or a mean runs may be cut.
         shrink: What may go where a dimension is split into groups and their members, such as
             attention heads: whole ones, the same number within each, or whichever are more.
+        max_drop: Instead of budgets: prune as far as the validation accuracy, after recovery,
+            stays within so many percentage points of the dense network's.
         saliency: How channels are scored.
+        sparse: Sparse training before the removal.
+        rounds: The removal in rounds.
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
-        recalibrate_batches: Training batches for new batch norm statistics after the removal; 0
+        recalibrate_batches: Training batches for new batch norm statistics after each removal; 0
             keeps the old statistics.
         seed: Of everything random.
     """
@@ -72,7 +125,10 @@ class PruneConfig:
     align: int = 1
     approximate: bool = False
     shrink: Shrink = "auto"
+    max_drop: float | None = None
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    sparse: SparseConfig = field(default_factory=SparseConfig)
+    rounds: RoundConfig = field(default_factory=RoundConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     batch_size: int = 128
     recalibrate_batches: int = 50
@@ -81,6 +137,8 @@ class PruneConfig:
     def __post_init__(self) -> None:
         if self.align < 1:
             raise ConfigError(f"--align {self.align}: at least 1 channel is needed")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise ConfigError(f"--max-drop {self.max_drop}: percentage points from 0 to 100")
 
     @property
     def rules(self) -> Rules:
@@ -95,3 +153,13 @@ class PruneConfig:
             per_cost=per_cost,
             align=self.align,
         )
+
+    @property
+    def sparse_training(self) -> TrainConfig:
+        """Training under the penalty."""
+        return replace(self.train, epochs=self.sparse.epochs, lr=self.sparse.lr)
+
+    @property
+    def recovery(self) -> TrainConfig:
+        """Training between two rounds."""
+        return replace(self.train, epochs=self.rounds.epochs, lr=self.rounds.lr)

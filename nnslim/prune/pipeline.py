@@ -1,33 +1,33 @@
-"""Pruning from end to end: score, plan, cut, check, recalibrate, fine-tune.
-
-scores ──► plan ──► cut network (checked) ──► recalibrated ──► fine-tuned
-"""
+"""Pruning from end to end: plan it, or run it; without images, cut and nothing more."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from nnslim.channels import channel_groups
-from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
-from nnslim.prune.budget import CostModel
-from nnslim.prune.config import PruneConfig, SaliencyConfig
+from nnslim.measure.macs import count_costs
+from nnslim.prune.config import PruneConfig
+from nnslim.prune.course import Course, Epochs, Waypoint
 from nnslim.prune.picture import picture_json
-from nnslim.prune.plan import Plan, make_plan
-from nnslim.prune.recovery import Accuracies, Recovery, Surroundings
-from nnslim.prune.saliency import magnitude, measured, taylor
-from nnslim.surgery import CutCheck, apply_edit, verify_cut
+from nnslim.prune.rounds import Cut, Planner, cut_network, overall_plan
+from nnslim.prune.stages import Stages
+from nnslim.prune.trainer import Surroundings, Trainer
+from nnslim.train.checkpoint import fingerprint
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
-    from nnslim.data import Data, Preprocess
+    from nnslim.data import Data
+    from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
-    from nnslim.prune.saliency import Scores
-    from nnslim.train import FitResult, Recalibration
+    from nnslim.prune.plan import Plan
+    from nnslim.surgery import CutCheck
 
 __all__ = ["PruneResult", "plan_pruning", "prune_network"]
+
+_NO_DATA = "no data: accuracy was neither measured nor recovered"
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,32 @@ class PruneResult:
 
     Attributes:
         network: The pruned network, in eval mode.
-        plan: What was removed.
+        plan: What was removed, all rounds together.
         layers: The layers of the dense network with their widths before and after.
-        check: The proof that the cut network equals the masked one.
-        accuracies: Along the way; None without data.
-        recalibration: What was re-estimated after the removal, or None.
-        training: Fine-tuning; None when there was none.
+        checks: The proof of each round that the cut network equals the masked one.
+        split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
+        accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
+            ``calibrated``, ``tuned``; measured once, in the end; empty without data.
+        trail: What every stage left behind.
+        training: The epochs of every training.
         warnings: What the user should know.
     """
 
     network: Network
     plan: Plan
     layers: tuple[dict[str, object], ...]
-    check: CutCheck
-    accuracies: Accuracies | None
-    recalibration: Recalibration | None
-    training: FitResult | None
-    warnings: tuple[str, ...]
+    checks: tuple[CutCheck, ...]
+    split: str | None = None
+    accuracies: dict[str, Accuracy] | None = None
+    trail: tuple[Waypoint, ...] = ()
+    training: tuple[Epochs, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def plan_pruning(
     network: Network, data: Data | None, config: PruneConfig, around: Surroundings | None = None
 ) -> tuple[ChannelMap, Plan]:
-    """Score the channels and plan their removal, without changing anything.
+    """Score the channels and plan their removal in one step, without changing anything.
 
     Raises:
         ConfigError: The budget cannot be reached, a layer to keep does not exist, or the saliency
@@ -66,9 +69,14 @@ def plan_pruning(
         InputError: Data and network do not fit.
     """
     around = around or Surroundings()
+    if config.max_drop is not None:
+        raise ConfigError(
+            "--max-drop is judged on trained networks, so there is no plan to show beforehand",
+            hint="give --params or --macs with --dry-run",
+        )
     channels = channel_groups(network, shrink=config.shrink)
-    scores = _scores(network.to(around.device), channels, data, config, around)
-    return channels, make_plan(channels, CostModel(network, channels), scores, config.rules)
+    planner = Planner(network, channels, data, config, around.sink)
+    return channels, planner.plan(network.to(around.device), channels, config.limits)
 
 
 def prune_network(
@@ -82,9 +90,9 @@ def prune_network(
     Args:
         network: The dense network, which is only moved to the device; its ``preprocess`` is used
             where it has one, else the data's default.
-        data: Labelled images; without them the network is cut by weight magnitude and neither
-            measured nor fine-tuned.
-        config: Budgets, saliency and fine-tuning.
+        data: Labelled images; without them the network is cut by weight magnitude, in one round,
+            and neither measured nor trained.
+        config: Budgets, saliency, sparse training, rounds and fine-tuning.
         around: Device, messages, checkpoints.
 
     Raises:
@@ -94,6 +102,7 @@ def prune_network(
 
     Example:
         >>> import torch; from torch import nn; from nnslim.network import trace_network
+        >>> from nnslim.prune import SaliencyConfig
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
         >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
@@ -101,83 +110,48 @@ def prune_network(
         (516, 196)
     """
     config, around = config or PruneConfig(), around or Surroundings()
-    sink = around.sink
-    channels, plan = plan_pruning(network, data, config, around)
-    sink.info(_summary(plan))
-    cut = apply_edit(network, plan.edit, channels)
-    check = verify_cut(network, cut, channels, plan.edit, config.seed)
-    sink.info(f"cut network = masked network: largest difference {check.error:.1e} in float64")
-    warnings: list[str] = []
     if data is None:
-        warnings.append("no data: accuracy was neither measured nor recovered")
-        sink.warn(warnings[0])
-        accuracies = recalibration = training = None
-    else:
-        found = Recovery(network, cut, data, config, around).run()
-        accuracies, recalibration, training = found
-        if accuracies.split != "test":
-            warnings.append("no test images: accuracy is that of the validation images")
-            sink.warn(warnings[-1])
-    final = _with_history(cut, network, plan, config)
-    layers = tuple(picture_json(network, channels, plan))
+        return _without_data(network, config, around)
+    channels = channel_groups(network, shrink=config.shrink)
+    trainer = Trainer(network.to(around.device), data, config, around)
+    identity = {
+        **asdict(config),
+        "dense network": fingerprint(network),
+        "training images": len(data.train),
+    }
+    stages = Stages(around.checkpoints, identity, network.graph.custom)
+    course = Course(trainer, Planner(network, channels, data, config, around.sink), stages)
+    course.run()
+    split = "test" if data.has("test") else "val"
+    if split != "test":
+        course.warnings.append("no test images: accuracy is that of the validation images")
+    for warning in course.warnings:
+        around.sink.warn(warning)
+    accuracies = {name: trainer.accuracy(seen, split) for name, seen in course.seen.items()}
+    plan = overall_plan(network, channels, course.cuts)
     return PruneResult(
-        final, plan, layers, check, accuracies, recalibration, training, tuple(warnings)
+        _with_history(course.current, network, plan, config),
+        plan,
+        tuple(picture_json(network, channels, plan)),
+        tuple(cut.check for cut in course.cuts),
+        split,
+        accuracies,
+        tuple(course.trail),
+        tuple(course.training),
+        tuple(course.warnings),
     )
 
 
-def _scores(
-    network: Network,
-    channels: ChannelMap,
-    data: Data | None,
-    config: PruneConfig,
-    around: Surroundings,
-) -> Scores:
-    saliency = config.saliency
-    if saliency.kind == "magnitude":
-        return magnitude(network, channels)
-    if data is None:
-        raise ConfigError(
-            f"--saliency {saliency.kind} measures on images and there are none",
-            hint="give --data, or take --saliency magnitude",
-        )
-    preprocess = network.preprocess or data.preprocess
-    batches = list(_sample(data, preprocess, saliency, config.seed))
-    if saliency.kind == "taylor":
-        return taylor(network, channels, batches)
-    total = sum(group.width for group in channels.prunable)
-    label = f"measuring {total} channels on {min(saliency.samples, len(data.train))} images"
-    with around.sink.progress(label, total * len(batches)) as progress:
-        done = 0
-
-        def advance(now: int, _: int) -> None:
-            nonlocal done
-            progress.advance(now - done)
-            done = now
-
-        return measured(network, channels, batches, saliency.kind, advance)
-
-
-def _sample(data: Data, preprocess: Preprocess, saliency: SaliencyConfig, seed: int) -> Loader:
-    """Random training images, every class with its share."""
-    chosen = stratified_indices(
-        data.train.labels, min(saliency.samples, len(data.train)), seed=seed
-    )
-    augment = data.augment if saliency.augment else None
-    split = data.train.subset(chosen)
-    return Loader(split, preprocess, saliency.batch_size, augment=augment, shuffle=True, seed=seed)
-
-
-def _summary(plan: Plan) -> str:
-    cut = sum(1 for row in plan.rows if row.after < row.before)
-    params, macs = (
-        plan.after.params / plan.before.params,
-        plan.after.macs / max(plan.before.macs, 1),
-    )
-    return (
-        f"{cut} of {len(plan.rows)} channel groups cut:"
-        f" {plan.before.params:,} -> {plan.after.params:,} parameters ({100 * params:.1f}%),"
-        f" {plan.before.macs:,} -> {plan.after.macs:,} MACs ({100 * macs:.1f}%)"
-    )
+def _without_data(network: Network, config: PruneConfig, around: Surroundings) -> PruneResult:
+    channels, plan = plan_pruning(network, None, config, around)
+    cut: Cut = cut_network(network, channels, plan, config.seed)
+    costs = count_costs(cut.network)
+    around.sink.info(f"cut: {costs.params:,} parameters, {costs.macs:,} MACs")
+    around.sink.warn(_NO_DATA)
+    train = replace(config.train, epochs=0)
+    final = _with_history(cut.network, network, plan, replace(config, train=train))
+    layers = tuple(picture_json(network, channels, plan))
+    return PruneResult(final, plan, layers, (cut.check,), warnings=(_NO_DATA,))
 
 
 def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfig) -> Network:
@@ -186,6 +160,8 @@ def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfi
         "nnslim": __version__,
         "saliency": config.saliency.kind,
         "seed": config.seed,
+        "sparse_epochs": config.sparse.epochs,
+        "rounds": config.rounds.rounds,
         "epochs": config.train.epochs,
         "params": [plan.before.params, plan.after.params],
         "macs": [plan.before.macs, plan.after.macs],

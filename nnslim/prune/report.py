@@ -10,15 +10,26 @@ import numpy as np
 from nnslim.measure.macs import Costs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nnslim.channels import Member
     from nnslim.measure.accuracy import Accuracy
     from nnslim.prune.config import PruneConfig
+    from nnslim.prune.course import Epochs
     from nnslim.prune.pipeline import PruneResult
     from nnslim.prune.plan import Plan, PlanRow
+    from nnslim.surgery import CutCheck
 
 __all__ = ["SCHEMA", "config_json", "plan_json", "result_json"]
 
 SCHEMA = "nnslim.prune/1"
+
+# Key of the report and the stage whose network was measured.
+_MEASURED = {
+    "sparse_top1_pct": "sparse",
+    "removed_top1_pct": "cut",
+    "recalibrated_top1_pct": "calibrated",
+}
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
@@ -33,29 +44,41 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
     """Return what a run did and measured, as plain JSON values."""
-    found = result.accuracies
+    found = result.accuracies or {}
+    final = next((found[stage] for stage in reversed(found)), None)
     report = plan_json(result.plan)
-    report["before"] = _state(result.plan.before, found.dense if found else None)
-    report["after"] = _state(result.plan.after, found.final if found else None)
+    report["before"] = _state(result.plan.before, found.get("dense"))
+    report["after"] = _state(result.plan.after, final)
     report["settings"] = config_json(config)
-    report["removed_top1_pct"] = found.removed.top1_pct if found else None
-    report["recalibrated_top1_pct"] = (
-        found.recalibrated.top1_pct if found and found.recalibrated else None
-    )
-    report["check"] = result.check.to_json()
-    report["training"] = [
+    for key, stage in _MEASURED.items():
+        report[key] = found[stage].top1_pct if stage in found else None
+    report["check"] = _checks(result.checks)
+    report["training"] = _epochs(result.training)
+    report["trail"] = [asdict(waypoint) for waypoint in result.trail]
+    report["warnings"] = list(result.warnings)
+    return report
+
+
+def _checks(checks: Sequence[CutCheck]) -> dict[str, object]:
+    """The check of the round with the largest error, and how many rounds were checked."""
+    return {**max(checks, key=lambda check: check.error).to_json(), "rounds": len(checks)}
+
+
+def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
+    """All epochs of a run, numbered through."""
+    records = [(own.stage, record) for own in training for record in own.records]
+    return [
         {
-            "epoch": record.epoch,
+            "epoch": number,
+            "stage": stage,
             "loss": record.loss,
             "train_top1_pct": record.train_top1,
             "val_top1_pct": record.val_top1,
             "lr": record.lr,
             "seconds": record.seconds,
         }
-        for record in (result.training.history if result.training else ())
+        for number, (stage, record) in enumerate(records, start=1)
     ]
-    report["warnings"] = list(result.warnings)
-    return report
 
 
 def config_json(config: PruneConfig) -> dict[str, object]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nnslim.models import LoadedModel
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.pipeline import PruneResult
-    from nnslim.prune.recovery import Surroundings
+    from nnslim.prune.trainer import Surroundings
 
 __all__ = ["Destination", "Subject", "dry_run", "run_prune"]
 

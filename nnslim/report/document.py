@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
-__all__ = ["Epoch", "Group", "Layer", "Model", "PruneReport", "State", "TensorPart"]
+__all__ = ["Epoch", "Group", "Layer", "Model", "PruneReport", "State", "TensorPart", "Waypoint"]
 
 
 class State(TypedDict):
@@ -62,14 +62,25 @@ class Layer(TypedDict):
 
 
 class Epoch(TypedDict):
-    """One epoch of fine-tuning."""
+    """One epoch, numbered through the whole run."""
 
     epoch: int
+    stage: str
     loss: float
     train_top1_pct: float
     val_top1_pct: float | None
     lr: float
     seconds: float
+
+
+class Waypoint(TypedDict):
+    """The network after one stage of the run."""
+
+    stage: str
+    round: int
+    params: int
+    macs: int
+    val_top1_pct: float | None
 
 
 class Model(TypedDict):
@@ -94,10 +105,12 @@ class PruneReport(TypedDict):
     model: NotRequired[Model]
     data: NotRequired[Mapping[str, object] | None]
     settings: NotRequired[Mapping[str, object]]
+    sparse_top1_pct: NotRequired[float | None]
     removed_top1_pct: NotRequired[float | None]
     recalibrated_top1_pct: NotRequired[float | None]
     check: NotRequired[Mapping[str, object]]
     training: NotRequired[list[Epoch]]
+    trail: NotRequired[list[Waypoint]]
     onnx: NotRequired[Mapping[str, object] | None]
     warnings: NotRequired[list[str]]
     versions: NotRequired[Mapping[str, str]]

@@ -98,6 +98,7 @@ class Panel:
 
     Attributes:
         title: What is drawn, with its unit.
+        steps: What the horizontal axis counts.
         curves: In the order of the legend; those without points are left out.
         x_ticks: Pixel and text of each tick.
         y_ticks: The same.
@@ -106,6 +107,7 @@ class Panel:
     """
 
     title: str
+    steps: str
     curves: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -121,9 +123,12 @@ class Panel:
 
 
 def line_panel(
-    title: str, epochs: Sequence[int], series: Mapping[str, Sequence[float | None]]
+    title: str,
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float | None]],
+    steps: str = "epoch",
 ) -> Panel:
-    """Lay out one line per series over the epochs; a value of None is not drawn."""
+    """Lay out one line per series over the epochs or other steps; a value of None is not drawn."""
     size, box = (440.0, 260.0), (48.0, 34.0, 428.0, 216.0)
     values = [v for line in series.values() for v in line if v is not None and math.isfinite(v)]
     ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0))
@@ -140,11 +145,12 @@ def line_panel(
             (e, v) for e, v in zip(epochs, line, strict=True) if v is not None and math.isfinite(v)
         ]
         if known:
-            texts = tuple(f"{name}, epoch {e}: {v:.4g}" for e, v in known)
+            texts = tuple(f"{name}, {steps} {e}: {v:.4g}" for e, v in known)
             curves.append(Curve(name, f"line{number}", tuple(place(*p) for p in known), texts))
     whole = [t for t in nice_ticks(first, last, whole=True) if first <= t <= last]
     return Panel(
         title,
+        steps,
         tuple(curves),
         tuple((place(t, low)[0], f"{t:.0f}") for t in whole),
         tuple((place(first, t)[1], f"{t:g}") for t in ticks),

@@ -15,12 +15,13 @@ from nnslim.report.tables import (
     accuracy_table,
     cost_table,
     group_note,
+    trail_table,
     training_table,
     verdict,
 )
 
 if TYPE_CHECKING:
-    from nnslim.report.document import Epoch, PruneReport, TensorPart
+    from nnslim.report.document import Epoch, PruneReport, TensorPart, Waypoint
 
 __all__ = ["render_html"]
 
@@ -58,6 +59,7 @@ def render_html(report: Mapping[str, object]) -> str:
         picture=network_picture(document.get("layers") or ()),
         panels=_panels(document),
         epochs=training_table(report),
+        trail=trail_table(report),
         check=document.get("check"),
         notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
         warnings=document.get("warnings") or [],
@@ -76,7 +78,24 @@ def _template(name: str) -> str:
 
 
 def _panels(document: PruneReport) -> tuple[Panel, ...]:
-    """Loss and accuracy over the epochs, with what the dense network reached."""
+    """What is left after each stage; loss and accuracy over the epochs."""
+    return (*_trail_panels(document), *_epoch_panels(document))
+
+
+def _trail_panels(document: PruneReport) -> tuple[Panel, ...]:
+    trail: Sequence[Waypoint] = document.get("trail") or []
+    if len(trail) < 2:
+        return ()
+    before = document["before"]
+    series: dict[str, Sequence[float | None]] = {
+        "parameters": [100 * point["params"] / before["params"] for point in trail],
+        "MACs": [100 * point["macs"] / max(before["macs"], 1) for point in trail],
+        "validation top-1": [point["val_top1_pct"] for point in trail],
+    }
+    return (line_panel("%", range(1, len(trail) + 1), series, "stage"),)
+
+
+def _epoch_panels(document: PruneReport) -> tuple[Panel, ...]:
     training: Sequence[Epoch] = document.get("training") or []
     if not training:
         return ()

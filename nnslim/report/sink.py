@@ -19,6 +19,10 @@ class Progress(Protocol):
         """Count steps as done; ``note`` is the latest figure, such as ``loss 0.41``."""
         ...
 
+    def skip(self, steps: int, note: str = "") -> None:
+        """Count steps as done that say nothing about the speed: done earlier, or warming up."""
+        ...
+
 
 class Sink(Protocol):
     """Where messages and progress go: a terminal, a log, or nowhere."""
@@ -52,6 +56,8 @@ class _Silent:
     def warn(self, message: str) -> None: ...
 
     def advance(self, steps: int = 1, note: str = "") -> None: ...
+
+    def skip(self, steps: int, note: str = "") -> None: ...
 
     @contextmanager
     def progress(self, label: str, total: int, *, each: bool = False) -> Generator[Progress]:

@@ -17,6 +17,7 @@ __all__ = [
     "frozen_table",
     "group_table",
     "prune_tables",
+    "trail_table",
     "training_table",
     "verdict",
 ]
@@ -73,13 +74,14 @@ def accuracy_table(report: Mapping[str, object]) -> Table:
     """Follow the accuracy from the dense network to the file that ships; no rows without data."""
     document = _document(report)
     before, after = document["before"], document["after"]
-    training = document.get("training") or []
-    tuned = f"after fine-tuning ({len(training)} epochs)"
+    tuning = [e for e in document.get("training") or [] if e["stage"] == "tuned"]
+    tuned = f"after fine-tuning ({len(tuning)} epochs)"
     steps: list[tuple[str, object, object]] = [
         ("before", before["top1_pct"], before["top5_pct"]),
+        ("after sparse training", document.get("sparse_top1_pct"), None),
         ("right after the removal", document.get("removed_top1_pct"), None),
         ("with new batch norm statistics", document.get("recalibrated_top1_pct"), None),
-        (tuned if training else "after", after["top1_pct"], after["top5_pct"]),
+        (tuned if tuning else "after", after["top1_pct"], after["top5_pct"]),
         ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),
     ]
     rows = [
@@ -127,11 +129,12 @@ def group_note(group: Group) -> str:
 
 
 def training_table(report: Mapping[str, object]) -> Table:
-    """List the epochs of fine-tuning."""
-    headings = [">epoch", ">loss", ">training top-1 %", ">validation top-1 %", ">rate", ">seconds"]
+    """List the epochs of every training."""
+    figures = [">loss", ">training top-1 %", ">validation top-1 %", ">rate", ">seconds"]
     rows = [
         [
             str(epoch["epoch"]),
+            epoch["stage"],
             f"{epoch['loss']:.4f}",
             percent(epoch["train_top1_pct"]),
             _percent(epoch["val_top1_pct"]),
@@ -140,7 +143,25 @@ def training_table(report: Mapping[str, object]) -> Table:
         ]
         for epoch in _document(report).get("training") or []
     ]
-    return Table.of("Epochs", headings, rows)
+    return Table.of("Epochs", [">epoch", "stage", *figures], rows)
+
+
+def trail_table(report: Mapping[str, object]) -> Table:
+    """Follow the network from stage to stage: what is left of it, and how well it does."""
+    document = _document(report)
+    before = document["before"]
+    rows = [
+        [
+            f"{point['stage']} {point['round']}" if point["round"] else point["stage"],
+            count(point["params"]),
+            _share(point["params"], before["params"]),
+            _share(point["macs"], before["macs"]),
+            _percent(point["val_top1_pct"]),
+        ]
+        for point in document.get("trail") or []
+    ]
+    headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
+    return Table.of("From stage to stage", headings, rows)
 
 
 def _document(report: Mapping[str, object]) -> PruneReport:

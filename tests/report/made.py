@@ -68,6 +68,7 @@ def cut_only() -> dict:
     """A run without data."""
     return plan() | {
         "data": None,
+        "sparse_top1_pct": None,
         "removed_top1_pct": None,
         "recalibrated_top1_pct": None,
         "check": {
@@ -77,8 +78,10 @@ def cut_only() -> dict:
             "largest_removed_activation": 7.71,
             "worst_node": "batch_norm_17",
             "tolerance": 1e-9,
+            "rounds": 1,
         },
         "training": [],
+        "trail": [],
         "onnx": None,
         "warnings": ["no data: accuracy was neither measured nor recovered"],
         "versions": {"nnslim": "0.1.0", "torch": "2.14.1"},
@@ -111,6 +114,7 @@ def whole(epochs: int = 3) -> dict:
     report["training"] = [
         {
             "epoch": n + 1,
+            "stage": "sparse" if n == 0 and epochs > 3 else "tuned",
             "loss": math.exp(-n),
             "train_top1_pct": 90.0 + n,
             "val_top1_pct": 89.0 + n if n != 1 else None,
@@ -118,6 +122,11 @@ def whole(epochs: int = 3) -> dict:
             "seconds": 41.2,
         }
         for n in range(epochs)
+    ]
+    stages = (("dense", 0, 1000, 92.1), ("cut", 1, 480, 40.2), ("tuned", 1, 480, 90.9))
+    report["trail"] = [
+        {"stage": stage, "round": n, "params": params, "macs": 50 * params, "val_top1_pct": top1}
+        for stage, n, params, top1 in stages
     ]
     report["onnx"] = {
         "path": "model.onnx",

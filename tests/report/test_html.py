@@ -69,7 +69,7 @@ def test_the_page_says_what_happened():
         "top-1 went from 91.73 % to 90.41 %",
         "cifar_resnet20, 1,000 parameters, 4 classes; data cifar10: 45,000 training",
         "right after the removal 38.20",
-        "Fine-tuning",
+        "The run",
         "3 epochs in numbers",
         "Largest relative difference: 1.3e-15 (at batch_norm_17 ), allowed: 1e-09",
         "computing in float32 alone changes the original by 7.0e-07",
@@ -87,7 +87,7 @@ def test_a_dry_run_says_so_and_shows_no_check():
     text = Page(render_html(plan())).text
     assert "plan only: nothing was cut" in text
     assert "Check: cut = masked" not in text
-    assert "Fine-tuning" not in text
+    assert "The run" not in text
 
 
 def test_warnings_stand_out():

@@ -71,7 +71,15 @@ def test_groups():
 
 
 def test_epochs():
-    assert training_table(whole()).rows[1] == ("2", "0.3679", "91.00", "-", "0.025", "41.2")
+    assert training_table(whole()).rows[1] == (
+        "2",
+        "tuned",
+        "0.3679",
+        "91.00",
+        "-",
+        "0.025",
+        "41.2",
+    )
     assert not training_table(plan()).rows
 
 

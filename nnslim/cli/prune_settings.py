@@ -1,0 +1,114 @@
+"""What the flags of ``nnslim prune`` come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nnslim.cli.parse import parse_limit
+from nnslim.errors import ConfigError
+from nnslim.prune import (
+    Limit,
+    PruneConfig,
+    RegularizerConfig,
+    RoundConfig,
+    SaliencyConfig,
+    SparseConfig,
+)
+from nnslim.prune.profiles import Profile, profile_named
+from nnslim.train import TrainConfig
+
+if TYPE_CHECKING:
+    from nnslim.prune.plan import Metric
+
+__all__ = ["prune_settings"]
+
+
+def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
+    """Turn the flags of ``nnslim prune``, by parameter name, into the configuration of a run.
+
+    Raises:
+        ConfigError: Flags that contradict each other, or a value outside its range.
+    """
+    effort = _effort(flags, profile_named(flags["profile"]))
+    metrics: dict[str, Metric] = {"params": "params", "macs": "macs", "size": "bytes"}
+    limits: dict[Metric, Limit] = {
+        metric: parse_limit(flags[flag], f"--{flag}")
+        for flag, metric in metrics.items()
+        if flags[flag]
+    }
+    return PruneConfig(
+        limits=limits or {"params": Limit(0.5, relative=True)},
+        min_width=parse_limit(flags["min_width"], "--min-width"),
+        keep=tuple(flags["keep"] or ()),
+        per_cost=flags["per_cost"],
+        align=flags["align"],
+        approximate=flags["approximate"],
+        shrink=flags["shrink"],
+        max_drop=_max_drop(flags),
+        saliency=SaliencyConfig(effort.saliency, effort.samples, flags["augment_samples"]),
+        sparse=_sparse(flags, effort),
+        rounds=RoundConfig(effort.rounds, effort.recovery_epochs),
+        train=_training(flags, effort),
+        batch_size=flags["batch_size"],
+        recalibrate_batches=flags["recalibrate"],
+        seed=flags["seed"],
+    )
+
+
+def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
+    """The profile, where flags do not say otherwise; without images nothing is trained."""
+    names = ("saliency", "samples", "sparse_epochs", "rounds", "recovery_epochs", "epochs")
+    given = {name: flags[name] for name in names if flags[name] is not None}
+    if flags["data"]:
+        if flags["max_drop"] is not None:
+            given.setdefault("recovery_epochs", max(profile.recovery_epochs, 1))
+        return replace(profile, **given)
+    for name in ("sparse_epochs", "recovery_epochs", "epochs"):
+        if given.get(name):
+            flag = f"--{name.replace('_', '-')} {given[name]}"
+            raise ConfigError(f"{flag}: there are no images to train on", hint="give --data")
+    if given.get("rounds", 1) > 1:
+        raise ConfigError(
+            f"--rounds {given['rounds']}: without images there is nothing to recover with",
+            hint="give --data",
+        )
+    idle = {"saliency": "magnitude", "sparse_epochs": 0, "rounds": 1, "recovery_epochs": 0}
+    return replace(profile, **{**idle, "epochs": 0, **given})
+
+
+def _max_drop(flags: Mapping[str, Any]) -> float | None:
+    budgets = [f"--{name}" for name in ("params", "macs", "size") if flags[name]]
+    if flags["max_drop"] is not None and budgets:
+        raise ConfigError(
+            f"--max-drop prunes as far as it allows, {budgets[0]} says how far", hint="give one"
+        )
+    if flags["max_drop"] is not None and not flags["data"]:
+        raise ConfigError("--max-drop is judged on validation images", hint="give --data")
+    return flags["max_drop"]
+
+
+def _sparse(flags: Mapping[str, Any], effort: Profile) -> SparseConfig:
+    strength: str = flags["strength"]
+    try:
+        factor = "auto" if strength == "auto" else float(strength)
+    except ValueError as error:
+        raise ConfigError(f"--strength {strength}: give auto or a number") from error
+    regularizer = RegularizerConfig(
+        flags["regularizer"],
+        flags["regularizer_axis"],
+        strength=factor,
+    )
+    return SparseConfig(effort.sparse_epochs, flags["sparse_lr"], flags["focus"], regularizer)
+
+
+def _training(flags: Mapping[str, Any], effort: Profile) -> TrainConfig:
+    train = TrainConfig(
+        epochs=effort.epochs,
+        lr=flags["lr"],
+        schedule=flags["schedule"],
+        label_smoothing=flags["label_smoothing"],
+        seed=flags["seed"],
+    )
+    return train if flags["distill"] else replace(train, distill_weight=0.0)

@@ -1,0 +1,235 @@
+"""The course of a run on images: its stages in order, each resumable, and what was seen.
+
+sparse ──► [ cut ──► calibrated ──► recovered ]* ──► cut ──► calibrated ──► tuned
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError
+from nnslim.measure.macs import count_costs
+from nnslim.prune.budget import Limit
+from nnslim.prune.rounds import Cut, Limits, Planner, cut_network, repeat_cut, round_limits
+from nnslim.prune.sparsity import HierarchicalSparsity, removed_channels
+from nnslim.train import EpochRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import nn
+
+    from nnslim.network.network import Network
+    from nnslim.prune.config import PruneConfig
+    from nnslim.prune.stages import Record, Stages
+    from nnslim.prune.trainer import Trainer
+    from nnslim.train import TrainConfig
+
+__all__ = ["Course", "Epochs", "Waypoint"]
+
+# Shares of the parameters that a round of --max-drop takes; the next where one was too much.
+_BITES = (0.2, 0.1, 0.05)
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """The network after one stage.
+
+    Attributes:
+        stage: ``dense``, ``sparse``, ``cut``, ``calibrated``, ``recovered`` or ``tuned``.
+        round: Of the removal, 1 for the first; 0 before it.
+        params: Its parameters.
+        macs: Its MACs.
+        val_top1_pct: On the validation images, or None.
+    """
+
+    stage: str
+    round: int
+    params: int
+    macs: int
+    val_top1_pct: float | None
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of one training in the run."""
+
+    stage: str
+    records: tuple[EpochRecord, ...]
+
+
+class Course:
+    """One run on images, stage after stage.
+
+    Attributes:
+        current: The network after the stages so far.
+        cuts: The removals that led to it.
+        seen: Networks to measure in the end, by stage: of each kind the last.
+        trail: What every stage left behind, in order.
+        training: Every training, in order.
+        warnings: What the user should know.
+    """
+
+    def __init__(self, trainer: Trainer, planner: Planner, stages: Stages) -> None:
+        """Stand before the first stage."""
+        self._trainer, self._planner, self._stages = trainer, planner, stages
+        self._config: PruneConfig = trainer.config
+        self.current: Network = trainer.dense
+        self.cuts: tuple[Cut, ...] = ()
+        self.seen: dict[str, Network] = {"dense": trainer.dense}
+        self.trail: list[Waypoint] = []
+        self.training: list[Epochs] = []
+        self.warnings: list[str] = []
+
+    def run(self) -> None:
+        """Run every stage."""
+        dense, config = self._trainer.dense, self._config
+        top1 = self._trainer.validation_top1(dense)
+        self._arrive("dense", 0, dense, top1)
+        if config.sparse.epochs:
+            self._train_sparsely()
+        if config.max_drop is not None:
+            self._until_drop(top1, config.max_drop)
+        else:
+            full = count_costs(dense)
+            for number in range(1, config.rounds.rounds + 1):
+                self._remove(number, round_limits(config, full, number))
+                if number < config.rounds.rounds and config.rounds.epochs:
+                    self._train(f"recovered-{number}", "recovered", number, config.recovery)
+        if config.train.epochs:
+            self._train("tuned", "tuned", len(self.cuts), config.train)
+
+    def _train_sparsely(self) -> None:
+        config, dense, planner = self._config, self._trainer.dense, self._planner
+
+        def compute(checkpoints: Path | None) -> tuple[Network, Record]:
+            network, channels = copy.deepcopy(dense), planner.channels
+            focus = None
+            if config.sparse.focus and config.max_drop is None:
+                limits = round_limits(config, count_costs(dense), config.rounds.rounds)
+                going = removed_channels(planner.plan(dense, channels, limits).edit, channels)
+                focus = partial(_always, going)
+            groups = [name for name, why in planner.whole().items() if why is None]
+            penalty = HierarchicalSparsity(
+                network, channels, config.sparse.regularizer, focus, groups=groups
+            )
+            found = self._trainer.train(
+                network,
+                config.sparse_training,
+                "sparse training",
+                stage=1,
+                checkpoints=checkpoints,
+                penalty=penalty,
+            )
+            return network, {
+                "epochs": [asdict(record) for record in found.history],
+                "top1": self._trainer.validation_top1(network),
+                "left out": dict(penalty.left_out),
+            }
+
+        network, record = self._stages.run("sparse", compute)
+        for name, why in cast("Mapping[str, str]", record["left out"]).items():
+            self.warnings.append(f"sparse training left {name} alone: {why}")
+        self._trained("sparse", record)
+        self._arrive("sparse", 0, network, record["top1"])
+
+    def _remove(self, number: int, limits: Limits) -> None:
+        """Cut, and calibrate the batch norms of what is left."""
+        before, planner = self.current, self._planner
+        earlier = self.cuts[-1].channels if self.cuts else planner.channels
+
+        def compute(_: Path | None) -> tuple[Network, Record]:
+            channels = channel_groups(before, earlier=earlier)
+            plan = planner.plan(before, channels, limits)
+            cut = cut_network(before, channels, plan, self._config.seed)
+            record: Record = {"cut": cut.to_json()}
+            return cut.network, record | {"top1": self._trainer.validation_top1(cut.network)}
+
+        network, record = self._stages.run(f"cut-{number}", compute)
+        self.cuts = (*self.cuts, repeat_cut(before, network, earlier, record["cut"]))
+        self._arrive("cut", number, network, record["top1"])
+        if self._config.recalibrate_batches:
+            self._calibrate(number, network)
+
+    def _calibrate(self, number: int, cut: Network) -> None:
+        def compute(_: Path | None) -> tuple[Network, Record]:
+            network = copy.deepcopy(cut)
+            self._trainer.calibrate(network)
+            return network, {"top1": self._trainer.validation_top1(network)}
+
+        network, record = self._stages.run(f"calibrated-{number}", compute)
+        self._arrive("calibrated", number, network, record["top1"])
+
+    def _train(self, name: str, stage: str, number: int, config: TrainConfig) -> None:
+        before = self.current
+
+        def compute(checkpoints: Path | None) -> tuple[Network, Record]:
+            network = copy.deepcopy(before)
+            label = "fine-tuning" if stage == "tuned" else f"recovery {number}"
+            order = 0 if stage == "tuned" else 1 + number
+            found = self._trainer.train(
+                network, config, label, stage=order, checkpoints=checkpoints
+            )
+            epochs = [asdict(record) for record in found.history]
+            return network, {"epochs": epochs, "top1": self._trainer.validation_top1(network)}
+
+        network, record = self._stages.run(name, compute)
+        self._trained(stage if stage == "tuned" else f"{stage} {number}", record)
+        self._arrive(stage, number, network, record["top1"])
+
+    def _until_drop(self, dense_top1: float | None, max_drop: float) -> None:
+        """Take bites off the parameters while the recovered network stays close enough."""
+        if dense_top1 is None:
+            raise ConfigError("--max-drop is judged on validation images and there are none")
+        number, bites = 0, list(_BITES)
+        while bites:
+            number += 1
+            good = (self.current, self.cuts, dict(self.seen))
+            params = self.current.n_parameters
+            limit = Limit(int(params * (1 - bites[0])), relative=False)
+            try:
+                self._remove(number, {"params": limit})
+            except ConfigError:  # the floors are reached
+                break
+            self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
+            if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:
+                self.current, self.cuts, self.seen = good
+                bites.pop(0)
+        if not self.cuts:
+            raise ConfigError(
+                f"--max-drop {max_drop}: taking {100 * _BITES[-1]:.0f}% of the parameters off costs"
+                f" more than that after {self._config.rounds.epochs} epochs of recovery",
+                hint="allow a larger drop, or more --recovery-epochs",
+            )
+
+    def _trained(self, stage: str, record: Record) -> None:
+        epochs = cast("list[dict[str, object]]", record["epochs"])
+        records = tuple(EpochRecord(**values) for values in epochs)  # pyright: ignore
+        self.training.append(Epochs(stage, records))
+
+    def _arrive(self, stage: str, number: int, network: Network, top1: object) -> None:
+        """Note where the run stands, and say so."""
+        costs = count_costs(network)
+        value = cast("float | None", top1)
+        self.trail.append(Waypoint(stage, number, costs.params, costs.macs, value))
+        self.current = network
+        self.seen[stage] = network
+        where = f" {number}" if number else ""
+        found = "" if value is None else f", validation top-1 {value:.2f}%"
+        self._trainer.around.sink.info(
+            f"{stage}{where}: {costs.params:,} parameters, {costs.macs:,} MACs{found}"
+        )
+
+
+def _always(
+    going: Mapping[str, np.ndarray], network: nn.Module, epoch: int, epochs: int
+) -> Mapping[str, np.ndarray]:
+    """The focus of sparse training that never changes."""
+    del network, epoch, epochs
+    return going

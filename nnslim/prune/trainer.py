@@ -1,0 +1,143 @@
+"""What a pruning run does with images: measure accuracy, calibrate batch norms, train."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from nnslim.data import Loader
+from nnslim.measure.accuracy import Accuracy, network_accuracy
+from nnslim.report import SILENT, Progress, Sink
+from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nnslim.data import Data, Preprocess
+    from nnslim.network.network import Network
+    from nnslim.prune.config import PruneConfig
+    from nnslim.train import GradientPenalty, TrainConfig, TrainEvent
+
+__all__ = ["Surroundings", "Trainer"]
+
+_EVAL_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a run happens, which does not change its result on the CPU.
+
+    Attributes:
+        device: Where to compute.
+        sink: Where messages and progress go.
+        checkpoints: Where the run keeps what it has finished; None keeps nothing.
+        workers: Processes that decode image files.
+    """
+
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    sink: Sink = SILENT
+    checkpoints: Path | None = None
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The images and settings of one run.
+
+    Attributes:
+        dense: The network before any cut; the teacher where there is distillation.
+        data: The images.
+        config: The pruning run.
+        around: Device, messages, checkpoints.
+    """
+
+    dense: Network
+    data: Data
+    config: PruneConfig
+    around: Surroundings
+
+    def accuracy(self, network: torch.nn.Module, split: str) -> Accuracy:
+        """Measure a network on the images of ``train``, ``val`` or ``test``."""
+        device, images = self.around.device, self.data.splits[split]
+        loader = Loader(images, self._preprocess, _EVAL_BATCH, workers=self.around.workers)
+        return network_accuracy(network.to(device), loader, device)
+
+    def validation_top1(self, network: torch.nn.Module) -> float | None:
+        """Top-1 in percent on the validation images; None where there are none."""
+        return self.accuracy(network, "val").top1_pct if self.data.has("val") else None
+
+    def calibrate(self, network: Network) -> Recalibration:
+        """Give a network new batch norm statistics, in place."""
+        batches = self.config.recalibrate_batches
+        return recalibrate_batchnorm(network.to(self.around.device), self._images(0), batches)
+
+    def train(  # noqa: PLR0913 - what differs between the trainings of a run
+        self,
+        network: Network,
+        config: TrainConfig,
+        label: str,
+        *,
+        stage: int,
+        checkpoints: Path | None,
+        penalty: GradientPenalty | None = None,
+    ) -> FitResult:
+        """Train a network in place, with the dense one as its teacher.
+
+        Args:
+            network: The network.
+            config: The training.
+            label: What it is called in messages.
+            stage: Number of the training in this run, for an order of images of its own.
+            checkpoints: Where the training keeps its checkpoints.
+            penalty: Added to the gradients.
+        """
+        images = self._images(stage)
+        with self.around.sink.progress(label, config.epochs * len(images)) as progress:
+            return fit(
+                network,
+                images,
+                config,
+                device=self.around.device,
+                teacher=copy.deepcopy(self.dense) if config.distill_weight > 0 else None,
+                evaluate=self._evaluate if self.data.has("val") else None,
+                on_event=partial(_show, progress, self.around.sink, label),
+                checkpoint_dir=checkpoints,
+                gradient_penalty=penalty,
+            )
+
+    @property
+    def _preprocess(self) -> Preprocess:
+        return self.dense.preprocess or self.data.preprocess
+
+    def _evaluate(self, network: torch.nn.Module) -> float:
+        return self.accuracy(network, "val").top1_pct
+
+    def _images(self, stage: int) -> Loader:
+        return Loader(
+            self.data.train,
+            self._preprocess,
+            self.config.batch_size,
+            shuffle=True,
+            augment=self.data.augment,
+            seed=self.config.seed + stage,
+            drop_last=True,
+            workers=self.around.workers,
+        )
+
+
+def _show(progress: Progress, sink: Sink, label: str, event: TrainEvent) -> None:
+    record = event.record
+    if event.kind == "step":
+        progress.advance(1, f"epoch {event.epoch}/{event.epochs} loss {event.loss:.3f}")
+    elif record is not None:
+        val = "" if record.val_top1 is None else f", validation top-1 {record.val_top1:.2f}%"
+        sink.info(
+            f"{label}, epoch {record.epoch}/{event.epochs}: loss {record.loss:.4f}, training top-1"
+            f" {record.train_top1:.2f}%{val}, {record.seconds:.0f} s"
+        )
+    elif event.note is not None:
+        sink.info(event.note)

@@ -1,0 +1,203 @@
+"""A run with every stage: sparse training, rounds, recovery; resumed from any of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError
+from nnslim.measure.macs import Costs, count_costs
+from nnslim.network import trace_network
+from nnslim.prune import (
+    Limit,
+    PruneConfig,
+    RegularizerConfig,
+    RoundConfig,
+    SaliencyConfig,
+    SparseConfig,
+    Surroundings,
+    prune_network,
+)
+from nnslim.prune.rounds import round_limits
+from nnslim.prune.stages import Stages
+from nnslim.report import SILENT
+from nnslim.surgery import apply_edit
+from nnslim.train import TrainConfig
+from tests.prune.test_pipeline import Residual, digits
+
+__all__ = ["digits"]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return trace_network(Residual(), torch.zeros(2, 1, 8, 8))
+
+
+def settings(**changes):
+    return replace(
+        PruneConfig(
+            limits={"params": Limit(0.5, relative=True)},
+            saliency=SaliencyConfig("logits", samples=32),
+            sparse=SparseConfig(epochs=2, lr=0.02, regularizer=RegularizerConfig(ratio=2.0)),
+            rounds=RoundConfig(rounds=3, epochs=1, lr=0.02),
+            train=TrainConfig(epochs=2, lr=0.05, distill_weight=0.0),
+            batch_size=50,
+            recalibrate_batches=2,
+        ),
+        **changes,
+    )
+
+
+STAGES = [
+    ("dense", 0),
+    ("sparse", 0),
+    *(pair for n in (1, 2) for pair in (("cut", n), ("calibrated", n), ("recovered", n))),
+    ("cut", 3),
+    ("calibrated", 3),
+    ("tuned", 3),
+]
+
+
+def test_every_stage_runs_once_and_rounds_approach_the_budget(network, digits):
+    result = prune_network(network, digits, settings())
+    assert [(point.stage, point.round) for point in result.trail] == STAGES
+    assert len(result.checks) == 3
+    sizes = [point.params for point in result.trail if point.stage == "cut"]
+    assert sizes[0] > sizes[1] > sizes[2] == result.network.n_parameters
+    assert sizes[2] <= 0.5 * network.n_parameters
+    assert [own.stage for own in result.training] == [
+        "sparse",
+        "recovered 1",
+        "recovered 2",
+        "tuned",
+    ]
+    assert list(result.accuracies) == ["dense", "sparse", "cut", "calibrated", "recovered", "tuned"]
+    assert result.network.history[-1]["rounds"] == 3
+
+
+def test_the_plan_of_all_rounds_cuts_the_dense_network_to_the_same_shapes(network, digits):
+    result = prune_network(network, digits, settings())
+    once = apply_edit(network, result.plan.edit, channel_groups(network))
+    shapes = {name: t.shape for name, t in once.tensors().items()}
+    assert shapes == {name: t.shape for name, t in result.network.tensors().items()}
+    assert result.plan.after == count_costs(result.network)
+
+
+class Stopping:
+    """A sink that is interrupted when the run says something for the n-th time."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __getattr__(self, name):
+        return getattr(SILENT, name)
+
+    def info(self, message):
+        del message
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_interrupted_anywhere_a_run_resumes_to_the_same(network, digits, tmp_path):
+    config = settings()
+    whole = prune_network(network, digits, config, Surroundings(checkpoints=tmp_path / "whole"))
+    plain = prune_network(network, digits, config)
+    for first in (0, 3, 7):
+        found, allowed = None, first
+        while found is None:
+            around = Surroundings(sink=Stopping(allowed), checkpoints=tmp_path / f"stop{first}")
+            try:
+                found = prune_network(network, digits, config, around)
+            except KeyboardInterrupt:
+                allowed += 5  # a resumed run repeats what it has to say about finished stages
+        for name, tensor in whole.network.tensors().items():
+            assert torch.equal(found.network.tensor(name), tensor), (first, name)
+            assert torch.equal(plain.network.tensor(name), tensor), name
+
+
+def test_stages_of_another_run_are_refused(network, digits, tmp_path):
+    around = Surroundings(checkpoints=tmp_path / "run")
+    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0))
+    prune_network(network, digits, config, around)
+    other = replace(config, limits={"params": Limit(0.7, relative=True)})
+    with pytest.raises(ConfigError, match="belongs to another run, which differs in limits"):
+        prune_network(network, digits, other, around)
+
+
+def test_a_stage_without_its_record_runs_again(network, tmp_path):
+    stages = Stages(tmp_path, {"seed": 0})
+    calls = []
+
+    def compute(place):
+        calls.append(place)
+        return network, {"top1": 1.5}
+
+    for _ in range(2):
+        _, record = stages.run("cut", compute)
+    assert record == {"top1": 1.5}
+    assert len(calls) == 1
+    (tmp_path / "cut.json").unlink()
+    stages.run("cut", compute)
+    assert len(calls) == 2
+
+
+def test_focus_spares_the_channels_that_stay(network, digits):
+    """The penalty moves what the budget would remove, and nothing else in the weights' norms."""
+
+    def norms(focus):
+        config = settings(
+            sparse=SparseConfig(3, 0.02, focus, RegularizerConfig(ratio=4.0)),
+            rounds=RoundConfig(),
+            train=TrainConfig(epochs=0, distill_weight=0.0),
+        )
+        result = prune_network(network, digits, config)
+        return result.accuracies["cut"].top1_pct, result.accuracies["sparse"].top1_pct
+
+    focused, without = norms(True), norms(False)
+    assert focused[0] >= focused[1] - 3  # what goes was nothing
+    assert focused[1] >= without[1] - 5
+
+
+def test_max_drop_stops_before_the_accuracy_does(network, digits):
+    train = TrainConfig(epochs=12, lr=0.1, distill_weight=0.0)
+    dense = prune_network(
+        network, digits, settings(limits={"params": Limit(0.95, relative=True)}, train=train)
+    ).network
+    config = settings(
+        max_drop=3.0, sparse=SparseConfig(), rounds=RoundConfig(epochs=2, lr=0.05), train=train
+    )
+    result = prune_network(dense, digits, config)
+    assert result.network.n_parameters < dense.n_parameters
+    kept = [p for p in result.trail if p.stage == "recovered"]
+    first = result.trail[0].val_top1_pct
+    inside = [p for p in kept if first - p.val_top1_pct <= 3.0]
+    assert result.network.n_parameters == min(p.params for p in inside)
+    strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))
+    with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
+        prune_network(dense, digits, replace(strict, recalibrate_batches=0, seed=1))
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_round_limits_end_at_the_budget_by_equal_factors(rounds):
+    full = Costs(params=1000, macs=5000, bytes=4000)
+    limits = {"params": Limit(0.3, relative=True), "macs": Limit(2000, relative=False)}
+    config = PruneConfig(limits=limits, rounds=RoundConfig(rounds=rounds))
+    seen = [round_limits(config, full, number) for number in range(1, rounds + 1)]
+    assert {m: limit.of(10**9) for m, limit in seen[-1].items()} == {"params": 300, "macs": 2000}
+    amounts = [1000.0, *(own["params"].amount for own in seen)]
+    np.testing.assert_allclose(np.divide(amounts[1:], amounts[:-1]), 0.3 ** (1 / rounds))
+
+
+def test_records_are_plain_json(network, digits, tmp_path):
+    prune_network(network, digits, settings(), Surroundings(checkpoints=tmp_path))
+    for path in tmp_path.glob("*.json"):
+        json.loads(path.read_text())
+    assert len(list(tmp_path.glob("*.json"))) == len(STAGES) - 1
