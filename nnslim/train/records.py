@@ -91,6 +91,7 @@ class TrainEvent:
         loss: Of the last step, or of the epoch.
         lr: Of the last step.
         record: The epoch's record, for ``epoch``.
+        history: The records of the epochs finished before, for ``start``.
         note: The text, for ``note`` and ``warning``.
     """
 
@@ -102,6 +103,7 @@ class TrainEvent:
     loss: float | None = None
     lr: float | None = None
     record: EpochRecord | None = None
+    history: tuple[EpochRecord, ...] = ()
     note: str | None = None
 
 

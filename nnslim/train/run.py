@@ -108,13 +108,13 @@ class Run:
         tensors = broadcast_tensors({} if found is None else found.tensors)
         checkpoint = None if head is None else Checkpoint.with_head(head, tensors)
         epoch, step = (checkpoint.epoch, checkpoint.step) if checkpoint else (0, 0)
-        self._emit("start", epoch, step)
-        for note in notes:
-            self._tell("note", note)
         if checkpoint is not None:
             self._history = [EpochRecord(**record) for record in checkpoint.history]  # pyright: ignore
             self._stepper.restore(checkpoint.parts(), checkpoint.states)
-            self._tell("note", f"resumed after {self._place(epoch, step)}")
+            notes = (*notes, f"resumed after {self._place(epoch, step)}")
+        self._emit("start", epoch, step, history=tuple(self._history))
+        for note in notes:
+            self._tell("note", note)
         return checkpoint
 
     def _train_epoch(self, number: int, within: Checkpoint | None) -> EpochRecord:
