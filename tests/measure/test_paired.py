@@ -1,0 +1,164 @@
+"""Paired latency ratios: a fake clock for the order of things, simulations for the statistics."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nnslim.errors import ConfigError
+from nnslim.measure.latency import Latency
+from nnslim.measure.paired import PairedSettings, log_ratios, measure_ratio, paired_ratio
+
+
+class World:
+    """A clock that stands still but for what runs take, in milliseconds; slower by the call."""
+
+    def __init__(self, drift=1.0):
+        self.now_ns = 0.0
+        self.calls = []
+        self.speed, self.drift = 1.0, drift
+        self.opened = 0
+
+    def clock(self):
+        return round(self.now_ns)
+
+    def run(self, name, ms):
+        def call():
+            self.calls.append(name)
+            self.speed *= self.drift
+            self.now_ns += ms * self.speed * 1e6
+
+        return call
+
+    def pair(self, parent_ms, candidate_ms):
+        def opened():
+            self.opened += 1
+            return self.run("p", parent_ms), self.run("c", candidate_ms)
+
+        return opened
+
+
+QUICK = PairedSettings(pairs=3, max_pairs=5, rounds=4, block_s=0.0, warmup_s=0, warmup_runs=0)
+
+
+def test_the_ratio_is_the_candidates_share_of_the_parents_time():
+    world = World()
+    found = measure_ratio(world.pair(40, 10), QUICK, world.clock)
+    assert found.ratio == pytest.approx(0.25)
+    assert (found.low, found.high) == pytest.approx((0.25, 0.25))
+    assert (found.parent_ms, found.candidate_ms) == (40, 10)
+    assert (found.n_pairs, found.n_rounds) == (3, 12)
+    assert json.loads(json.dumps(found.to_json()))["n_session_pairs"] == 3
+
+
+def test_sessions_are_fresh_and_each_goes_first_in_turn():
+    world = World()
+    measure_ratio(world.pair(1, 1), QUICK, world.clock)
+    assert world.opened == 3
+    per_pair = len(world.calls) // 3
+    orders = ["".join(world.calls[i * per_pair : (i + 1) * per_pair]) for i in range(3)]
+    # two probes each, one cold call each, then ABBA
+    assert orders[0] == "pc" + "pc" + "pc" + "pccppccp"
+    assert orders[1] == "pc" + "pc" + "cp" + "cppccppc"
+    assert orders[2] == orders[0]
+
+
+def test_a_turn_is_long_enough_for_the_clock():
+    world = World()
+    settings = PairedSettings(
+        pairs=1, max_pairs=1, rounds=2, block_s=0.02, warmup_s=0, warmup_runs=0
+    )
+    found = measure_ratio(world.pair(8, 3), settings, world.clock)
+    assert found.n_rounds == 2
+    assert "".join(world.calls[6:]) == "p" * 7 + "c" * 7 + "c" * 7 + "p" * 7  # 7 * 3 ms > 20 ms
+
+
+def test_a_machine_that_slows_down_does_not_change_the_ratio():
+    world = World(drift=1.005)
+    found = measure_ratio(world.pair(10, 6), QUICK, world.clock)
+    assert found.ratio == pytest.approx(0.6, rel=0.005)
+    assert world.speed > 1.2
+
+
+def test_more_pairs_until_the_interval_is_narrow_and_no_further():
+    steady, unsteady = World(), World()
+    times = iter(np.exp(np.random.default_rng(0).normal(0, 0.3, 10_000)) * 10)
+
+    def opened():
+        unsteady.opened += 1
+        return unsteady.run("p", 10), unsteady.run("c", float(next(times)))
+
+    assert measure_ratio(steady.pair(10, 10), QUICK, steady.clock).n_pairs == 3
+    assert measure_ratio(opened, QUICK, unsteady.clock).n_pairs == 5
+
+
+def latencies(log_ratio: np.ndarray) -> tuple[Latency, Latency]:
+    """A parent of 10 ms per call, and a candidate with these ratios round by round."""
+    parent = Latency(0.0, tuple((10.0, 10.0) for _ in log_ratio))
+    return parent, Latency(0.0, tuple((10.0 * math.exp(r), 10.0 * math.exp(r)) for r in log_ratio))
+
+
+def test_log_ratios_are_of_the_medians_of_each_round():
+    parent = Latency(0.0, ((1.0, 9.0, 2.0), (4.0,)))
+    candidate = Latency(0.0, ((4.0, 4.0, 0.1), (2.0,)))
+    assert log_ratios(parent, candidate) == pytest.approx([math.log(2), -math.log(2)])
+
+
+def simulated(rng, n_pairs, n_rounds, between, within):
+    """True ratio 1: every pair has its own luck, rounds have heavy tails."""
+    return [
+        latencies(rng.normal(0, between) + rng.standard_t(3, n_rounds) * within / math.sqrt(3))
+        for _ in range(n_pairs)
+    ]
+
+
+@pytest.mark.parametrize(("n_pairs", "between", "least"), [(5, 0.01, 0.92), (3, 0.0, 0.92)])
+def test_a_against_a_is_covered_by_the_interval(n_pairs, between, least):
+    """Of 150 comparisons of equals, about 19 of 20 intervals hold 1 (0.95 less two s.d.: 0.92)."""
+    rng = np.random.default_rng(n_pairs)
+    found = [
+        paired_ratio(simulated(rng, n_pairs, 6, between, 0.02), draws=200, seed=i)
+        for i in range(150)
+    ]
+    covered = np.mean([own.low <= 1 <= own.high for own in found])
+    assert covered >= least
+    widths = [own.high - own.low for own in found]
+    assert 0.5 * between < np.mean(widths) < 8 * max(between, 0.02)
+
+
+def test_an_interval_that_ignores_the_pairs_own_luck_would_not_cover():
+    """The same data as one long pair: the test above can fail."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for i in range(100):
+        pairs = simulated(rng, 5, 6, 0.02, 0.01)
+        rounds = np.concatenate([log_ratios(*pair) for pair in pairs])
+        own = paired_ratio([latencies(rounds)], draws=300, seed=i)
+        covered += own.low <= 1 <= own.high
+    assert covered < 85
+
+
+def test_a_seed_gives_one_interval_and_another_seed_another():
+    pairs = simulated(np.random.default_rng(0), 5, 6, 0.02, 0.02)
+    first, again, other = (paired_ratio(pairs, 200, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.ratio == other.ratio
+    assert first != other
+
+
+def test_pairs_with_different_numbers_of_rounds():
+    pairs = [latencies(np.full(n, math.log(0.5))) for n in (2, 5, 3)]
+    found = paired_ratio(pairs, 100)
+    assert found.ratio == pytest.approx(0.5)
+    assert found.n_rounds == 10
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pairs": 0}, {"rounds": 0}, {"pairs": 6, "max_pairs": 5}, {"block_s": -1.0}]
+)
+def test_settings_that_measure_nothing_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        PairedSettings(**wrong)
