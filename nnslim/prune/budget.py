@@ -49,6 +49,11 @@ class CostModel:
     have the same number of indices there; a tensor's entries are the product over its dimensions.
     Inputs of a grouped convolution count a fraction: one channel of every group is one index.
 
+    Attributes:
+        names: The groups, in the order of every vector of widths.
+        widths: Their widths as they are, (n_groups,).
+        tensors: The parameters and buffers, in the order of ``entries``.
+
     Example:
         >>> import torch; from nnslim.network import trace_network
         >>> from nnslim.channels import channel_groups
@@ -84,6 +89,7 @@ class CostModel:
             row = start[name]
             self._counts[row] = own / np.maximum(self.widths, 1)
             self._fixed[row] -= own.sum()
+        self.tensors = tuple(order)
         self._bytes = np.array([tensors[name].element_size() for name in order])
         self._is_param = np.array([isinstance(tensors[name], nn.Parameter) for name in order])
         positions = dict.fromkeys(order, 0)
@@ -100,13 +106,16 @@ class CostModel:
 
     def costs(self, widths: Mapping[str, int] | np.ndarray) -> Costs:
         """Return what the network would cost with these widths."""
-        vector = widths if isinstance(widths, np.ndarray) else self.vector(widths)
-        entries = np.multiply.reduceat(self._fixed + self._counts @ vector, self._starts)
+        entries = self.entries(widths if isinstance(widths, np.ndarray) else self.vector(widths))
         return Costs(
             params=round(entries[self._is_param].sum()),
             macs=round(float(entries @ self._macs)),
             bytes=round(float(entries @ self._bytes)),
         )
+
+    def entries(self, widths: np.ndarray) -> np.ndarray:
+        """Entries of each tensor at these widths, in the order of ``tensors``, (n_tensors,)."""
+        return np.multiply.reduceat(self._fixed + self._counts @ widths, self._starts)
 
     def savings(self, metric: str) -> np.ndarray:
         """What removing one channel of each group saves, at the full widths."""

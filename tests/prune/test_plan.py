@@ -44,7 +44,9 @@ def share(amount: float) -> Limit:
 def cases(draw):
     """A network, scores, and rules that can be met."""
     name = draw(st.sampled_from(sorted(NETS)))
-    metrics = draw(st.sampled_from([("params",), ("macs",), ("params", "macs")]))
+    metrics = draw(
+        st.sampled_from([("params",), ("macs",), ("bytes",), ("params", "macs", "bytes")])
+    )
     amounts = st.floats(0.55, 1.0)
     rules = Rules(
         {metric: share(draw(amounts)) for metric in metrics},
@@ -92,7 +94,7 @@ def test_the_really_cut_network_meets_the_budget(case):
     name, scores, rules = case
     plan = plan_of(name, scores, rules)
     counted = count_costs(apply_edit(traced(name), plan.edit))
-    assert (counted.params, counted.macs) == (plan.after.params, plan.after.macs)
+    assert counted == plan.after
     for metric, limit in rules.limits.items():
         assert getattr(counted, metric) <= limit.of(getattr(plan.before, metric))
 
@@ -165,7 +167,12 @@ def test_a_full_budget_removes_nothing(name):
 
 
 @pytest.mark.parametrize(
-    ("loose", "tight"), [(("params", 0.8), ("macs", 0.6)), (("macs", 0.9), ("params", 0.5))]
+    ("loose", "tight"),
+    [
+        (("params", 0.8), ("macs", 0.6)),
+        (("macs", 0.9), ("params", 0.5)),
+        (("macs", 0.9), ("bytes", 0.5)),
+    ],
 )
 def test_both_budgets_hold_where_one_alone_is_not_enough(loose, tight):
     scores, full = random_scores("Plain", 3), facts("Plain")[1].costs({})
@@ -225,8 +232,10 @@ def test_approximate_groups_are_cut_only_on_request():
     assert "stem" in plan_of("Normed", scores, Rules(limits, approximate=True)).edit.keep
 
 
-@pytest.mark.parametrize("metric", ["params", "macs"])
-def test_an_impossible_budget_says_the_smallest_reachable(metric):
+@pytest.mark.parametrize(
+    ("metric", "flag"), [("params", "--params"), ("macs", "--macs"), ("bytes", "--size")]
+)
+def test_an_impossible_budget_says_the_smallest_reachable(metric, flag):
     channels, costs = facts("Residual")
     floors = {g.name: max(1, g.width // 2) for g in channels.prunable}
     smallest = getattr(costs.costs(floors), metric)
@@ -235,7 +244,7 @@ def test_an_impossible_budget_says_the_smallest_reachable(metric):
     with pytest.raises(ConfigError) as caught:
         plan_of("Residual", random_scores("Residual", 0), rules)
     message = caught.value.message
-    assert message.startswith(f"--{metric} {int(0.01 * total):,} cannot be reached")
+    assert message.startswith(f"{flag} {int(0.01 * total):,} cannot be reached")
     assert (
         f"smallest reachable is {smallest:,} ({100 * smallest / total:.1f}% of {total:,})"
         in message

@@ -1,0 +1,82 @@
+"""What a plan must respect: budgets, floors and layers that stay whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from nnslim.errors import ConfigError
+from nnslim.prune.budget import Limit
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelGroup, ChannelMap
+
+__all__ = ["Metric", "Rules", "flag_of", "why_whole"]
+
+Metric = Literal["params", "macs", "bytes"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a plan must respect.
+
+    Attributes:
+        limits: What may remain at most, by metric; all of them hold in the end.
+        min_width: Channels that every group keeps at least: a share of its width or a number.
+        keep: Layers whose groups stay whole; a name protects everything below it too.
+        approximate: Whether groups over which a norm runs may be cut.
+        per_cost: Rank by score divided by what the channel costs, in the limited metrics.
+        align: Every group that is cut ends at a multiple of so many channels.
+        floors: Channels that single groups keep at least, in place of ``min_width``.
+    """
+
+    limits: Mapping[Metric, Limit]
+    min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
+    keep: tuple[str, ...] = ()
+    approximate: bool = False
+    per_cost: bool = True
+    align: int = 1
+    floors: Mapping[str, int] = field(default_factory=dict)
+
+    def floor_of(self, group: ChannelGroup) -> int:
+        """Channels that a group keeps at least."""
+        return min(self.floors.get(group.name, self.min_width.of(group.width)), group.width)
+
+
+def flag_of(metric: Metric) -> str:
+    """Name the flag that limits a metric.
+
+    Example:
+        >>> flag_of("bytes")
+        '--size'
+    """
+    return "--size" if metric == "bytes" else f"--{metric}"
+
+
+def why_whole(channels: ChannelMap, rules: Rules) -> dict[str, str | None]:
+    """Say of each group why it must stay whole; None where it may be cut.
+
+    Raises:
+        ConfigError: A layer to keep does not exist.
+    """
+    for name in rules.keep:
+        if not any(_protects(name, group) for group in channels.groups):
+            layers = ", ".join(g.name for g in channels.prunable[:4])
+            raise ConfigError(
+                f"--keep {name}: no such layer", hint=f"layers are named like {layers}"
+            )
+    reasons: dict[str, str | None] = {}
+    for group in channels.groups:
+        reasons[group.name] = None
+        if group.status == "frozen" or (group.status == "approximate" and not rules.approximate):
+            reasons[group.name] = group.reason
+        elif any(_protects(name, group) for name in rules.keep):
+            reasons[group.name] = "kept on request"
+    return reasons
+
+
+def _protects(name: str, group: ChannelGroup) -> bool:
+    below = (f"{name}.", f"{name}#")
+    return any(layer == name or layer.startswith(below) for layer in (group.name, *group.layers))
