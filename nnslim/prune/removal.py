@@ -6,7 +6,7 @@ exactly. A sum over channels has no weight, so there the channel's entries are z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.contractions import contractions
+from nnslim.channels.contractions import Contraction, contractions
 from nnslim.network.graph import BATCH, Ref, TensorInfo, TensorRef, tensor_refs
 
 if TYPE_CHECKING:
@@ -25,14 +25,40 @@ if TYPE_CHECKING:
     from nnslim.network.interpreter import Call, Step
     from nnslim.network.network import Network
 
-__all__ = ["Reading", "find_reading", "incoming_slices", "outgoing_slices"]
+__all__ = [
+    "Place",
+    "Reading",
+    "find_reading",
+    "incoming_slices",
+    "outgoing_slices",
+    "reading_places",
+]
 
-_Places: TypeAlias = "dict[str, list[_Place]]"
+_Sums: TypeAlias = "dict[str, list[_Sum]]"
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a node sums over channels of a group: an operand, its dimension, their positions."""
+class Place:
+    """Where a node sums over channels.
+
+    Attributes:
+        node: Name of the node.
+        weight: Name of its weight, or None for an operator without one.
+        path: Where the operand stands in the node's arguments; two numbers for one in a list.
+        dim: Dimension of the operand that is summed over.
+        components: Channel of every index along it, as ``ChannelMap`` numbers them.
+    """
+
+    node: str
+    weight: str | None
+    path: tuple[int, ...]
+    dim: int
+    components: IntArray
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A place as one group sees it: the positions of each of its channels."""
 
     path: tuple[int, ...]
     dim: int
@@ -52,7 +78,7 @@ class Reading:
 
     group: ChannelGroup
     weights: tuple[Member, ...]
-    sums: _Places
+    sums: _Sums
     start: int | None
 
     @contextmanager
@@ -110,12 +136,22 @@ def _weight(node: Node) -> str | None:
     return weight.name if isinstance(weight, TensorRef) else None
 
 
-def find_reading(network: Network, channels: ChannelMap, group: ChannelGroup) -> Reading:
-    """Find every place where the channels of a group are read."""
+def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGroup) -> Reading:
+    """Find every place where the channels of a group are read.
+
+    Args:
+        network: The network.
+        places: Its ``reading_places``.
+        group: One of its groups.
+    """
     slices = {m.tensor: m for m in incoming_slices(network, group) if m.dim == 1}
     weights = tuple(m for m in slices.values() if m.blocks is None)
     names = {member.tensor for member in weights}
-    sums = _sums(network, channels, group, names)
+    sums: _Sums = {}
+    for place in places:
+        if place.weight not in names and np.isin(place.components, group.components).any():
+            positions = _positions(place.components, group.components)
+            sums.setdefault(place.node, []).append(_Sum(place.path, place.dim, positions))
     starts = (
         index
         for index, node in enumerate(network.graph.nodes)
@@ -124,37 +160,36 @@ def find_reading(network: Network, channels: ChannelMap, group: ChannelGroup) ->
     return Reading(group, weights, sums, next(starts, None))
 
 
-def _sums(
-    network: Network, channels: ChannelMap, group: ChannelGroup, read_by_weight: set[str]
-) -> _Places:
-    found: _Places = {}
+def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
+    """Return every operand that is summed over and whose summed dimension carries channels."""
+    return tuple(
+        Place(node.name, _weight(node), place.path, dim, components)
+        for node in network.graph.nodes
+        if not _passes_on(channels, node)
+        for place in contractions(node, lambda arg: _shape(network, arg))
+        for dim, components in _carried(network, channels, node, place)
+    )
 
-    def shape(arg: Arg) -> tuple[int, ...]:
-        if isinstance(arg, TensorRef):
-            return tuple(network.tensor(arg.name).shape)
-        assert isinstance(arg, Ref)
-        return cast("TensorInfo", network.graph.info(arg.name)).shape
 
-    member = np.zeros(len(channels.frozen), dtype=bool)
-    member[group.components] = True
-    for node in network.graph.nodes:
-        if _weight(node) in read_by_weight or _passes_on(channels, node):
-            continue
-        for place in contractions(node, shape):
-            operand: Arg = node.args[place.path[0]]
-            operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
-            if not isinstance(operand, Ref):
-                continue
-            labels = cast("Labels", channels.values[operand.name])
-            for dim in place.dims:
-                along = labels[dim]
-                if along is None or shape(operand)[dim] % BATCH == 0:
-                    continue
-                own = channels.component[along]
-                if member[own].any():
-                    positions = _positions(own, group.components)
-                    found.setdefault(node.name, []).append(_Place(place.path, dim, positions))
-    return found
+def _carried(
+    network: Network, channels: ChannelMap, node: Node, place: Contraction
+) -> Iterator[tuple[int, IntArray]]:
+    operand: Arg = node.args[place.path[0]]
+    operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
+    if not isinstance(operand, Ref):
+        return
+    labels = cast("Labels", channels.values[operand.name])
+    for dim in place.dims:
+        along = labels[dim]
+        if along is not None and _shape(network, operand)[dim] % BATCH != 0:
+            yield dim, channels.component[along]
+
+
+def _shape(network: Network, arg: Arg) -> tuple[int, ...]:
+    if isinstance(arg, TensorRef):
+        return tuple(network.tensor(arg.name).shape)
+    assert isinstance(arg, Ref)
+    return cast("TensorInfo", network.graph.info(arg.name)).shape
 
 
 def _passes_on(channels: ChannelMap, node: Node) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from nnslim.network.graph import Graph, Node, Ref
 from nnslim.network.operators import is_in_place, resolve
+from nnslim.prune.streamline import owned_operand, single_uses
 
 if TYPE_CHECKING:
-    from nnslim.network.interpreter import Call
+    from nnslim.network.interpreter import Call, Step
     from nnslim.network.network import Network
 
 __all__ = ["Replay"]
@@ -20,7 +22,8 @@ class Replay:
     """One batch on its way through a network.
 
     ``advance`` moves the common prefix forward; ``finish`` runs the rest with the weights as they
-    are now and returns the output, leaving the prefix as it was.
+    are now and returns the output, leaving the prefix as it was. What only the rest has made and
+    only one node reads is overwritten by that node's result: no memory, no pass over it.
     """
 
     def __init__(self, network: Network, inputs: tuple[Tensor, ...]) -> None:
@@ -33,6 +36,23 @@ class Replay:
         }
         self._at = 0
         self._safe = _safe_starts(network.graph)
+        self._born = {node.name: index for index, node in enumerate(network.graph.nodes)}
+        once = single_uses(network.graph)
+        owned = ((n.name, owned_operand(network.graph, n, once)) for n in network.graph.nodes)
+        self._over = {name: (v, resolve(op)) for name, found in owned if found for v, op in [found]}
+
+    @property
+    def at(self) -> int:
+        """Number of the node before which the prefix ends."""
+        return self._at
+
+    def value(self, name: str) -> object:
+        """Return a value of the prefix that is still to be read."""
+        return self._env[name]
+
+    def can_start(self, start: int) -> bool:
+        """Whether the rest can be run repeatedly from this very node."""
+        return self._safe[start] == start
 
     def advance(self, start: int) -> None:
         """Run the prefix up to node number ``start`` or a little less; it must not lie behind.
@@ -46,16 +66,26 @@ class Replay:
             self._network.program.execute(step, self._network, self._env, self._device)
         self._at = start
 
-    def finish(self, call: Call | None = None) -> object:
+    def finish(self, call: Call | None = None, given: Mapping[str, object] | None = None) -> object:
         """Run from where the prefix ends and return the network's output.
 
         Args:
             call: Replaces the operator calls, for runs that change what a node does.
+            given: Values in place of those that the prefix left; they may be overwritten.
         """
-        env = dict(self._env)
+        given = given or {}
+        env = {**self._env, **given}
         if self._at == 0:  # before the first node there are only inputs, which share no memory
             env.update({n: value.clone() for n, value in env.items() if isinstance(value, Tensor)})
-        return self._network.program.run(self._network, env, self._device, self._at, call)
+
+        def write_over(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
+            operand, in_place = self._over.get(step.node.name, ("", step.function))
+            own = operand in given or self._born.get(operand, -1) >= self._at
+            return (in_place if own else step.function)(*args, **kwargs)
+
+        return self._network.program.run(
+            self._network, env, self._device, self._at, call or write_over
+        )
 
 
 def _safe_starts(graph: Graph) -> list[int]:

@@ -14,12 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnslim.prune.removal import find_reading, incoming_slices, outgoing_slices
+from nnslim.prune.contribution import enter
+from nnslim.prune.removal import (
+    find_reading,
+    incoming_slices,
+    outgoing_slices,
+    reading_places,
+)
 from nnslim.prune.replay import Replay
+from nnslim.prune.streamline import streamlined
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap, Member
     from nnslim.network.network import Network
+    from nnslim.prune.contribution import Layer
+    from nnslim.prune.removal import Reading
 
 __all__ = ["Saliency", "magnitude", "measured", "taylor"]
 
@@ -106,43 +115,60 @@ def measured(
         Scores by name of every group that is not frozen, ``(width,)``.
     """
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
-    found = (find_reading(network, channels, group) for group in channels.prunable)
-    readings = sorted(
-        ((r.start, r) for r in found if r.start is not None), key=lambda pair: pair[0]
-    )
+    fast = streamlined(network)
+    readings = _in_order(network, fast, channels)
     device = next(network.parameters()).device
-    # A copy, because channels_last is faster and the caller's layout is the caller's.
-    network = _channels_last(copy.deepcopy(network)).eval()
     batches = list(batches)
-    total = len(batches) * sum(reading.group.width for _, reading in readings)
+    total = len(batches) * sum(r.group.width for _, same in readings for r in same)
     n_samples, done = sum(len(labels) for _, labels in batches), 0
     with torch.inference_mode():
         for images, labels in batches:
             layout = torch.channels_last if images.dim() == 4 else torch.preserve_format
-            images = images.to(device, memory_format=layout)  # noqa: PLW2901
-            labels = labels.to(device)  # noqa: PLW2901
-            replay = Replay(network, (images,))
-            dense = _logits(replay.finish())
+            replay = Replay(fast, (images.to(device, memory_format=layout),))
+            dense, truth = _logits(replay.finish()), labels.to(device)
             weight = len(labels) / n_samples
-            for start, reading in readings:
-                replay.advance(start)
-                own = scores[reading.group.name]
-                for channel in range(reading.group.width):
-                    with reading.without(network, channel) as call:
-                        logits = _logits(replay.finish(call))
-                    own[channel] += weight * _effect(criterion, logits, dense, labels)
-                done += reading.group.width
-                if progress is not None:
-                    progress(done, total)
+            for start, same in readings:
+                layer = enter(fast, replay, start, same)
+                for reading in same:
+                    own = scores[reading.group.name]
+                    for channel in range(reading.group.width):
+                        logits = _without(fast, replay, layer, reading, channel)
+                        if logits is not None:
+                            own[channel] += weight * _effect(criterion, logits, dense, truth)
+                    done += reading.group.width
+                    if progress is not None:
+                        progress(done, total)
     return scores
 
 
-def _channels_last(network: Network) -> Network:
-    """Lay out the images' weights channel by channel; volumes have another layout of their own."""
-    for tensor in network.tensors().values():
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return network
+def _in_order(
+    network: Network, fast: Network, channels: ChannelMap
+) -> list[tuple[int, list[Reading]]]:
+    """Readings by the number of the node of ``fast`` that is the first to read them."""
+    places = reading_places(network, channels)
+    number = {node.name: index for index, node in enumerate(fast.graph.nodes)}
+    found: dict[int, list[Reading]] = {}
+    for group in channels.prunable:
+        reading = find_reading(network, places, group)
+        if reading.start is not None:
+            start = number[network.graph.nodes[reading.start].name]
+            found.setdefault(start, []).append(reading)
+    return sorted(found.items())
+
+
+def _without(
+    network: Network, replay: Replay, layer: Layer | None, reading: Reading, channel: int
+) -> Tensor | None:
+    """Logits without one channel, or None where they are the same."""
+    given: dict[str, object] | None = None
+    if layer is not None:
+        member = next(m for m in reading.weights if m.tensor == layer.weight)
+        value = layer.without(network, member.positions[channel])
+        if value is None and len(reading.weights) == 1 and not reading.sums:
+            return None
+        given = {} if value is None else {layer.step.node.name: value}
+    with reading.without(network, channel) as call:
+        return _logits(replay.finish(call, given))
 
 
 def _effect(criterion: str, logits: Tensor, dense: Tensor, labels: Tensor) -> float:
