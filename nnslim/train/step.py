@@ -133,8 +133,12 @@ class Stepper:
 
     def share_statistics(self) -> None:
         """Average the batch norm statistics, which each process took from its own images."""
-        averaged = self._task.network.buffers() if world_size() > 1 else ()
-        floats = [buffer for buffer in averaged if buffer.is_floating_point()]
+        if world_size() == 1:
+            return
+        buffers = dict(self._task.network.named_buffers())
+        averages = {} if self.average is None else self.average.tensors()
+        both = [*buffers.values(), *(averages[name] for name in buffers if name in averages)]
+        floats = [buffer for buffer in both if buffer.is_floating_point()]
         sum_(floats)
         for buffer in floats:
             buffer.div_(world_size())
