@@ -36,7 +36,7 @@ class EventLog:
         clock: Gives the time.
 
     Raises:
-        InputError: The file is there and is no such log.
+        InputError: The file is there, its end is torn off, and the rest is no such log.
 
     Example:
         >>> import tempfile
@@ -52,7 +52,7 @@ class EventLog:
         self.path = path
         self._every = every
         self._clock = clock
-        if path.exists():
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
             self._rewrite(read_events(path))
 
     def stage(self, name: str) -> Callable[[TrainEvent], None]:

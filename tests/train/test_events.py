@@ -140,7 +140,9 @@ def test_another_file_is_refused_and_left(tmp_path, text, message):
     path = tmp_path / "events.jsonl"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        EventLog(path)
+        read_events(path)
+    with pytest.raises(InputError, match=message):
+        EventLog(path).take_back("a", 0, 0)
     assert path.read_text() == text
     with pytest.raises(InputError, match="not a readable log"):
         read_events(tmp_path / "missing.jsonl")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -7,7 +10,13 @@ import torch
 from torch import nn
 
 from nnslim.train import flush_denormals
-from nnslim.train.runtime import placed
+from nnslim.train.runtime import (
+    forked_random_state,
+    placed,
+    random_state,
+    seed_epoch,
+    set_random_state,
+)
 from tests.train.toys import CPU
 
 
@@ -60,3 +69,37 @@ def test_placed_uses_channels_last_for_images_only(module, layout):
         assert module.weight.is_contiguous(memory_format=layout)
     assert module.weight.is_contiguous()
     assert torch.equal(module.weight, before)
+
+
+WORKERS = """
+import torch
+torch.set_num_threads(2)
+torch.set_flush_denormal(True)
+products = torch.full((2_000_000,), 2.0**-120) * 2.0**-20
+print(int((products.view(torch.int32) != 0).sum()))
+"""
+
+
+@pytest.mark.slow
+def test_worker_threads_flush_when_the_program_asks_before_anything_else():
+    """What the command line does, and what ``flush_denormals`` says that a library cannot do."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "0\n"
+
+
+def test_random_numbers_depend_on_seed_epoch_and_process_and_can_be_taken_up():
+    drawn = set()
+    with forked_random_state(CPU):
+        for key in itertools.product((0, 1), (0, 1), (0, 1)):
+            seed_epoch(*key)
+            drawn.add(torch.rand(1).item())
+        seed_epoch(0, 0, 0)
+        torch.rand(1)
+        state = random_state(CPU)
+        expected = torch.rand(3)
+        torch.rand(5)
+        set_random_state(state, CPU)
+        assert torch.equal(torch.rand(3), expected)
+    assert len(drawn) == 8
