@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from nnslim.channels import channel_groups
 from nnslim.network import Network, trace_network
+from nnslim.network.graph import tensor_refs
 from nnslim.prune.contribution import Layer, enter
 from nnslim.prune.jacobian import jacobian
 from nnslim.prune.removal import find_reading, reading_places
@@ -138,8 +140,12 @@ def test_the_screen_of_the_zoo(name):
     channels, step = channel_groups(network), 1e-5
     found = jacobian(network, channels, [(x, torch.zeros(2).long())], probes=4)
     places = reading_places(network, channels)
+    uses = Counter(r.name for node in network.graph.nodes for r in tensor_refs(node.arguments))
     readings = (find_reading(network, places, group) for group in channels.prunable)
-    for reading in (reading for reading in readings if reading.weights and not reading.sums):
+    for reading in readings:
+        # A slice of a weight with a second use is more than the removal: only inputs are read.
+        if reading.sums or any(uses[m.tensor] > 1 for m in reading.weights):
+            continue
         ends = []
         for factor in (1 + step, 1 - step):
             twin = copy.deepcopy(network)
@@ -169,14 +175,14 @@ def test_norms_are_folded_and_in_place_operators_are_plain():
 
 def entered(network: Network) -> dict[str, bool]:
     """Whether each group's first reader need not run again, by group."""
-    channels, fast = channel_groups(network), streamlined(network)
+    channels, fast = channel_groups(network), streamlined(network.double())
     places, found = reading_places(network, channels), {}
     number = {node.name: index for index, node in enumerate(fast.graph.nodes)}
     for group in channels.prunable:
         reading = find_reading(network, places, group)
         start = number[network.graph.nodes[reading.start].name]
         with torch.inference_mode():
-            layer = enter(fast, Replay(fast, (images(2),)), start, [reading])
+            layer = enter(fast, Replay(fast, (images(2).double(),)), start, [reading])
         found[group.name] = isinstance(layer, Layer)
     return found
 
