@@ -65,6 +65,20 @@ class WeightTable:
         parts = entries.split([shape.numel() for shape in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
+    def typical(self, entries: Tensor) -> Tensor:
+        """Root mean square of the entries, ``(N,)``, of each cell's weight, ``(n_cells,)``."""
+        parts = entries.split([shape.numel() for shape in self.shapes])
+        return torch.cat(
+            [
+                part.square().mean().sqrt().expand(math.prod(shape[:2]))
+                for part, shape in zip(parts, self.shapes, strict=True)
+            ]
+        )
+
+    def taps(self, like: Tensor) -> Tensor:
+        """Number of taps of each cell, ``(n_cells,)``."""
+        return torch.cat([like.new_tensor(float(taps)).expand(cells) for cells, taps in self.runs])
+
     def cell_sums(self, entries: Tensor) -> Tensor:
         """Sum entries, ``(N,)``, over the taps of each cell, ``(n_cells,)``."""
         parts = entries.split([cells * taps for cells, taps in self.runs])
@@ -91,16 +105,14 @@ class Kernels:
     Attributes:
         kernel: Number of each cell's kernel, ``(n_cells,)``.
         channel: Number of each kernel's channel, ``(K + 1,)``.
-        taps: Weights in each kernel, ``(K + 1,)``.
     """
 
     kernel: Tensor
     channel: Tensor
-    taps: Tensor
 
     def to(self, device: torch.device) -> Kernels:
         """Return the same on a device."""
-        return Kernels(self.kernel.to(device), self.channel.to(device), self.taps.to(device))
+        return Kernels(self.kernel.to(device), self.channel.to(device))
 
     def sums(self, cells: Tensor) -> Tensor:
         """Sum cells, ``(n_cells,)``, over each kernel, ``(K + 1,)``."""
@@ -138,7 +150,6 @@ def find_kernels(
     shapes = dict(zip(table.names, table.shapes, strict=True))
     kernel = np.full(table.n_cells, -1, dtype=np.int64)
     channel: list[IntArray] = []
-    taps: list[IntArray] = []
     n_kernels = n_channels = 0
     for group in groups:
         for member in slices(network, group, side):
@@ -150,14 +161,12 @@ def find_kernels(
             numbers = n_kernels + np.arange(width * each).reshape(width, -1, others)
             kernel[cells] = numbers
             channel.append(np.repeat(n_channels + np.arange(width), each))
-            taps.append(np.full(width * each, k if merged else math.prod(shape[2:])))
             n_kernels += width * each
         n_channels += group.width
     kernel[kernel < 0] = n_kernels
     return Kernels(
         torch.from_numpy(kernel),
         torch.from_numpy(np.concatenate([*channel, [n_channels]]).astype(np.int64)),
-        torch.from_numpy(np.concatenate([*taps, [1]]).astype(np.int64)),
     )
 
 

@@ -63,7 +63,8 @@ class RegularizerConfig:
             respect to the same tensors, at the last step.
         growth: At ``auto``: part of ``ratio`` that is reached linearly over the run, in [0, 1]; 0
             holds it from the first step, 1 starts near zero.
-        floor: Magnitude of a weight below which the pull fades linearly to zero.
+        floor: Share of its tensor's root mean square below which a weight is as good as zero: the
+            pull fades linearly there, so that steps do not jump across zero.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -79,7 +80,7 @@ class RegularizerConfig:
     strength: float | Literal["auto"] = "auto"
     ratio: float = 1.0
     growth: float = 1.0
-    floor: float = 1e-4
+    floor: float = 0.05
 
     def __post_init__(self) -> None:
         if self.name not in get_args(RegularizerName):

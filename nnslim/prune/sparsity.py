@@ -177,17 +177,18 @@ class HierarchicalSparsity:
         self, flat: Tensor, kernels: Sequence[Kernels], share: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gradients of the hierarchical penalty and of the L1 norm, ``(N,)`` each."""
-        form, floor = self._form, self.config.floor
-        pull = flat.new_zeros(self._table.n_cells)
+        table, form = self._table, self._form
+        floor = table.typical(flat).mul_(self.config.floor).clamp_(min=_NO_NORM)  # (n_cells,)
+        sign = table.scale_(flat.clone(), 1 / floor).clamp_(-1.0, 1.0)
+        pull = flat.new_zeros(table.n_cells)
         plain = torch.zeros_like(pull)
         for own in kernels:
-            norms = _norms(self._table, own, flat, form.norm)
-            floors = floor * own.taps.to(flat.dtype).pow(1 / form.norm)
+            norms = _norms(table, own, flat, form.norm)
+            floors = own.sums(table.taps(flat) * floor.pow(form.norm)).pow_(1 / form.norm)
             pull += kernel_pull(form, norms, floors, own.channel, share)[own.kernel]
             plain += share[own.channel][own.kernel]
-        sign = (flat / floor).clamp_(-1.0, 1.0)
         outer = sign.clone() if form.norm == 1 else flat
-        return self._table.scale_(outer, pull), self._table.scale_(sign, plain)
+        return table.scale_(outer, pull), table.scale_(sign, plain)
 
     def _loss_norm_now(self, tensors: Sequence[Tensor], like: Tensor) -> Tensor:
         """Smooth the norm of the loss's gradient over the steps; one that is not finite is not."""

@@ -146,10 +146,10 @@ def test_below_the_floor_by_hand():
     2 * (4 * sqrt(9 f / 2)) * 0.5 / sqrt(9 f), by the outer and the inner function, times a sign
     that has faded to a half.
     """
-    network, floor = traced("Plain").double(), 1e-3
+    network = traced("Plain").double()
     weight = network.tensor("head.weight").detach()
-    weight.copy_(weight.sign() * floor / 2)
-    settings = config("hierarchical_squared_group_l12", floor=floor)
+    weight.copy_(weight.sign() * 1e-3)  # so this is its root mean square
+    settings = config("hierarchical_squared_group_l12", floor=2.0)
     found = added(network, HierarchicalSparsity(network, channel_groups(network), settings))
     expected = weight.sign() * (4 * 0.5**0.5 * 0.5)
     torch.testing.assert_close(found["head.weight"], expected)
