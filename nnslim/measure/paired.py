@@ -178,7 +178,8 @@ def paired_ratio(
     """Sum up measured pairs (parent, candidate): ratio, interval, and both medians.
 
     The interval is a percentile bootstrap over pairs, then rounds within them, widened by
-    ``sqrt(n / (n - 1))`` because few pairs understate their own spread.
+    ``sqrt(n / (n - 1))`` because few pairs understate their own spread. In simulations where the
+    sessions' own luck is all there is, five pairs hold the truth 19 times out of 20, three 17.
     """
     data = [log_ratios(parent, candidate) for parent, candidate in pairs]
     centre, low, high = _interval(data, draws, seed)

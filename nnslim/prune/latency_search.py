@@ -81,8 +81,6 @@ class PrefixSearch:
             if goal.end in self.measured:
                 return None
             return goal.end if left <= 1 else self._further()
-        if below <= goal.start:
-            return None
         close = self.measured[below] >= goal.target - goal.tolerance
         above = max((n for n in self._points() if n < below), default=0)
         above = max(above, goal.start - 1)

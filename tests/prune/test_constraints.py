@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.prune import CostModel, Limit, PruneConfig, Rules, make_plan
+from nnslim.prune.line import rank_channels
 from nnslim.prune.saliency import magnitude, measured, taylor
 from nnslim.surgery import Edit, apply_edit, verify_cut
 from tests.laws.reference import check_law_1
@@ -45,6 +46,26 @@ def test_a_plan_keeps_every_constraint_at_once(name, align, amount, seed):
             counts = np.isin(group.parts, kept).sum(axis=1)
             assert len(set(counts.tolist())) == 1
     check_law_1(network, cut, channels, plan.edit.keep)
+
+
+@given(st.sampled_from(["Plain", *GROUPED]), st.sampled_from([2, 3, 4]), st.integers(0, 99))
+def test_steps_go_by_the_mean_score_of_what_they_take(name, align, seed):
+    """Steps take different numbers of channels: a large one is not dearer for its size."""
+    network = network_of(name)
+    channels, generator = channel_groups(network, shrink="within"), np.random.default_rng(seed)
+    scores = {g.name: generator.random(g.width) for g in channels.prunable}
+    rules = Rules({}, approximate=True, per_cost=False, align=align)
+    line = rank_channels(channels, CostModel(network, channels), scores, rules)
+    means, left, lost = [], {g.name: set(range(g.width)) for g in channels.groups}, 0.0
+    for n in range(1, len(line) + 1):
+        now = {g: set(line.edit(n).keep.get(g, sorted(own))) for g, own in left.items()}
+        taken = [scores[g][c] for g in scores for c in left[g] - now[g]]
+        assert len(taken) == line.counts[n - 1]
+        lost += sum(taken)
+        assert line.lost(n) == pytest.approx(lost)
+        means.append(np.mean(taken))
+        left = now
+    assert means == pytest.approx(sorted(means))
 
 
 def test_the_worst_of_each_part_go():
