@@ -115,7 +115,8 @@ def export_onnx(
         settings: Opset, batch and metadata.
 
     Raises:
-        UnsupportedModelError: The network holds something that ONNX cannot express.
+        UnsupportedModelError: The network holds something that ONNX cannot express, or has other
+            inputs or outputs.
         ExportMismatchError: onnxruntime computes something else, or the batch is hard-coded.
         InputError: ``path`` cannot be written.
     """
@@ -123,6 +124,7 @@ def export_onnx(
     _check_place(path)
     frozen = copy.deepcopy(network).cpu().float().eval()
     if isinstance(frozen, Network):
+        _check_ends(frozen)
         frozen = with_plain_attention(frozen).eval()
     batch = settings.batch
     model = _to_onnx(frozen, settings)
@@ -263,6 +265,17 @@ def _read_back(path: Path, settings: ExportSettings) -> onnx.ModelProto:
         found = f"opsets {versions}, IR {model.ir_version}"
         raise ExportMismatchError(f"asked for opset {settings.opset}, the file has {found}")
     return model
+
+
+def _check_ends(network: Network) -> None:
+    n_inputs = len(network.graph.inputs)
+    if n_inputs == 1 and network.n_classes is not None:
+        return
+    ends = f"{n_inputs} inputs" if n_inputs > 1 else "no single output of shape (N, K)"
+    raise UnsupportedModelError(
+        f"the network has {ends}; what is written maps one batch of images to logits",
+        hint="a network is a torch module: torch.onnx.export takes it as it is",
+    )
 
 
 def _check_place(path: Path) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from nnslim.channels import ChannelMap
 from nnslim.channels.contractions import contractions, statistics_dims
-from nnslim.channels.labels import Labels
+from nnslim.channels.labels import DimLabels, Labels
 from nnslim.errors import VerificationError
-from nnslim.network.graph import BATCH, Arg, Node, Ref, TensorInfo, TensorRef, refs
+from nnslim.network.graph import BATCH, Arg, Node, Ref, TensorInfo, TensorRef
 from nnslim.network.interpreter import Step
 from nnslim.network.network import Network
 from nnslim.surgery.edit import Cut, Edit, resolve_edit
@@ -116,22 +116,15 @@ class _Side:
         dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cpu", dtype, copy=True)
 
-    def execute(self, step: Step, cut_step: Step | None = None) -> object:
-        """Run one step; a masked side is given the step of the cut network beside it."""
-
-        def masked(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-            assert cut_step is not None
-            return self._masked(step, cut_step, args, kwargs)
-
-        call = self._call if self.cut is None else masked
+    def execute(self, step: Step) -> object:
+        """Run one step."""
+        call = self._call if self.cut is None else self._masked
         return self.network.program.execute(step, self, self.env, torch.device("cpu"), call)
 
-    def _masked(
-        self, step: Step, cut_step: Step, args: list[object], kwargs: dict[str, object]
-    ) -> object:
+    def _masked(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
         node = step.node
-        if self._statistics(node, cut_step.node):
-            return self._gathered(step, cut_step, args, kwargs)
+        if self._statistics(node):
+            return self._gathered(step, args, kwargs)
         for place in contractions(node, self._shape):
             operand = node.args[place.path[0]]
             if isinstance(operand, tuple):  # the operands of an einsum
@@ -186,23 +179,29 @@ class _Side:
             self.removed = max(self.removed, float((value - masked).abs().max()))
         return masked
 
-    def _statistics(self, node: Node, cut_node: Node) -> bool:
+    def _statistics(self, node: Node) -> bool:
         """Whether a norm or reduction runs over channels of which some were removed."""
-        if node.op == "aten.group_norm.default" and node.args[1] != cut_node.args[1]:
-            return False  # whole groups went: the others' statistics do not change
         labels = self._labels(node.args[0])
+        if labels is not None and node.op == "aten.group_norm.default":
+            return self._parts_of_groups(labels[1], cast("int", node.args[1]))
         dims = statistics_dims(node, self._shape)
         return any(self._removed(labels, dim) is not None for dim in dims)
 
-    def _gathered(
-        self, step: Step, cut_step: Step, args: list[object], kwargs: dict[str, object]
-    ) -> object:
-        """Run an operator on what is left of its operands, with the cut network's literals."""
+    def _parts_of_groups(self, channels: DimLabels, groups: int) -> bool:
+        """Whether some norm group lost a part; the statistics of whole ones do not change."""
+        assert self.cut is not None
+        if channels is None:
+            return False
+        alive = self.cut.alive[self.cut.channels.component[channels]].reshape(groups, -1)
+        return bool((alive.any(axis=1) & ~alive.all(axis=1)).any())
+
+    def _gathered(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
+        """Run an operator on what is left of its operands, whatever the cut network's sizes say."""
         assert self.cut is not None
         left = [self._left(arg, value) for arg, value in zip(step.node.args, args, strict=True)]
-        for index, arg in enumerate(cut_step.node.args):
-            if isinstance(arg, int) or (isinstance(arg, tuple) and not any(refs(arg))):
-                left[index] = list(arg) if isinstance(arg, tuple) else arg
+        if step.node.op in ("aten.layer_norm.default", "aten.rms_norm.default"):
+            n_dims = len(cast("Sequence[int]", left[1]))
+            left[1] = list(cast("Tensor", left[0]).shape[-n_dims:])
         value = self._call(step, left, kwargs)
         labels = self.cut.channels.values[step.node.name]
         if isinstance(value, Tensor):
@@ -254,8 +253,8 @@ class _Lockstep:
         )
         for wide, narrow in steps:
             reference, single, value = (
-                self.reference.execute(wide, narrow),
-                self.single.execute(wide, narrow),
+                self.reference.execute(wide),
+                self.single.execute(wide),
                 self.cut.execute(narrow),
             )
             if not isinstance(wide.node.value, TensorInfo):

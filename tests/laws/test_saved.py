@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 
 from nnslim.artifact import load_network, save_network
 from nnslim.channels import channel_groups
 from nnslim.network import Network
 from nnslim.surgery import apply_edit
+from tests.laws.fresh import assert_same_bits, run_fresh
 from tests.laws.made import random_edit
-from tests.laws.reference import random_inputs
 from tests.laws.zoo import EVERY, NETS, network_of
-
-CHILD = """
-import pathlib, sys
-import safetensors.torch, torch
-import nnslim
-torch.set_num_threads(1)
-for path in sorted(pathlib.Path().glob("*.net.safetensors")):
-    network = nnslim.load(path)
-    inputs = safetensors.torch.load_file(str(path).replace(".net.", ".in."))
-    with torch.no_grad():
-        # Cloned: a file may put tensors anywhere, and kernels round unaligned ones differently.
-        value = network(*(inputs[str(i)].clone() for i in range(len(inputs))))
-    leaves = torch.utils._pytree.tree_leaves(value)
-    outputs = {str(i): leaf.contiguous().clone() for i, leaf in enumerate(leaves)}
-    safetensors.torch.save_file(outputs, str(path).replace(".net.", ".out."))
-assert not any(name.split(".")[0] in ("tests", "torchvision") for name in sys.modules)
-"""
 
 
 @functools.cache
@@ -47,28 +27,15 @@ def cut_of(name: str) -> Network:
 def folder(tmp_path_factory) -> Path:
     """Every net, whole and cut, as a file; and what a fresh process computed with it."""
     folder = tmp_path_factory.mktemp("saved")
-    for name in NETS:
-        for kind, network in (("whole", network_of(name)), ("cut", cut_of(name))):
-            save_network(network, folder / f"{name}-{kind}.net.safetensors")
-            inputs = {str(i): x.float() for i, x in enumerate(random_inputs(network))}
-            safetensors.torch.save_file(inputs, folder / f"{name}-{kind}.in.safetensors")
-    # Isolated: neither the working directory nor this repository's tests are importable.
-    command = [sys.executable, "-I", "-c", CHILD]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    whole = {f"{name}-whole": network_of(name) for name in NETS}
+    run_fresh(whole | {f"{name}-cut": cut_of(name) for name in NETS}, folder)
     return folder
 
 
 @EVERY
-@torch.no_grad()
 def test_fresh_process_computes_the_same_bits(name, folder):
     for kind, network in (("whole", network_of(name)), ("cut", cut_of(name))):
-        found = safetensors.torch.load_file(folder / f"{name}-{kind}.out.safetensors")
-        inputs = [x.float() for x in random_inputs(network)]
-        expected = torch.utils._pytree.tree_leaves(network(*inputs))
-        assert len(found) == len(expected)
-        for number, value in enumerate(expected):
-            assert torch.equal(found[str(number)], value)
+        assert_same_bits(f"{name}-{kind}", network, folder)
 
 
 @EVERY
