@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
     from nnslim.prune.budget import Limit
+    from nnslim.prune.latency_plan import LatencyBudget
 
-__all__ = ["parse_count", "parse_counts", "parse_floats", "parse_limit", "parse_size"]
+__all__ = [
+    "parse_align",
+    "parse_count",
+    "parse_counts",
+    "parse_floats",
+    "parse_latency",
+    "parse_limit",
+    "parse_size",
+]
 
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*(%|[kKMG]?)")
@@ -47,6 +56,45 @@ def parse_limit(text: str, flag: str) -> Limit:
             hint=f"write {flag} {100 * number}% for that share" if number <= 1 else None,
         )
     return Limit(int(amount), relative=False)
+
+
+def parse_latency(text: str, flag: str) -> LatencyBudget:
+    """Read ``60%`` or ``1.5ms``.
+
+    Raises:
+        ConfigError: The text is neither, or not above 0.
+
+    Example:
+        >>> str(parse_latency("1.5ms", "--latency"))
+        '1.5ms'
+    """
+    from nnslim.prune.latency_plan import LatencyBudget
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|ms)", text.strip())
+    if match is None:
+        raise ConfigError(
+            f"{flag} {text}: not a latency", hint="write a share such as 60% or 1.5ms"
+        )
+    number = float(match[1])
+    relative = match[2] == "%"
+    return LatencyBudget(number / 100 if relative else number, relative)
+
+
+def parse_align(text: str, flag: str) -> int | Literal["auto"]:
+    """Read ``8`` or ``auto``.
+
+    Raises:
+        ConfigError: The text is neither.
+
+    Example:
+        >>> parse_align("auto", "--align"), parse_align("8", "--align")
+        ('auto', 8)
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ConfigError(f"{flag} {text}: must be auto or a whole number of at least 1")
+    return int(text)
 
 
 def parse_count(text: str, flag: str) -> int:

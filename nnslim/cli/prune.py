@@ -41,6 +41,16 @@ def prune_command(
     size: Annotated[
         str | None, option(help="Bytes of the tensors that may remain: 50% or 2M.", metavar="LIMIT")
     ] = None,
+    latency: Annotated[
+        str | None,
+        option(
+            help="Latency that may remain, measured in onnxruntime on this device: 60% or 1.5ms.",
+            metavar="LIMIT",
+        ),
+    ] = None,
+    latency_batch: Annotated[
+        str, option(help="Batch sizes it holds at, and that are measured: 1,32.", metavar="N,...")
+    ] = "1",
     max_drop: Annotated[
         float | None,
         option(
@@ -80,8 +90,13 @@ def prune_command(
         ),
     ] = None,
     align: Annotated[
-        int, option(help="Every group that is cut ends at a multiple of N channels.", min=1)
-    ] = 1,
+        str,
+        option(
+            help="Every group that is cut ends at a multiple of N channels; auto measures which "
+            "pays.",
+            metavar="N|auto",
+        ),
+    ] = "1",
     approximate: Annotated[
         bool,
         option(

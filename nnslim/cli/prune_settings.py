@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nnslim.cli.parse import parse_limit
+from nnslim.cli.parse import parse_align, parse_counts, parse_latency, parse_limit
 from nnslim.errors import ConfigError
 from nnslim.prune import (
+    LatencyConfig,
     Limit,
     PruneConfig,
     RegularizerConfig,
@@ -39,11 +40,15 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
         if flags[flag]
     }
     return PruneConfig(
-        limits=limits or {"params": Limit(0.5, relative=True)},
+        limits=limits if limits or flags["latency"] else {"params": Limit(0.5, relative=True)},
         min_width=parse_limit(flags["min_width"], "--min-width"),
         keep=tuple(flags["keep"] or ()),
         per_cost=flags["per_cost"],
-        align=flags["align"],
+        align=parse_align(flags["align"], "--align"),
+        latency=LatencyConfig(
+            parse_latency(flags["latency"], "--latency") if flags["latency"] else None,
+            parse_counts(flags["latency_batch"], "--latency-batch"),
+        ),
         approximate=flags["approximate"],
         shrink=flags["shrink"],
         max_drop=_max_drop(flags),
@@ -62,6 +67,8 @@ def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
     names = ("saliency", "samples", "sparse_epochs", "rounds", "recovery_epochs", "epochs")
     given = {name: flags[name] for name in names if flags[name] is not None}
     if flags["data"]:
+        if flags["latency"] or flags["align"] == "auto":
+            given.setdefault("rounds", 1)  # plans are measured once
         if flags["max_drop"] is not None:
             given.setdefault("recovery_epochs", max(profile.recovery_epochs, 1))
         return replace(profile, **given)
@@ -79,7 +86,7 @@ def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
 
 
 def _max_drop(flags: Mapping[str, Any]) -> float | None:
-    budgets = [f"--{name}" for name in ("params", "macs", "size") if flags[name]]
+    budgets = [f"--{name}" for name in ("params", "macs", "size", "latency") if flags[name]]
     if flags["max_drop"] is not None and budgets:
         raise ConfigError(
             f"--max-drop prunes as far as it allows, {budgets[0]} says how far", hint="give one"

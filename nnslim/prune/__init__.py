@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from nnslim.prune.budget import CostModel, Limit
-from nnslim.prune.config import PruneConfig, RoundConfig, SaliencyConfig, SparseConfig
+from nnslim.prune.config import (
+    LatencyConfig,
+    PruneConfig,
+    RoundConfig,
+    SaliencyConfig,
+    SparseConfig,
+)
+from nnslim.prune.latency_plan import LatencyBudget
 from nnslim.prune.pipeline import PruneResult, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
 from nnslim.prune.regularizers import RegularizerConfig
@@ -11,6 +18,8 @@ from nnslim.prune.trainer import Surroundings
 
 __all__ = [
     "CostModel",
+    "LatencyBudget",
+    "LatencyConfig",
     "Limit",
     "Plan",
     "PlanRow",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
 from nnslim.prune.budget import Limit
+from nnslim.prune.latency_plan import LatencyBudget
 from nnslim.prune.plan import Metric, Rules
 from nnslim.prune.regularizers import RegularizerConfig
 from nnslim.prune.saliency import Saliency
 from nnslim.train.config import TrainConfig
 
-__all__ = ["PruneConfig", "RoundConfig", "SaliencyConfig", "SparseConfig"]
+__all__ = ["LatencyConfig", "PruneConfig", "RoundConfig", "SaliencyConfig", "SparseConfig"]
 
 
 def _half() -> Mapping[Metric, Limit]:
@@ -54,12 +56,14 @@ class SparseConfig:
         lr: Peak learning rate.
         focus: Penalise only the channels that a plan for the budget would remove from the dense
             network, so that the others keep their weights; without it every channel is penalised.
+        fade: Bring those channels to zero by the end, whatever the penalty's strength; needs focus.
         regularizer: The penalty and its strength.
     """
 
     epochs: int = 0
     lr: float = 0.01
     focus: bool = True
+    fade: bool = True
     regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class SparseConfig:
                 f"sparse training of {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
             )
+        if self.fade and not self.focus:
+            raise ConfigError("--fade needs to know which channels will go", hint="add --no-fade")
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,26 @@ class RoundConfig:
 
 
 @dataclass(frozen=True)
+class LatencyConfig:
+    """Latency as measured in onnxruntime on the run's device.
+
+    Attributes:
+        budget: What may remain at most, or None.
+        batch_sizes: Images per run; the budget holds at each, and the result is measured at each.
+            None at all measures nothing.
+        threads: Threads on the CPU; None is one per core.
+    """
+
+    budget: LatencyBudget | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not self.batch_sizes:
+            raise ConfigError("a latency budget needs a batch size to hold at")
+
+
+@dataclass(frozen=True)
 class PruneConfig:
     """A pruning run, except for the network and the data.
 
@@ -102,7 +128,9 @@ class PruneConfig:
         keep: Layers whose groups stay whole.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
-        align: Every group that is cut ends at a multiple of so many channels.
+        align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
+            measured latency.
+        latency: A budget in measured latency, and how latency is measured.
         approximate: Whether groups over which a norm or a mean runs may be cut.
         shrink: What may go where a dimension is split into groups and their members, such as
             attention heads: whole ones, the same number within each, or whichever are more.
@@ -122,7 +150,8 @@ class PruneConfig:
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     per_cost: bool | None = None
-    align: int = 1
+    align: int | Literal["auto"] = 1
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
     approximate: bool = False
     shrink: Shrink = "auto"
     max_drop: float | None = None
@@ -135,10 +164,18 @@ class PruneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.align < 1:
+        if self.align != "auto" and self.align < 1:
             raise ConfigError(f"--align {self.align}: at least 1 channel is needed")
+        if self.measures_plans and (self.rounds.rounds > 1 or self.max_drop is not None):
+            asked = "--align auto" if self.latency.budget is None else "a latency budget"
+            raise ConfigError(f"{asked} is met in one round", hint="give --rounds 1")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise ConfigError(f"--max-drop {self.max_drop}: percentage points from 0 to 100")
+
+    @property
+    def measures_plans(self) -> bool:
+        """Whether plans are measured before one is chosen."""
+        return self.latency.budget is not None or self.align == "auto"
 
     @property
     def rules(self) -> Rules:
@@ -151,7 +188,7 @@ class PruneConfig:
             self.keep,
             approximate=self.approximate,
             per_cost=per_cost,
-            align=self.align,
+            align=1 if self.align == "auto" else self.align,
         )
 
     @property

@@ -15,7 +15,9 @@ from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.measure.macs import count_costs
 from nnslim.prune.budget import Limit
-from nnslim.prune.rounds import Cut, Limits, Planner, cut_network, repeat_cut, round_limits
+from nnslim.prune.fading import Fading
+from nnslim.prune.planner import Planner
+from nnslim.prune.rounds import Cut, Limits, cut_network, repeat_cut, round_limits
 from nnslim.prune.sparsity import HierarchicalSparsity, removed_channels
 from nnslim.train import EpochRecord
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.stages import Record, Stages
     from nnslim.prune.trainer import Trainer
-    from nnslim.train import TrainConfig
+    from nnslim.train import GradientPenalty, TrainConfig
 
 __all__ = ["Course", "Epochs", "Waypoint"]
 
@@ -74,6 +76,7 @@ class Course:
         trail: What every stage left behind, in order.
         training: Every training, in order.
         warnings: What the user should know.
+        planned: How the last removal was planned, see ``Planned.to_json``.
     """
 
     def __init__(self, trainer: Trainer, planner: Planner, stages: Stages) -> None:
@@ -86,6 +89,7 @@ class Course:
         self.trail: list[Waypoint] = []
         self.training: list[Epochs] = []
         self.warnings: list[str] = []
+        self.planned: Record = {}
 
     def run(self) -> None:
         """Run every stage."""
@@ -106,19 +110,11 @@ class Course:
             self._train("tuned", "tuned", len(self.cuts), config.train)
 
     def _train_sparsely(self) -> None:
-        config, dense, planner = self._config, self._trainer.dense, self._planner
+        config, dense = self._config, self._trainer.dense
 
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
-            network, channels = copy.deepcopy(dense), planner.channels
-            focus = None
-            if config.sparse.focus and config.max_drop is None:
-                limits = round_limits(config, count_costs(dense), config.rounds.rounds)
-                going = removed_channels(planner.plan(dense, channels, limits).edit, channels)
-                focus = partial(_always, going)
-            groups = [name for name, why in planner.whole().items() if why is None]
-            penalty = HierarchicalSparsity(
-                network, channels, config.sparse.regularizer, focus, groups=groups
-            )
+            network = copy.deepcopy(dense)
+            penalty, left_out = self._penalty(network)
             found = self._trainer.train(
                 network,
                 config.sparse_training,
@@ -130,7 +126,7 @@ class Course:
             return network, {
                 "epochs": [asdict(record) for record in found.history],
                 "top1": self._trainer.validation_top1(network),
-                "left out": dict(penalty.left_out),
+                "left out": left_out,
             }
 
         network, record = self._stages.run("sparse", compute)
@@ -139,6 +135,23 @@ class Course:
         self._trained("sparse", record)
         self._arrive("sparse", 0, network, record["top1"])
 
+    def _penalty(self, network: Network) -> tuple[GradientPenalty, dict[str, str]]:
+        """What pulls at the weights in sparse training, and the groups it cannot reach."""
+        sparse, planner = self._config.sparse, self._planner
+        channels, focus, going = planner.channels, None, None
+        if sparse.focus and self._config.max_drop is None:
+            full, last = count_costs(self._trainer.dense), self._config.rounds.rounds
+            limits = round_limits(self._config, full, last)
+            plan = planner.plan(self._trainer.dense, channels, limits).plan
+            going = removed_channels(plan.edit, channels)
+            focus = partial(_always, going)
+        groups = [name for name, why in planner.whole().items() if why is None]
+        penalty = HierarchicalSparsity(network, channels, sparse.regularizer, focus, groups=groups)
+        left_out = dict(penalty.left_out)
+        if going is not None and sparse.fade:
+            return Fading(network, channels, going, penalty), left_out
+        return penalty, left_out
+
     def _remove(self, number: int, limits: Limits) -> None:
         """Cut, and calibrate the batch norms of what is left."""
         before, planner = self.current, self._planner
@@ -146,13 +159,15 @@ class Course:
 
         def compute(_: Path | None) -> tuple[Network, Record]:
             channels = channel_groups(before, earlier=earlier)
-            plan = planner.plan(before, channels, limits)
-            cut = cut_network(before, channels, plan, self._config.seed)
-            record: Record = {"cut": cut.to_json()}
+            planned = planner.plan(before, channels, limits)
+            cut = cut_network(before, channels, planned.plan, self._config.seed)
+            record: Record = {"cut": cut.to_json(), "planned": planned.to_json()}
             return cut.network, record | {"top1": self._trainer.validation_top1(cut.network)}
 
         network, record = self._stages.run(f"cut-{number}", compute)
         self.cuts = (*self.cuts, repeat_cut(before, network, earlier, record["cut"]))
+        self.planned = cast("Record", record["planned"])
+        self.warnings += cast("list[str]", self.planned["warnings"])
         self._arrive("cut", number, network, record["top1"])
         if self._config.recalibrate_batches:
             self._calibrate(number, network)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nnslim.channels import channel_groups
@@ -11,7 +12,8 @@ from nnslim.measure.macs import count_costs
 from nnslim.prune.config import PruneConfig
 from nnslim.prune.course import Course, Epochs, Waypoint
 from nnslim.prune.picture import picture_json
-from nnslim.prune.rounds import Cut, Planner, cut_network, overall_plan
+from nnslim.prune.planner import Planned, Planner
+from nnslim.prune.rounds import Cut, cut_network, overall_plan
 from nnslim.prune.stages import Stages
 from nnslim.prune.trainer import Surroundings, Trainer
 from nnslim.train.checkpoint import fingerprint
@@ -45,6 +47,7 @@ class PruneResult:
         trail: What every stage left behind.
         training: The epochs of every training.
         warnings: What the user should know.
+        planned: How the last removal was planned: a latency search, a choice of alignment.
     """
 
     network: Network
@@ -56,11 +59,12 @@ class PruneResult:
     trail: tuple[Waypoint, ...] = ()
     training: tuple[Epochs, ...] = ()
     warnings: tuple[str, ...] = ()
+    planned: Mapping[str, object] = field(default_factory=dict)
 
 
 def plan_pruning(
     network: Network, data: Data | None, config: PruneConfig, around: Surroundings | None = None
-) -> tuple[ChannelMap, Plan]:
+) -> tuple[ChannelMap, Planned]:
     """Score the channels and plan their removal in one step, without changing anything.
 
     Raises:
@@ -75,7 +79,7 @@ def plan_pruning(
             hint="give --params or --macs with --dry-run",
         )
     channels = channel_groups(network, shrink=config.shrink)
-    planner = Planner(network, channels, data, config, around.sink)
+    planner = Planner(network, channels, data, config, around)
     return channels, planner.plan(network.to(around.device), channels, config.limits)
 
 
@@ -120,7 +124,7 @@ def prune_network(
         "training images": len(data.train),
     }
     stages = Stages(around.checkpoints, identity, network.graph.custom)
-    course = Course(trainer, Planner(network, channels, data, config, around.sink), stages)
+    course = Course(trainer, Planner(network, channels, data, config, around), stages)
     course.run()
     split = "test" if data.has("test") else "val"
     if split != "test":
@@ -139,19 +143,25 @@ def prune_network(
         tuple(course.trail),
         tuple(course.training),
         tuple(course.warnings),
+        course.planned,
     )
 
 
 def _without_data(network: Network, config: PruneConfig, around: Surroundings) -> PruneResult:
-    channels, plan = plan_pruning(network, None, config, around)
+    channels, planned = plan_pruning(network, None, config, around)
+    plan = planned.plan
     cut: Cut = cut_network(network, channels, plan, config.seed)
     costs = count_costs(cut.network)
     around.sink.info(f"cut: {costs.params:,} parameters, {costs.macs:,} MACs")
-    around.sink.warn(_NO_DATA)
+    warnings = (*planned.warnings, _NO_DATA)
+    for warning in warnings:
+        around.sink.warn(warning)
     train = replace(config.train, epochs=0)
     final = _with_history(cut.network, network, plan, replace(config, train=train))
     layers = tuple(picture_json(network, channels, plan))
-    return PruneResult(final, plan, layers, (cut.check,), warnings=(_NO_DATA,))
+    return PruneResult(
+        final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
+    )
 
 
 def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfig) -> Network:

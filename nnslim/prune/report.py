@@ -55,6 +55,7 @@ def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
     report["check"] = _checks(result.checks)
     report["training"] = _epochs(result.training)
     report["trail"] = [asdict(waypoint) for waypoint in result.trail]
+    report |= {"latency_search": None, "alignment": None, **result.planned}
     report["warnings"] = list(result.warnings)
     return report
 

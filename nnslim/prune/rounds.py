@@ -1,9 +1,9 @@
-"""One round of removal: score, plan, cut, prove; and what several rounds come to."""
+"""One round of removal: what may remain, the cut and its proof; what several rounds come to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,20 +11,16 @@ import numpy as np
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import NnslimError
 from nnslim.prune.budget import CostModel, Limit
-from nnslim.prune.plan import Plan, PlanRow, make_plan
-from nnslim.prune.rules import why_whole
-from nnslim.prune.scoring import score_channels
+from nnslim.prune.plan import Plan, PlanRow
 from nnslim.surgery import CutCheck, Edit, apply_edit, compose_edits, verify_cut
 
 if TYPE_CHECKING:
-    from nnslim.data import Data
     from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.plan import Metric
-    from nnslim.report import Sink
 
-__all__ = ["Cut", "Limits", "Planner", "cut_network", "overall_plan", "repeat_cut", "round_limits"]
+__all__ = ["Cut", "Limits", "cut_network", "overall_plan", "repeat_cut", "round_limits"]
 
 Limits = Mapping["Metric", Limit]
 
@@ -49,40 +45,6 @@ class Cut:
         """Return what ``repeat_cut`` needs besides the networks, as plain JSON values."""
         keep = {name: kept.tolist() for name, kept in self.edit.keep.items()}
         return {"keep": keep, "check": asdict(self.check)}
-
-
-@dataclass(frozen=True)
-class Planner:
-    """What decides which channels go.
-
-    Attributes:
-        dense: The network before any cut, whose widths the floors are shares of.
-        channels: Its groups.
-        data: The images to score on, or None.
-        config: The run.
-        sink: Where messages go.
-    """
-
-    dense: Network
-    channels: ChannelMap
-    data: Data | None
-    config: PruneConfig
-    sink: Sink
-
-    def whole(self) -> dict[str, str | None]:
-        """Why each group of the dense network must stay whole; None where it may be cut."""
-        return why_whole(self.channels, self.config.rules)
-
-    def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Plan:
-        """Score a network's channels and choose those that go.
-
-        Raises:
-            ConfigError: A limit cannot be reached, or the saliency needs images.
-        """
-        scores = score_channels(network, channels, self.data, self.config, self.sink)
-        floors = {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
-        rules = replace(self.config.rules, limits=limits, floors=floors)
-        return make_plan(channels, CostModel(network, channels), scores, rules)
 
 
 def round_limits(config: PruneConfig, full: Costs, number: int) -> Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,20 +17,28 @@ from nnslim.artifact.manifest import RunRecord, run_manifest, versions
 from nnslim.data import Loader
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import onnx_accuracy
+from nnslim.measure.bench import Bench
+from nnslim.measure.paired import PairedSettings
 from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.prune.latency_plan import ratios_json
 from nnslim.prune.picture import picture_json
 from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
+from nnslim.prune.trainer import EVENTS
 from nnslim.report.html import render_html
 
 if TYPE_CHECKING:
     from nnslim.data import Data
     from nnslim.models import LoadedModel
+    from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.pipeline import PruneResult
     from nnslim.prune.trainer import Surroundings
 
 __all__ = ["Destination", "Subject", "dry_run", "run_prune"]
+
+# The report's latency informs; a budget is checked more thoroughly when it is met.
+_QUICK = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,11 @@ class Destination:
 def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict[str, object]:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
     network = subject.model.network
-    channels, plan = plan_pruning(network, subject.data, config, around)
+    channels, planned = plan_pruning(network, subject.data, config, around)
+    plan = planned.plan
     return {
         **plan_json(plan),
+        **planned.to_json(),
         "layers": picture_json(network, channels, plan),
         "model": _model_json(subject.model),
         "settings": config_json(config),
@@ -125,6 +136,10 @@ def run_prune(
         report["model"] = _model_json(subject.model)
         report["data"] = _data_json(subject.data)
         report["onnx"] = _export(result, subject.data, run.file("model.onnx"))
+        report["latency"] = _latency(network, run.file("model.onnx"), config, around)
+        events = directory.checkpoint / EVENTS
+        if events.exists():
+            run.write_text(EVENTS, events.read_text(encoding="utf-8"))
         report["versions"] = versions()
         run.write_json("report.json", report)
         run.write_text("report.html", render_html(report))
@@ -143,6 +158,27 @@ def _export(result: PruneResult, data: Data | None, path: Path) -> dict[str, obj
         session = open_session(path, SessionSettings(device="cpu"))
         entry["top1_pct"] = onnx_accuracy(session, Loader(split, preprocess, 100)).top1_pct
     return entry
+
+
+def _latency(
+    dense: Network, file: Path, config: PruneConfig, around: Surroundings
+) -> list[dict[str, object]]:
+    """The pruned file against the dense network's at every batch size, as shares of its latency."""
+    latency = config.latency
+    if not latency.batch_sizes:
+        return []
+    session = SessionSettings(device=str(around.device), threads=latency.threads)
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        bench = Bench(dense.cpu(), Path(folder), session, latency.batch_sizes)
+        found = bench.ratios(file, _QUICK)
+        facts = bench.facts()
+    for size, own in found.items():
+        around.sink.info(
+            f"latency at batch size {size}: {own.parent_ms:.3g} -> {own.candidate_ms:.3g} ms,"
+            f" {100 * own.ratio:.1f}% ({100 * own.low:.1f} to {100 * own.high:.1f})"
+        )
+    provider = str(facts["provider_used"])
+    return [{**own, "provider_used": provider} for own in ratios_json(found)]
 
 
 def _model_json(model: LoadedModel) -> dict[str, object]:

@@ -6,7 +6,7 @@ A removal is tried in place and undone (``nnslim.prune.removal``), without build
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Saliency", "magnitude", "measured", "taylor"]
 
-Saliency = Literal["loss", "logits", "taylor", "magnitude"]
+Saliency = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
 
@@ -112,7 +112,18 @@ def measured(
         progress: Called with the channels done so far and in all.
 
     Returns:
-        Scores by name of every group that is not frozen, ``(width,)``.
+        Scores by name of every group that is not frozen, ``(width,)``. They are those of the naive
+        loop (zero the channel's incoming slices, run the whole network) to 1e-9 in float64; in
+        float32 as close to them as the naive loop itself (docs/results/saliency-speed.md).
+
+    Example:
+        >>> from torch import nn; from nnslim.channels import channel_groups
+        >>> from nnslim.network import trace_network
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 2))
+        >>> network = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> batch = torch.randn(5, 3, 8, 8), torch.zeros(5, dtype=torch.long)
+        >>> measured(network, channel_groups(network), [batch], "logits")["0"].shape
+        (4,)
     """
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
     fast = streamlined(network)
@@ -127,17 +138,15 @@ def measured(
             replay = Replay(fast, (images.to(device, memory_format=layout),))
             dense, truth = _logits(replay.finish()), labels.to(device)
             weight = len(labels) / n_samples
-            for start, same in readings:
-                layer = enter(fast, replay, start, same)
-                for reading in same:
-                    own = scores[reading.group.name]
-                    for channel in range(reading.group.width):
-                        logits = _without(fast, replay, layer, reading, channel)
-                        if logits is not None:
-                            own[channel] += weight * _effect(criterion, logits, dense, truth)
-                    done += reading.group.width
-                    if progress is not None:
-                        progress(done, total)
+            for reading, layer in _entered(fast, replay, readings):
+                own = scores[reading.group.name]
+                for channel in range(reading.group.width):
+                    logits = _without(fast, replay, layer, reading, channel)
+                    if logits is not None:
+                        own[channel] += weight * _effect(criterion, logits, dense, truth)
+                done += reading.group.width
+                if progress is not None:
+                    progress(done, total)
     return scores
 
 
@@ -156,6 +165,15 @@ def _in_order(
     return sorted(found.items())
 
 
+def _entered(
+    network: Network, replay: Replay, readings: list[tuple[int, list[Reading]]]
+) -> Iterator[tuple[Reading, Layer | None]]:
+    """Advance a replay from reader to reader."""
+    for start, same in readings:
+        layer = enter(network, replay, start, same)
+        yield from ((reading, layer) for reading in same)
+
+
 def _without(
     network: Network, replay: Replay, layer: Layer | None, reading: Reading, channel: int
 ) -> Tensor | None:
@@ -164,7 +182,7 @@ def _without(
     if layer is not None:
         member = next(m for m in reading.weights if m.tensor == layer.weight)
         value = layer.without(network, member.positions[channel])
-        if value is None and len(reading.weights) == 1 and not reading.sums:
+        if value is None and layer.alone and len(reading.weights) == 1 and not reading.sums:
             return None
         given = {} if value is None else {layer.step.node.name: value}
     with reading.without(network, channel) as call:

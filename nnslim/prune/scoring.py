@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
+from nnslim.prune.jacobian import jacobian
 from nnslim.prune.saliency import magnitude, measured, taylor
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def score_channels(
     batches = list(_sample(data, preprocess, saliency, config.seed))
     if saliency.kind == "taylor":
         return taylor(network, channels, batches)
+    if saliency.kind == "jacobian":
+        return jacobian(network, channels, batches, seed=config.seed)
     total = sum(group.width for group in channels.prunable)
     label = f"measuring {total} channels on {min(saliency.samples, len(data.train))} images"
     with sink.progress(label, total * len(batches)) as progress:

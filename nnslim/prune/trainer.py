@@ -11,10 +11,13 @@ import torch
 
 from nnslim.data import Loader
 from nnslim.measure.accuracy import Accuracy, network_accuracy
-from nnslim.report import SILENT, Progress, Sink
+from nnslim.report import SILENT, Sink
 from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
+from nnslim.train.events import EventLog
+from nnslim.train.telling import ShowTraining, tell_all
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nnslim.data import Data, Preprocess
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from nnslim.prune.config import PruneConfig
     from nnslim.train import GradientPenalty, TrainConfig, TrainEvent
 
-__all__ = ["Surroundings", "Trainer"]
+__all__ = ["EVENTS", "Surroundings", "Trainer"]
+
+EVENTS = "events.jsonl"
 
 _EVAL_BATCH = 500
 
@@ -70,10 +75,23 @@ class Trainer:
         """Top-1 in percent on the validation images; None where there are none."""
         return self.accuracy(network, "val").top1_pct if self.data.has("val") else None
 
+    def images(self, stage: int) -> Loader:
+        """Training images in batches; every stage of a run has an order of its own."""
+        return Loader(
+            self.data.train,
+            self._preprocess,
+            self.config.batch_size,
+            shuffle=True,
+            augment=self.data.augment,
+            seed=self.config.seed + stage,
+            drop_last=True,
+            workers=self.around.workers,
+        )
+
     def calibrate(self, network: Network) -> Recalibration:
         """Give a network new batch norm statistics, in place."""
         batches = self.config.recalibrate_batches
-        return recalibrate_batchnorm(network.to(self.around.device), self._images(0), batches)
+        return recalibrate_batchnorm(network.to(self.around.device), self.images(0), batches)
 
     def train(  # noqa: PLR0913 - what differs between the trainings of a run
         self,
@@ -95,7 +113,7 @@ class Trainer:
             checkpoints: Where the training keeps its checkpoints.
             penalty: Added to the gradients.
         """
-        images = self._images(stage)
+        images = self.images(stage)
         with self.around.sink.progress(label, config.epochs * len(images)) as progress:
             return fit(
                 network,
@@ -104,10 +122,17 @@ class Trainer:
                 device=self.around.device,
                 teacher=copy.deepcopy(self.dense) if config.distill_weight > 0 else None,
                 evaluate=self._evaluate if self.data.has("val") else None,
-                on_event=partial(_show, progress, self.around.sink, label),
+                on_event=tell_all(ShowTraining(progress, self.around.sink), *self._logs(label)),
                 checkpoint_dir=checkpoints,
                 gradient_penalty=penalty,
             )
+
+    def _logs(self, label: str) -> list[Callable[[TrainEvent], None]]:
+        folder = self.around.checkpoints
+        if folder is None:
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        return [EventLog(folder / EVENTS).stage(label)]
 
     @property
     def _preprocess(self) -> Preprocess:
@@ -115,29 +140,3 @@ class Trainer:
 
     def _evaluate(self, network: torch.nn.Module) -> float:
         return self.accuracy(network, "val").top1_pct
-
-    def _images(self, stage: int) -> Loader:
-        return Loader(
-            self.data.train,
-            self._preprocess,
-            self.config.batch_size,
-            shuffle=True,
-            augment=self.data.augment,
-            seed=self.config.seed + stage,
-            drop_last=True,
-            workers=self.around.workers,
-        )
-
-
-def _show(progress: Progress, sink: Sink, label: str, event: TrainEvent) -> None:
-    record = event.record
-    if event.kind == "step":
-        progress.advance(1, f"epoch {event.epoch}/{event.epochs} loss {event.loss:.3f}")
-    elif record is not None:
-        val = "" if record.val_top1 is None else f", validation top-1 {record.val_top1:.2f}%"
-        sink.info(
-            f"{label}, epoch {record.epoch}/{event.epochs}: loss {record.loss:.4f}, training top-1"
-            f" {record.train_top1:.2f}%{val}, {record.seconds:.0f} s"
-        )
-    elif event.note is not None:
-        sink.info(event.note)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
-__all__ = ["Epoch", "Group", "Layer", "Model", "PruneReport", "State", "TensorPart", "Waypoint"]
+__all__ = [
+    "Epoch",
+    "Group",
+    "Layer",
+    "Model",
+    "PairedLatency",
+    "PruneReport",
+    "State",
+    "TensorPart",
+    "Waypoint",
+]
 
 
 class State(TypedDict):
@@ -17,7 +27,6 @@ class State(TypedDict):
     top1_pct: float | None
     top5_pct: float | None
     n_images: int | None
-    latency_ms: NotRequired[float | None]
 
 
 class TensorPart(TypedDict):
@@ -83,6 +92,17 @@ class Waypoint(TypedDict):
     val_top1_pct: float | None
 
 
+class PairedLatency(TypedDict):
+    """The pruned file's latency as a share of the input model's, with its interval."""
+
+    batch_size: int
+    ratio: float
+    low: float
+    high: float
+    parent_ms: float
+    candidate_ms: float
+
+
 class Model(TypedDict):
     """The network that was pruned."""
 
@@ -111,6 +131,9 @@ class PruneReport(TypedDict):
     check: NotRequired[Mapping[str, object]]
     training: NotRequired[list[Epoch]]
     trail: NotRequired[list[Waypoint]]
+    latency: NotRequired[list[PairedLatency]]
+    latency_search: NotRequired[Mapping[str, object] | None]
+    alignment: NotRequired[Mapping[str, object] | None]
     onnx: NotRequired[Mapping[str, object] | None]
     warnings: NotRequired[list[str]]
     versions: NotRequired[Mapping[str, str]]

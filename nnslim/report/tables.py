@@ -53,7 +53,7 @@ def verdict(report: Mapping[str, object]) -> str:
 
 
 def cost_table(report: Mapping[str, object]) -> Table:
-    """Compare parameters, MACs, bytes and, where it was measured, latency."""
+    """Compare parameters, MACs, bytes and, where it was measured, latency with its interval."""
     before, after = _document(report)["before"], _document(report)["after"]
     rows = [
         ["parameters", count(before["params"]), count(after["params"])],
@@ -62,11 +62,12 @@ def cost_table(report: Mapping[str, object]) -> Table:
     ]
     keys = ("params", "macs", "bytes")
     pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
-    was, now = before.get("latency_ms"), after.get("latency_ms")
-    if was is not None and now is not None:
-        rows.append(["latency, ms", f"{was:.3g}", f"{now:.3g}"])
-        pairs.append((was, now))
     full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
+    for found in _document(report).get("latency") or []:
+        name = f"latency, batch {found['batch_size']}, ms"
+        times = [f"{found[key]:.3g}" for key in ("parent_ms", "candidate_ms")]
+        half = 50 * (found["high"] - found["low"])
+        full.append([name, *times, f"{100 * found['ratio']:.1f} ± {half:.1f} %"])
     return Table.of("Cost", ["", ">before", ">after", ">remains"], full)
 
 

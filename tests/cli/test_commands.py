@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from nnslim.artifact import load_network, save_network
 from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model, training_device
 from nnslim.cli.main import app
-from nnslim.cli.prune import _settings
+from nnslim.cli.prune_settings import prune_settings
 from nnslim.data import load_data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
@@ -219,7 +219,7 @@ class TestPrune:
         group = typer.main.get_command(app)
         parent = group.make_context("nnslim", ["prune"])
         context = group.commands["prune"].make_context("prune", ["m.pt", *flags], parent=parent)
-        assert _settings(context) == expected
+        assert prune_settings(context.params) == expected
 
     def test_plan_is_shown_and_nothing_is_written(self, stored):
         out, _ = run("prune", stored, "--params", "60%", "--dry-run")

@@ -82,6 +82,8 @@ def cut_only() -> dict:
         },
         "training": [],
         "trail": [],
+        "latency_search": None,
+        "alignment": None,
         "onnx": None,
         "warnings": ["no data: accuracy was neither measured nor recovered"],
         "versions": {"nnslim": "0.1.0", "torch": "2.14.1"},
@@ -95,13 +97,11 @@ def whole(epochs: int = 3) -> dict:
         "top1_pct": 91.73,
         "top5_pct": 99.71,
         "n_images": 10_000,
-        "latency_ms": 0.73,
     }
     report["after"] |= {
         "top1_pct": 90.41,
         "top5_pct": 99.62,
         "n_images": 10_000,
-        "latency_ms": 0.41,
     }
     report["data"] = {
         "name": "cifar10",
@@ -122,6 +122,16 @@ def whole(epochs: int = 3) -> dict:
             "seconds": 41.2,
         }
         for n in range(epochs)
+    ]
+    report["latency"] = [
+        {
+            "batch_size": 1,
+            "ratio": 0.562,
+            "low": 0.55,
+            "high": 0.574,
+            "parent_ms": 0.73,
+            "candidate_ms": 0.41,
+        }
     ]
     stages = (("dense", 0, 1000, 92.1), ("cut", 1, 480, 40.2), ("tuned", 1, 480, 90.9))
     report["trail"] = [

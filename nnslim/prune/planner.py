@@ -1,0 +1,109 @@
+"""What decides which channels go: scores, budgets, and measurements where latency counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nnslim.onnx import SessionSettings
+from nnslim.prune.alignment import choose_alignment
+from nnslim.prune.budget import CostModel
+from nnslim.prune.latency import plan_for_latency
+from nnslim.prune.latency_device import open_device
+from nnslim.prune.plan import Plan, make_plan
+from nnslim.prune.rules import why_whole
+from nnslim.prune.scoring import score_channels
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nnslim.channels import ChannelMap
+    from nnslim.data import Data
+    from nnslim.network.network import Network
+    from nnslim.prune.config import PruneConfig
+    from nnslim.prune.latency_device import Device
+    from nnslim.prune.rounds import Limits
+    from nnslim.prune.rules import Rules
+    from nnslim.prune.trainer import Surroundings
+
+__all__ = ["Planned", "Planner"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and how it was found.
+
+    Attributes:
+        plan: Which channels stay.
+        latency: How a latency budget was met, as plain JSON values, or None.
+        alignment: How the alignment was chosen, as plain JSON values, or None.
+        warnings: What the user should know.
+    """
+
+    plan: Plan
+    latency: dict[str, object] | None = None
+    alignment: dict[str, object] | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, object]:
+        """Return how it was found, without the plan."""
+        return {
+            "latency_search": self.latency,
+            "alignment": self.alignment,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Everything a plan depends on, besides the network at hand.
+
+    Attributes:
+        dense: The network before any cut, whose widths the floors are shares of.
+        channels: Its groups.
+        data: The images to score on, or None.
+        config: The run.
+        around: Where plans are measured, and where messages go.
+    """
+
+    dense: Network
+    channels: ChannelMap
+    data: Data | None
+    config: PruneConfig
+    around: Surroundings
+
+    def whole(self) -> dict[str, str | None]:
+        """Why each group of the dense network must stay whole; None where it may be cut."""
+        return why_whole(self.channels, self.config.rules)
+
+    def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Planned:
+        """Score a network's channels and choose those that go.
+
+        Raises:
+            ConfigError: A limit cannot be reached, or the saliency needs images.
+        """
+        scores = score_channels(network, channels, self.data, self.config, self.around.sink)
+        floors = {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
+        rules = replace(self.config.rules, limits=limits, floors=floors)
+        if not self.config.measures_plans:
+            return Planned(make_plan(channels, CostModel(network, channels), scores, rules))
+        latency = self.config.latency
+        session = SessionSettings(device=str(self.around.device), threads=latency.threads)
+        sizes = latency.batch_sizes or (1,)
+        self.around.sink.info("measuring plans in onnxruntime: a few minutes")
+        with open_device(network, channels, session, sizes) as device:
+            return self._measured(device, scores, rules)
+
+    def _measured(self, device: Device, scores: dict[str, np.ndarray], rules: Rules) -> Planned:
+        budget = self.config.latency.budget
+        if self.config.align != "auto":
+            assert budget is not None
+            found = plan_for_latency(device, scores, rules, budget)
+            return Planned(found.plan, found.to_json(), None, found.warnings)
+        choice = choose_alignment(device, scores, rules, budget)
+        chosen = choice.chosen
+        assert chosen.plan is not None
+        self.around.sink.info(f"alignment {chosen.align}: {choice.reason}")
+        search = chosen.search
+        warnings = search.warnings if search else ()
+        return Planned(chosen.plan, search and search.to_json(), choice.to_json(), warnings)

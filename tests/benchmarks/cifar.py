@@ -1,0 +1,196 @@
+"""``make bench-cifar``: our recipe against three others, on published ResNets, at equal compute.
+
+python -m tests.benchmarks.cifar cifar10.npz resnet56.th [resnet20.th ...]
+    --sparse-epochs 1 --epochs 3 --seeds 0   (hours on two cores; what is done is not done again)
+
+Every arm starts from the same file, sees the same images in the same order, is cut to at most half
+of the parameters and half of the MACs, gets new batch norm statistics and is fine-tuned with the
+same settings, the dense network teaching. Arms without sparse training are fine-tuned longer, until
+they have spent as many multiply-adds of training. The last epoch counts; test images are read once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnslim.artifact import save_network
+from nnslim.artifact.directory import write_json
+from nnslim.channels import channel_groups
+from nnslim.cli.output import Output, Verbosity
+from nnslim.data import Preprocess, load_data
+from nnslim.measure.macs import count_costs
+from nnslim.models import load_model
+from nnslim.network import Network
+from nnslim.prune import (
+    CostModel,
+    Limit,
+    PruneConfig,
+    RegularizerConfig,
+    SaliencyConfig,
+    SparseConfig,
+    Surroundings,
+    make_plan,
+    prune_network,
+)
+from nnslim.prune.scoring import score_channels
+from nnslim.prune.trainer import Trainer
+from nnslim.surgery import apply_edit
+from nnslim.train import TrainConfig
+from tests.benchmarks.cifar_peer import group_norm_network
+from tests.benchmarks.cifar_report import write_report
+
+HALF = Limit(0.5, relative=True)
+ARMS = ("ours", "l1", "taylor", "torch-pruning")
+
+
+def main() -> None:
+    options = _options()
+    out, root = Output(Verbosity(progress=False)), Path(options.build)
+    data = load_data(options.data)
+    if options.subset:
+        data = data.with_subset(options.subset, seed=0)
+    for seed in range(options.seeds):
+        for file in options.models:
+            for arm in options.arms:
+                name = f"{Path(file).name.partition('-')[0]}-{arm}-{seed}"
+                place = root / name
+                if (place / "result.json").exists():
+                    continue
+                place.mkdir(parents=True, exist_ok=True)
+                out.info(f"== {name}")
+                config = _config(options, seed, data)
+                around = Surroundings(sink=out, checkpoints=place / "checkpoints")
+                found = run_arm(arm, _dense(file), data, config, around)
+                save_network(found.pop("network"), place / "model.safetensors")
+                write_json(place / "result.json", {"arm": arm, "seed": seed, **found})
+                write_report(root, Path(options.report), vars(options))
+    write_report(root, Path(options.report), vars(options))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cifar")
+    parser.add_argument("data")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--sparse-epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--saliency", default="logits")
+    parser.add_argument("--subset", type=int, help="training images to use")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--build", default="build/bench-cifar")
+    parser.add_argument("--report", default="docs/results/cifar.md")
+    return parser.parse_args()
+
+
+def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
+    return PruneConfig(
+        limits={"params": HALF, "macs": HALF},
+        saliency=SaliencyConfig(options.saliency, options.samples),
+        sparse=SparseConfig(options.sparse_epochs, regularizer=RegularizerConfig()),
+        train=TrainConfig(epochs=options.epochs, lr=0.05, seed=seed),
+        seed=seed,
+    )
+
+
+def _dense(file: str) -> Network:
+    network = load_model(Path(file)).network
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    network.preprocess = Preprocess(size=(32, 32), mean=mean, std=std)
+    return network
+
+
+def run_arm(
+    arm: str, dense: Network, data: Any, config: PruneConfig, around: Surroundings
+) -> dict[str, Any]:
+    """Cut and train one network; returns it with what was measured."""
+    start = time.perf_counter()
+    if arm == "ours":
+        result = prune_network(dense, data, config, around)
+        found = {stage: own.top1_pct for stage, own in (result.accuracies or {}).items()}
+        network, epochs = result.network, config.train.epochs
+    else:
+        trainer = Trainer(dense, data, config, around)
+        cut = _cut_by(arm, trainer)
+        epochs = config.train.epochs
+        if arm != "torch-pruning":  # it had its sparse training
+            epochs += _equal_epochs(dense, cut, config.sparse.epochs)
+        seen = {"dense": dense, "cut": copy.deepcopy(cut)}
+        trainer.calibrate(cut)
+        seen["calibrated"] = copy.deepcopy(cut)
+        trainer.train(
+            cut,
+            replace(config.train, epochs=epochs),
+            arm,
+            stage=0,
+            checkpoints=around.checkpoints and around.checkpoints / "tuned",
+        )
+        seen["tuned"] = network = cut
+        found = {stage: trainer.accuracy(own, "test").top1_pct for stage, own in seen.items()}
+    costs, full = count_costs(network), count_costs(dense)
+    return {
+        "network": network.cpu(),
+        "top1_pct": found,
+        "params": costs.params,
+        "macs": costs.macs,
+        "params_share": costs.params / full.params,
+        "macs_share": costs.macs / full.macs,
+        "epochs": epochs,
+        "sparse_epochs": config.sparse.epochs if arm in ("ours", "torch-pruning") else 0,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _equal_epochs(dense: Network, cut: Network, sparse_epochs: int) -> int:
+    """Epochs on the cut network that cost what so many cost on the dense one; in their favour.
+
+    A step costs three passes of the network and one of the teacher, which is the dense one.
+    """
+    full, own = count_costs(dense).macs, count_costs(cut).macs
+    return math.ceil(sparse_epochs * (3 * full + full) / (3 * own + full))
+
+
+def _cut_by(arm: str, trainer: Trainer) -> Network:
+    dense, config = trainer.dense, trainer.config
+    if arm == "torch-pruning":
+        return group_norm_network(trainer)
+    channels = channel_groups(dense)
+    if arm == "taylor":
+        scores = score_channels(
+            dense,
+            channels,
+            trainer.data,
+            replace(config, saliency=replace(config.saliency, kind="taylor")),
+            trainer.around.sink,
+        )
+        rules = config.rules
+    else:
+        scores = _l1_ranks(dense, channels)
+        streams = tuple(g.name for g in channels.prunable if len(g.members) > 6)
+        rules = replace(config.rules, per_cost=False, keep=streams)
+    plan = make_plan(channels, CostModel(dense, channels), scores, rules)
+    return apply_edit(dense, plan.edit, channels)
+
+
+def _l1_ranks(network: Network, channels: Any) -> dict[str, np.ndarray]:
+    """Rank of each filter's L1 norm within its layer, from 0 to 1: the same share of every layer."""
+    ranks: dict[str, np.ndarray] = {}
+    for group in channels.prunable:
+        producer = next(m for m in group.members if m.dim == 0)
+        weight = network.tensor(producer.tensor).detach()
+        norms = weight.abs().flatten(1).sum(1)[torch.from_numpy(producer.positions[:, 0])]
+        ranks[group.name] = norms.argsort().argsort().numpy() / group.width
+    return ranks
+
+
+if __name__ == "__main__":
+    main()

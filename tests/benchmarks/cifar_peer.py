@@ -1,0 +1,103 @@
+"""Torch-Pruning's group-norm pruner with its own sparse training, for ``tests.benchmarks.cifar``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnslim.measure.macs import count_costs
+from nnslim.models.cifar import CifarResNet
+from nnslim.network import Network, trace_network
+from nnslim.train import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from nnslim.prune.trainer import Trainer
+
+__all__ = ["group_norm_network"]
+
+# Its published recipe for CIFAR-10 ResNets.
+_STRENGTH = 5e-4
+
+
+class _Penalty:
+    """Its regulariser as a gradient penalty of our training loop."""
+
+    def __init__(self, pruner: Any) -> None:
+        self._pruner = pruner
+
+    def start_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
+        del network, epoch, epochs
+        self._pruner.update_regularizer()
+
+    def add_(self, network: nn.Module, step: int, steps: int) -> None:
+        del step, steps
+        self._pruner.regularize(network)
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        del state
+
+    def identity(self) -> dict[str, object]:
+        return {"torch-pruning": _STRENGTH}
+
+
+def group_norm_network(trainer: Trainer) -> Network:
+    """Train sparsely, then cut inner filters until both budgets hold.
+
+    It does not understand the padded shortcuts of these ResNets, so the residual stream stays.
+    """
+    import torch_pruning as tp
+
+    dense = trainer.dense
+    module = _eager(dense)
+    streams = [
+        layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)) and not name.endswith(".conv1")
+    ]
+    pruner = tp.pruner.GroupNormPruner(
+        module,
+        torch.zeros(2, 3, 32, 32),
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=0.95,
+        iterative_steps=400,
+        ignored_layers=streams,
+        reg=_STRENGTH,
+    )
+    if trainer.config.sparse.epochs:
+        fit(
+            module,
+            trainer.images(1),
+            replace(trainer.config.sparse_training, compile=False),
+            device=trainer.around.device,
+            teacher=dense if trainer.config.train.distill_weight > 0 else None,
+            gradient_penalty=_Penalty(pruner),
+        )
+    full = count_costs(dense)
+    limits = trainer.config.limits
+    while True:
+        network = trace_network(module, torch.zeros(2, 3, 32, 32))
+        costs = count_costs(network)
+        if all(getattr(costs, m) <= lim.of(getattr(full, m)) for m, lim in limits.items()):
+            network.preprocess = dense.preprocess
+            return network
+        pruner.step()
+
+
+def _eager(network: Network) -> CifarResNet:
+    """The module that the file was trained as."""
+    tensors = dict(network.state_dict())
+    module = CifarResNet(2 * sum("conv" in name for name in tensors) // 2 + 1)
+    missing, unexpected = module.load_state_dict(tensors, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    return module.eval()
