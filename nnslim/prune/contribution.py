@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from nnslim.network.graph import Ref, TensorRef
+from nnslim.network.graph import Ref, TensorRef, tensor_refs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +42,13 @@ class Layer:
         step: Its node.
         weight: Name of its weight.
         value: What it returned.
+        alone: Whether no other node uses the weight.
     """
 
     step: Step
     weight: str
     value: Tensor
+    alone: bool
     _x: Tensor
     _dim: int
 
@@ -96,7 +98,10 @@ def enter(
         return None
     x = cast("Tensor", replay.value(source))
     replay.advance(start + 1)
-    return Layer(step, weight, cast("Tensor", replay.value(step.node.name)), x, dim)
+    value = cast("Tensor", replay.value(step.node.name))
+    nodes = network.graph.nodes
+    users = sum(any(ref.name == weight for ref in tensor_refs(n.arguments)) for n in nodes)
+    return Layer(step, weight, value, users == 1, x, dim)
 
 
 def _operands(step: Step) -> tuple[str, str, int] | None:

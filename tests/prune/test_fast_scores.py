@@ -115,6 +115,15 @@ def test_values_used_in_several_ways(kind):
     check(written(kind), images(3).double())
 
 
+def test_a_channel_that_is_dead_where_it_is_read_first_may_be_read_again():
+    network = written("shared weight")
+    with torch.no_grad():
+        network.tensor("bn.bias")[1] = -1000.0
+        network.tensor("b.bias")[1] = 10.0
+    check(network, images(3).double())
+    assert naive(network, images(3).double())["a"][1] > 0
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_networks(name):
     check(traced(name).double(), images(3).double())
