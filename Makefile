@@ -5,10 +5,10 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench sweep clean
+.PHONY: help setup demo test test-all lint format bench bench-cifar sweep clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with nnslim and its tools, if missing or outdated
 
@@ -33,6 +33,10 @@ format: $(STAMP) ## rewrite the sources in the project's style
 bench: $(STAMP) ## print the benchmarks, beside Torch-Pruning
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks
+
+bench-cifar: $(STAMP) ## compare recipes on CIFAR-10: make bench-cifar DATA=cifar10.npz MODELS="resnet56.th" (hours)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
+	@$(BIN)/python -m tests.benchmarks.cifar $(DATA) $(MODELS) $(ARGS)
 
 sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/coverage.md (1 h)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'

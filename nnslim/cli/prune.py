@@ -120,17 +120,26 @@ def prune_command(
     ] = None,
     sparse_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.01,
     regularizer: Annotated[
-        str, option(help="Its penalty, one of nine: see docs/regularizers.md.", metavar="NAME")
-    ] = "group_lasso",
+        str,
+        option(
+            help="What pulls channels towards zero in it: fading, which ends at zero, or one of "
+            "nine penalties (docs/regularizers.md).",
+            metavar="NAME",
+        ),
+    ] = "fading",
     regularizer_axis: Annotated[
         Literal["feature", "neuron", "both"],
-        option(help="What it penalises: weights that read a channel, that produce it, or both."),
+        option(help="A penalty's weights: those that read a channel, that produce it, or both."),
     ] = "feature",
     strength: Annotated[
-        str, option(help="Its factor; auto follows the loss's gradient.", metavar="auto|X")
+        str, option(help="A penalty's factor; auto follows the loss's gradient.", metavar="auto|X")
     ] = "auto",
+    strength_ratio: Annotated[
+        float,
+        option(help="With auto: the pull's size in the end over that of the loss's.", min=0),
+    ] = 100.0,
     focus: Annotated[
-        bool, option(help="Penalise only the channels that the budget would remove.")
+        bool, option(help="Pull only at the channels that the budget would remove.")
     ] = True,
     rounds: Annotated[
         int | None,

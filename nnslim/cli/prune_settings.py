@@ -71,6 +71,7 @@ def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
             given.setdefault("rounds", 1)  # plans are measured once
         if flags["max_drop"] is not None:
             given.setdefault("recovery_epochs", max(profile.recovery_epochs, 1))
+            given.setdefault("sparse_epochs", 0)  # which channels will go is not known yet
         return replace(profile, **given)
     for name in ("sparse_epochs", "recovery_epochs", "epochs"):
         if given.get(name):
@@ -97,17 +98,22 @@ def _max_drop(flags: Mapping[str, Any]) -> float | None:
 
 
 def _sparse(flags: Mapping[str, Any], effort: Profile) -> SparseConfig:
+    regularizer = None if flags["regularizer"] == "fading" else _regularizer(flags)
+    return SparseConfig(effort.sparse_epochs, flags["sparse_lr"], flags["focus"], regularizer)
+
+
+def _regularizer(flags: Mapping[str, Any]) -> RegularizerConfig:
     strength: str = flags["strength"]
     try:
         factor = "auto" if strength == "auto" else float(strength)
     except ValueError as error:
         raise ConfigError(f"--strength {strength}: give auto or a number") from error
-    regularizer = RegularizerConfig(
+    return RegularizerConfig(
         flags["regularizer"],
         flags["regularizer_axis"],
         strength=factor,
+        ratio=flags["strength_ratio"],
     )
-    return SparseConfig(effort.sparse_epochs, flags["sparse_lr"], flags["focus"], regularizer)
 
 
 def _training(flags: Mapping[str, Any], effort: Profile) -> TrainConfig:

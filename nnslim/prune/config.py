@@ -54,17 +54,16 @@ class SparseConfig:
     Attributes:
         epochs: Passes over the training data; 0 does none.
         lr: Peak learning rate.
-        focus: Penalise only the channels that a plan for the budget would remove from the dense
-            network, so that the others keep their weights; without it every channel is penalised.
-        fade: Bring those channels to zero by the end, whatever the penalty's strength; needs focus.
-        regularizer: The penalty and its strength.
+        focus: Pull only at the channels that a plan for the budget would remove from the dense
+            network, so that the others keep their weights; without it at every channel.
+        regularizer: The penalty and its strength; None fades the channels in focus, see
+            ``nnslim.prune.fading``.
     """
 
     epochs: int = 0
     lr: float = 0.01
     focus: bool = True
-    fade: bool = True
-    regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
+    regularizer: RegularizerConfig | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or not self.lr > 0:
@@ -72,8 +71,11 @@ class SparseConfig:
                 f"sparse training of {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
             )
-        if self.fade and not self.focus:
-            raise ConfigError("--fade needs to know which channels will go", hint="add --no-fade")
+        if self.epochs and self.regularizer is None and not self.focus:
+            raise ConfigError(
+                "fading needs to know which channels will go",
+                hint="leave out --no-focus, or name a penalty with --regularizer",
+            )
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,11 @@ class PruneConfig:
     def __post_init__(self) -> None:
         if self.align != "auto" and self.align < 1:
             raise ConfigError(f"--align {self.align}: at least 1 channel is needed")
+        if self.max_drop is not None and self.sparse.epochs and self.sparse.regularizer is None:
+            raise ConfigError(
+                "--max-drop does not say beforehand which channels will go, so none can fade",
+                hint="give --sparse-epochs 0, or name a penalty with --regularizer",
+            )
         if self.measures_plans and (self.rounds.rounds > 1 or self.max_drop is not None):
             asked = "--align auto" if self.latency.budget is None else "a latency budget"
             raise ConfigError(f"{asked} is met in one round", hint="give --rounds 1")

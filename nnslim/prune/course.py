@@ -145,12 +145,12 @@ class Course:
             plan = planner.plan(self._trainer.dense, channels, limits).plan
             going = removed_channels(plan.edit, channels)
             focus = partial(_always, going)
+        if sparse.regularizer is None:
+            assert going is not None, "the configuration demands a focus"
+            return Fading(network, channels, going), {}
         groups = [name for name, why in planner.whole().items() if why is None]
         penalty = HierarchicalSparsity(network, channels, sparse.regularizer, focus, groups=groups)
-        left_out = dict(penalty.left_out)
-        if going is not None and sparse.fade:
-            return Fading(network, channels, going, penalty), left_out
-        return penalty, left_out
+        return penalty, dict(penalty.left_out)
 
     def _remove(self, number: int, limits: Limits) -> None:
         """Cut, and calibrate the batch norms of what is left."""

@@ -19,16 +19,12 @@ from nnslim.prune.kernels import slices
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.network.network import Network
-    from nnslim.train import GradientPenalty
 
 __all__ = ["Fading"]
 
 
 class Fading:
-    """A ``GradientPenalty`` that also scales the weights that read the channels that will go.
-
-    Attributes:
-        penalty: A penalty that acts besides it, or None.
+    """A ``GradientPenalty`` that scales the weights that read the channels that will go.
 
     Example:
         >>> from nnslim.channels import channel_groups; from nnslim.network import trace_network
@@ -46,7 +42,6 @@ class Fading:
         network: Network,
         channels: ChannelMap,
         going: Mapping[str, np.ndarray],
-        penalty: GradientPenalty | None = None,
     ) -> None:
         """Look up the weights; nothing is changed.
 
@@ -54,9 +49,7 @@ class Fading:
             network: The network that will train.
             channels: Its groups.
             going: By group: 1 for each channel that will be removed, else 0, ``(width,)``.
-            penalty: Acts before the scaling, at every step.
         """
-        self.penalty = penalty
         self._going = {name: own.tolist() for name, own in going.items() if own.any()}
         self._masks: dict[str, Tensor] = {}
         for name in self._going:
@@ -68,18 +61,16 @@ class Fading:
                 if member.blocks is None:
                     mask.index_fill_(member.dim, positions.to(mask.device), 1.0)
                     continue
-                blocks = mask.unflatten(0, (int(member.blocks.max()) + 1, -1))
+                rows = channels.tensors[member.tensor][member.dim]
+                assert rows is not None, "a member stands where labels do"
+                blocks = mask.unflatten(0, (len(rows), -1))
                 blocks[torch.from_numpy(member.blocks[chosen].ravel()), :, positions] = 1.0
 
     def start_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Prepare the penalty."""
-        if self.penalty is not None:
-            self.penalty.start_epoch(network, epoch, epochs)
+        """Nothing: every epoch fades the same channels."""
 
     def add_(self, network: nn.Module, step: int, steps: int) -> None:
-        """Add the penalty's gradient, and take ``1 / (steps - step)`` off the fading weights."""
-        if self.penalty is not None:
-            self.penalty.add_(network, step, steps)
+        """Take ``1 / (steps - step)`` off the fading weights, and their gradients altogether."""
         parameters = dict(network.named_parameters(remove_duplicate=False))
         share = 1.0 / (steps - step)
         for name, mask in self._masks.items():
@@ -91,15 +82,12 @@ class Fading:
                     weight.grad.mul_(1.0 - own)
 
     def state(self) -> dict[str, float]:
-        """Return the penalty's state; the fading has none."""
-        return {} if self.penalty is None else self.penalty.state()
+        """Nothing: the step says how far it has come."""
+        return {}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Take back what ``state`` returned."""
-        if self.penalty is not None:
-            self.penalty.restore(state)
+        """Nothing to take back."""
 
     def identity(self) -> dict[str, object]:
-        """Return the channels that fade, and the penalty's identity."""
-        inner = None if self.penalty is None else self.penalty.identity()
-        return {"fading": self._going, "penalty": inner}
+        """Return the channels that fade."""
+        return {"fading": self._going}

@@ -34,7 +34,6 @@ from nnslim.prune import (
     CostModel,
     Limit,
     PruneConfig,
-    RegularizerConfig,
     SaliencyConfig,
     SparseConfig,
     Surroundings,
@@ -81,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data")
     parser.add_argument("models", nargs="+")
     parser.add_argument("--sparse-epochs", type=int, default=1)
+    parser.add_argument("--sparse-lr", type=float, default=0.02)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=256)
@@ -96,7 +96,7 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     return PruneConfig(
         limits={"params": HALF, "macs": HALF},
         saliency=SaliencyConfig(options.saliency, options.samples),
-        sparse=SparseConfig(options.sparse_epochs, regularizer=RegularizerConfig()),
+        sparse=SparseConfig(options.sparse_epochs, options.sparse_lr),
         train=TrainConfig(epochs=options.epochs, lr=0.05, seed=seed),
         seed=seed,
     )
@@ -182,7 +182,7 @@ def _cut_by(arm: str, trainer: Trainer) -> Network:
 
 
 def _l1_ranks(network: Network, channels: Any) -> dict[str, np.ndarray]:
-    """Rank of each filter's L1 norm within its layer, from 0 to 1: the same share of every layer."""
+    """Rank of each filter's L1 norm within its layer, 0 to 1: the same share of every layer."""
     ranks: dict[str, np.ndarray] = {}
     for group in channels.prunable:
         producer = next(m for m in group.members if m.dim == 0)

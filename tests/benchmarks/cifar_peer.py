@@ -1,4 +1,4 @@
-"""Torch-Pruning's group-norm pruner with its own sparse training, for ``tests.benchmarks.cifar``."""
+"""Torch-Pruning's group-norm pruner and its sparse training, for ``tests.benchmarks.cifar``."""
 
 from __future__ import annotations
 

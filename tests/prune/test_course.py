@@ -149,21 +149,18 @@ def test_a_stage_without_its_record_runs_again(network, tmp_path):
     assert len(calls) == 2
 
 
-def test_focus_spares_the_channels_that_stay(network, digits):
-    """The penalty moves what the budget would remove, and nothing else in the weights' norms."""
-
-    def norms(focus):
-        config = settings(
-            sparse=SparseConfig(3, 0.02, focus, RegularizerConfig(ratio=4.0)),
-            rounds=RoundConfig(),
-            train=TrainConfig(epochs=0, distill_weight=0.0),
-        )
-        result = prune_network(network, digits, config)
-        return result.accuracies["cut"].top1_pct, result.accuracies["sparse"].top1_pct
-
-    focused, without = norms(True), norms(False)
-    assert focused[0] >= focused[1] - 3  # what goes was nothing
-    assert focused[1] >= without[1] - 5
+def test_removal_after_fading_costs_nothing_and_says_when_it_cannot_fade(network, digits):
+    config = settings(
+        sparse=SparseConfig(3, 0.02),
+        rounds=RoundConfig(),
+        train=TrainConfig(epochs=0, distill_weight=0.0),
+    )
+    found = prune_network(network, digits, config).accuracies
+    assert found["cut"].top1_pct >= found["sparse"].top1_pct - 2
+    with pytest.raises(ConfigError, match="fading needs to know which channels will go"):
+        SparseConfig(3, focus=False)
+    with pytest.raises(ConfigError, match="so none can fade"):
+        replace(config, max_drop=1.0)
 
 
 def test_max_drop_stops_before_the_accuracy_does(network, digits):
