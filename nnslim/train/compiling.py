@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnslim.errors import ConfigError
@@ -112,7 +112,7 @@ class Forward:
             return self._network(images)
         try:
             return self._fast(images)
-        except TorchDynamoException as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             self.problem = f"the network cannot be compiled: {_first_line(error)}"
             if self._required:
                 raise ConfigError(self.problem, hint="train it without compiling") from error

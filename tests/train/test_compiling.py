@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from nnslim.errors import ConfigError
+from nnslim.network import trace_network
 from nnslim.train import TrainConfig, fit
 from nnslim.train.compiling import Forward, choose
 from nnslim.train.task import Task
@@ -171,3 +173,19 @@ def test_a_compiled_run_trains_the_same_and_resumes_to_the_same_bits(tmp_path):
     assert_same_bits(state_of(whole), state_of(resumed))
     with pytest.raises(ConfigError, match=r"differs in compiled \(True there, False now\)"):
         train(tmp_path, compiled=False)
+
+
+@pytest.mark.slow
+def test_traced_networks_compile_in_one_graph_one_after_the_other(compiler, monkeypatch):
+    """All share one ``forward``, of which torch keeps 8 versions: forgetting makes room."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compile_(*a, **k, backend="eager"))
+    config = replace(SHORT, epochs=1, compile=True)
+    loader = separable_batches(n_batches=1)
+    for width in range(4, 9):
+        layers = nn.Conv2d(2, width, 3), nn.BatchNorm2d(width), nn.Flatten()
+        network = trace_network(
+            nn.Sequential(*layers, nn.Linear(16 * width, 3)), torch.zeros(2, 2, 6, 6)
+        )
+        result = fit(network, loader, config, device=CPU, teacher=copy.deepcopy(network))
+        assert result.compiled

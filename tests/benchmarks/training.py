@@ -1,0 +1,139 @@
+"""What compiling saves in a training step, and what a second process changes in the result.
+
+    python -m tests.benchmarks.training compile [--threads 2] [--repeats 14]
+    python -m tests.benchmarks.training processes
+    torchrun --standalone --nproc-per-node 2 -m tests.benchmarks.training processes
+
+Eager and compiled steps take turns in one process, so that whatever else the machine does meets
+them alike. docs/training.md has the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from nnslim.cli.output import Output
+from nnslim.data import Loader, load_data
+from nnslim.distill import LossConfig, classification_loss
+from nnslim.measure.accuracy import network_accuracy
+from nnslim.models.cifar import CifarResNet
+from nnslim.network import Network, trace_network
+from nnslim.report import Table
+from nnslim.train import TrainConfig, fit
+from nnslim.train.compiling import Forward
+from nnslim.train.optimizer import build_sgd
+from nnslim.train.processes import connected, is_main, world_size
+
+CPU = torch.device("cpu")
+BATCH = 128
+SEEDS = range(5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["compile", "processes"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=14)
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if args.what == "compile":
+        torch.set_num_threads(args.threads)
+        Output().result({}, compile_table(args.repeats))
+        return
+    torch.set_num_threads(1)
+    with connected(CPU):
+        rows = [[f"{batch}", accuracies(batch)] for batch in (128, 32)]
+        if is_main():
+            title = f"test top-1 on digits, {world_size()} processes, {len(SEEDS)} seeds"
+            Output().result({}, Table.of(title, ["global batch", ">top-1 %"], rows))
+
+
+class Steps:
+    """ResNet-20, a teacher like it, and their steps."""
+
+    def __init__(self, network: Network, *, compiled: bool) -> None:
+        channels_last = torch.channels_last
+        self.network = copy.deepcopy(network).to(memory_format=channels_last).train()
+        self.optimizer = build_sgd(self.network, TrainConfig(lr=0.01))
+        self.student = Forward(self.network, compiled=compiled)
+        self.teacher = Forward(
+            copy.deepcopy(network).to(memory_format=channels_last).eval(), compiled=compiled
+        )
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(BATCH, 3, 32, 32, generator=generator)
+        self.images = images.contiguous(memory_format=channels_last)
+        self.labels = torch.randint(10, (BATCH,), generator=generator)
+        for forward in (self.student, self.teacher):
+            forward.expect(images.shape)
+
+    def seconds(self, *, taught: bool) -> float:
+        start = time.perf_counter()
+        logits, teaching = self.student(self.images), None
+        if taught:
+            with torch.no_grad():
+                teaching = self.teacher(self.images)
+        loss = classification_loss(logits, self.labels, teaching, LossConfig(0.0, 0.5, 4.0))
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+
+def compile_table(repeats: int) -> Table:
+    network = trace_network(CifarResNet(20).eval(), torch.zeros(2, 3, 32, 32))
+    eager, compiled = (Steps(network, compiled=compiled) for compiled in (False, True))
+    first = [compiled.seconds(taught=False), compiled.seconds(taught=True)]
+    eager.seconds(taught=True)
+    times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for _ in range(repeats):
+        for taught, pairs in times.items():
+            pairs.append((eager.seconds(taught=taught), compiled.seconds(taught=taught)))
+    rows = [
+        [
+            "with a teacher" if taught else "labels alone",
+            *(f"{statistics.median(column):.3f}" for column in zip(*pairs, strict=True)),
+            f"{statistics.median(fast / slow for slow, fast in pairs):.2f}",
+            f"{seconds:.0f}",
+        ]
+        for (taught, pairs), seconds in zip(times.items(), first, strict=True)
+    ]
+    heads = ["ResNet-20, batch 128", ">eager s", ">compiled s", ">ratio", ">first step s"]
+    return Table.of(f"a training step, {torch.get_num_threads()} threads", heads, rows)
+
+
+def accuracies(batch: int) -> str:
+    data, found = load_data("digits"), []
+    for seed in SEEDS:
+        network = small(seed)
+        images = Loader(
+            data.train,
+            data.preprocess,
+            batch,
+            shuffle=True,
+            augment=data.augment,
+            seed=seed,
+            drop_last=True,
+        )
+        fit(network, images, TrainConfig(epochs=8, lr=0.1, seed=seed), device=CPU)
+        test = Loader(data.test, data.preprocess, 500)
+        found.append(network_accuracy(network.eval(), test, CPU).top1_pct)
+    return f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f}"
+
+
+def small(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for before, after, stride in ((1, 16, 1), (16, 32, 2), (32, 32, 1)):
+        convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+if __name__ == "__main__":
+    main()
