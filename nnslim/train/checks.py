@@ -63,7 +63,7 @@ def check_same(network: nn.Module, where: str) -> None:
     if not same_everywhere(fingerprint(network)):
         message = f"the processes hold different weights after {where}"
         hint = (
-            "a gradient penalty must decide the same in every process; see nnslim.train.broadcast"
+            "a gradient penalty must decide the same in every process; see nnslim.train.processes"
         )
         raise NnslimError(message, hint=hint)
 
