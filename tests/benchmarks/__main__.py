@@ -1,6 +1,6 @@
 """``make bench``: how long the engine takes on one core, step by step, one process per model.
 
-python -m tests.benchmarks                # every model below
+python -m tests.benchmarks                # every model below, then the other sections
 python -m tests.benchmarks resnet50       # one of them
 """
 
@@ -14,6 +14,7 @@ import time
 
 MODELS = {"resnet50": 224, "densenet201": 224, "mobilenet_v2": 224, "convnext_tiny": 224}
 STEPS = ("trace", "groups", "plan", "edit", "check")
+SECTIONS = ("peer", "regularizers", "saliency_speed")
 
 
 def main() -> None:
@@ -34,6 +35,9 @@ def main() -> None:
     heads = [*(f">{step} s" for step in STEPS), ">all but check", ">and but trace", ">peak MB"]
     title = "one core, 224 px, half of the parameters by magnitude"
     Output().result({}, Table.of(title, ["model", *heads], rows))
+    for section in () if sys.argv[1:] else SECTIONS:
+        Output().result({}, f"\n== {section}")
+        subprocess.run([sys.executable, "-m", f"tests.benchmarks.{section}"], check=True)
 
 
 def measure(name: str) -> dict[str, float]:
