@@ -28,12 +28,12 @@ def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dic
 
     Returns:
         For each: ``name``, ``kind``, ``module``, ``before`` and ``after`` (channels of its result),
-        ``group`` (of its first channel, or None) and ``inputs`` (names of where its values come
-        from).
+        ``group`` (of its first channel, None where that must stay) and ``inputs`` (names of where
+        its values come from).
     """
     cut = resolve_edit(channels, plan.edit)
     group_of = {
-        int(component): group.name for group in channels.groups for component in group.components
+        int(component): group.name for group in channels.prunable for component in group.components
     }
     sources: dict[str, tuple[str, ...]] = {entry.name: () for entry in network.graph.inputs}
     result: list[dict[str, object]] = []
@@ -76,14 +76,19 @@ def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int
     """Channels of a node's value before and after, and the group of the first."""
     shape = cast("TensorInfo", node.value).shape
     labels = cast("Labels", cut.channels.values[node.name])
-    dim = 1 if "conv" in node.op or len(shape) == 4 else len(shape) - 1
-    dim = min(dim, len(shape) - 1) if shape else 0
-    along = labels[dim] if labels else None
-    if along is None:
-        size = shape[dim] if shape else 1
-        return size, size, None
-    return (
-        along.size,
-        cut.size(along, along.size),
-        group_of.get(int(cut.channels.component[along[0]])),
-    )
+    before, after, group = 1, 1, None
+    for dim in _channel_dims(node, len(shape)):
+        along = labels[dim]
+        before, after = before * shape[dim], after * cut.size(along, shape[dim])
+        if along is not None and group is None:
+            group = group_of.get(int(cut.channels.component[along[0]]))
+    return before, after, group
+
+
+def _channel_dims(node: Node, rank: int) -> tuple[int, ...]:
+    """Where the channels of a result stand: for attention, its heads and the places in each."""
+    if "attention" in node.op and rank == 4:
+        return (1, 3)
+    if "conv" in node.op or rank == 4:
+        return (min(1, rank - 1),)
+    return (rank - 1,) if rank else ()

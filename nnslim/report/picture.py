@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ _CHARACTER = 6.7  # width of a monospaced character at 11 px
 _LONGEST_NAME = 40
 _GUTTER = 120.0
 _COLOURS = 12
+_JOINTS = MappingProxyType({"add": "+", "sub": "-", "mul": "x", "cat": "cat", "stack": "stack"})
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,24 @@ def network_picture(layers: Sequence[Layer], width: float = 900) -> Picture:
         >>> layer = {"name": "c", "kind": "conv2d", "module": "stem", "before": 8, "after": 4,
         ...          "group": "stem", "inputs": []}
         >>> [box.text for box in network_picture([layer]).boxes]
-        ['8 -> 4']
+        ['8 → 4']
     """
     widest = max((layer["before"] for layer in layers), default=1)
-    longest = max((len(_short(layer["module"] or layer["name"])) for layer in layers), default=0)
+    labels = _labels(layers)
+    longest = max((len(label) for label in labels), default=0)
     left = _GUTTER + _CHARACTER * longest + 14
     scale = (width - left - _CHARACTER * 16) / widest
     colours: dict[str, int] = {}
     boxes: list[Box] = []
     middle: dict[str, float] = {}
     y = 4.0
-    for layer in layers:
-        joint = layer["kind"] in ("add", "mul", "sub", "cat", "stack")
+    for layer, label in zip(layers, labels, strict=True):
+        joint = layer["kind"] in _JOINTS
         row = _JOINT_ROW if joint else _ROW
         group = layer["group"]
         colour = -1 if group is None else colours.setdefault(group, len(colours) % _COLOURS)
         middle[layer["name"]] = y + row / 2
-        boxes.append(_box(layer, y, scale, colour, joint=joint))
+        boxes.append(_box(layer, label, y, 0.0 if joint else scale, colour))
         y += row
     arcs = tuple(
         _arc(middle[source], middle[layer["name"]])
@@ -88,17 +92,31 @@ def network_picture(layers: Sequence[Layer], width: float = 900) -> Picture:
     return Picture(tuple(boxes), arcs, left, width, y + 4)
 
 
-def _box(layer: Layer, y: float, scale: float, colour: int, *, joint: bool) -> Box:
+def _box(layer: Layer, label: str, y: float, scale: float, colour: int) -> Box:
     before, after = layer["before"], layer["after"]
-    text = f"{before}" if before == after else f"{before} -> {after}"
+    text = f"{before}" if before == after else f"{before} → {after}"
     group = f", group {layer['group']}" if layer["group"] else ", fixed"
     title = f"{layer['module'] or layer['name']} ({layer['kind']}): {text} channels{group}"
-    label = {"add": "+", "sub": "-", "mul": "x"}.get(layer["kind"], layer["kind"])
-    if not joint:
-        label = _short(layer["module"] or layer["name"])
-    size = 0.0 if joint else scale
-    bars = round(before * size, 1), round(after * size, 1)
+    joint = layer["kind"] in _JOINTS
+    bars = round(before * scale, 1), round(after * scale, 1)
     return Box(y, *bars, label, "" if joint else text, title, colour, joint)
+
+
+def _labels(layers: Sequence[Layer]) -> list[str]:
+    """Names of the modules; where one makes several layers, with what each is."""
+    uses = Counter(layer["module"] for layer in layers if layer["kind"] not in _JOINTS)
+    labels: list[str] = []
+    for layer in layers:
+        kind = layer["kind"].removeprefix("scaled_dot_product_")
+        if kind in _JOINTS:
+            labels.append(_JOINTS[kind])
+        elif uses[layer["module"]] > 1:
+            labels.append(
+                f"{_short(layer['module'], _LONGEST_NAME - len(kind) - 1)} {kind}".strip()
+            )
+        else:
+            labels.append(_short(layer["module"] or layer["name"]))
+    return labels
 
 
 def _arc(start: float, end: float) -> str:
@@ -110,5 +128,5 @@ def _arc(start: float, end: float) -> str:
     return f"M{x} {start:.1f}C{bulge:.1f} {start + 8:.1f} {bulge:.1f} {end - 8:.1f} {x} {end:.1f}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else "..." + name[3 - _LONGEST_NAME :]
+def _short(name: str, longest: int = _LONGEST_NAME) -> str:
+    return name if len(name) <= longest else "..." + name[3 - longest :]

@@ -22,7 +22,8 @@ CONFIG = PruneConfig(saliency=SaliencyConfig("magnitude"), approximate=True)
 
 def layers_of(name: str):
     network = network_of(name)
-    return picture_json(network, *plan_pruning(network, None, CONFIG))
+    channels, planned = plan_pruning(network, None, CONFIG)
+    return picture_json(network, channels, planned.plan)
 
 
 def test_layers_and_joints_with_their_sources():
@@ -47,6 +48,23 @@ def test_every_box_and_arc_lies_in_the_picture(name):
     numbers = [float(n) for arc in picture.arcs for n in re.findall(r"[\d.]+", arc)]
     assert all(0 <= number <= max(picture.height, picture.left) for number in numbers)
     assert len(picture.arcs) >= len(layers) - 2
+
+
+def test_layers_of_one_module_are_told_apart_and_heads_count():
+    layers = {layer["kind"]: layer for layer in layers_of("TorchAttention")}
+    attention = layers["scaled_dot_product_attention"]
+    assert attention["before"] == 12  # two heads of six
+    assert attention["after"] <= 12
+    labels = [box.label for box in network_picture(layers_of("TorchAttention")).boxes]
+    own = [label.split()[-1] for label in labels if label.startswith("attention ")]
+    assert own == ["linear", "attention", "linear"]
+
+
+def test_what_must_stay_has_no_colour():
+    layers = {layer["module"]: layer for layer in layers_of("Residual")}
+    assert (layers["head"]["group"], layers["stem.0"]["group"]) == (None, "stem.0")
+    colours = {box.label: box.colour for box in network_picture(layers_of("Residual")).boxes}
+    assert colours["head"] == -1 < colours["stem.0"]
 
 
 def test_dry_run_page_shows_the_network(tmp_path):
