@@ -1,7 +1,8 @@
 """Rewrites of a fresh trace that change no value: fewer operator forms for everything that follows.
 
-1. ``view`` becomes ``reshape``, which also accepts ``channels_last`` memory, and a ``squeeze`` of
-   whatever has size 1 names its dimensions, so that a width cut to 1 is not squeezed away.
+1. ``view`` becomes ``reshape``, which also accepts ``channels_last`` memory, a ``squeeze`` of
+   whatever has size 1 names its dimensions, so that a width cut to 1 is not squeezed away, and
+   second names of an operator become the first.
 2. A channel shuffle, also as a view, permute, view that only permutes one dimension, becomes one
    ``index_select`` with a constant index, so that its channels can be followed one by one.
 3. An index by a list names its constant, so that an edit can rewrite it.
@@ -41,7 +42,11 @@ def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
 def _one_form(graph: Graph, node: Node) -> Node:
     if node.op == "aten.view.default":
         return replace(node, op="aten.reshape.default")
+    if node.op == "aten.true_divide.Tensor":
+        return replace(node, op="aten.div.Tensor")
     source, *rest = node.args or (None,)
+    if node.op == "aten.mT.default":
+        return replace(node, op="aten.transpose.int", args=(source, -2, -1))
     if node.op in _SQUEEZES and isinstance(source, Ref):
         info = graph.info(source.name)
         assert isinstance(info, TensorInfo)

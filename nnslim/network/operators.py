@@ -43,7 +43,7 @@ gt.Scalar le.Scalar ge.Scalar lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_no
 logical_or logical_xor floor_divide floor_divide.Scalar remainder.Scalar remainder.Tensor addcmul
 addcdiv pow.Scalar clamp.Tensor clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10
 tan atan sinh cosh asinh atan2 erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor
-bitwise_or.Tensor xlogy.Tensor logaddexp
+bitwise_or.Tensor xlogy.Tensor logaddexp exp2 logit true_divide.Tensor where.Scalar
 """
 _COPIES = """
 alias clone contiguous detach detach_ lift_fresh_copy dropout dropout_ feature_dropout
@@ -54,6 +54,7 @@ conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding convolution co
 conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum
 batch_norm instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
 scaled_dot_product_attention embedding bilinear lstm.input gru.input
+rnn_tanh.input rnn_relu.input cosine_similarity cdist
 """
 _POOLING = """
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
@@ -68,6 +69,7 @@ _REDUCTIONS = """
 mean mean.dim sum sum.dim_IntList amax amin max.dim min.dim argmax std.correction std.dim
 var.correction var.dim var_mean.correction norm.ScalarOpt_dim linalg_vector_norm softmax.int
 _softmax log_softmax.int logsumexp prod.dim_int cumsum all any.dim topk sort
+max min argmin argsort median.dim cumprod
 """
 _SHAPES = """
 cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections unbind.int
@@ -76,7 +78,7 @@ squeeze.dims unsqueeze permute transpose.int t numpy_T expand repeat repeat_inte
 tile roll flip pad constant_pad_nd reflection_pad2d replication_pad2d index_select index.Tensor
 gather index_put index_put_ copy_ fill_.Scalar fill_.Tensor zero_ copy unfold as_strided movedim.int
 movedim.intlist swapaxes moveaxis.int hstack vstack meshgrid meshgrid.indexing broadcast_tensors
-tril triu diagonal
+tril triu diagonal mT scatter.src
 """
 _CREATION = """
 zeros ones full empty.memory_format zeros_like ones_like full_like empty_like new_zeros new_ones

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -93,7 +94,12 @@ def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
     try:
         # A caller's autocast must not become part of the graph: it is a mode of running it.
-        with torch.autocast(examples[0].device.type, enabled=False):
+        with (
+            torch.autocast(examples[0].device.type, enabled=False),
+            warnings.catch_warnings(),
+        ):
+            # Recurrent layers list their weights once more; the parameters are what is traced.
+            warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights")
             return torch.export.export(
                 module,
                 examples,

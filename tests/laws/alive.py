@@ -58,6 +58,7 @@ _MOVES = frozenset(
         "view_as",
     ]
 )
+_MIRRORED = ("reflection_pad2d", "replication_pad2d")
 _REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "var", "std", "logsumexp"])
 _PYTHON = {
     "getitem": lambda a, b: a[b],
@@ -132,7 +133,9 @@ def mask_of(  # noqa: PLR0911 - one line per kind
     if name == "prelu":  # one slope per channel of dimension 1
         shape = [-1 if d == 1 else 1 for d in range(value.dim())]
         operands[1] = operands[1].view(shape)
-    if "pool" in name or "upsample" in name:
+    if name in ("new_zeros", "new_ones", "new_full"):
+        return outer(value.shape, {})
+    if "pool" in name or "upsample" in name or name in _MIRRORED:
         first = value[0] if isinstance(value, (list, tuple)) else value
         pixels = {"1": 1, "2": 2, "3": 3}[next(c for c in name if c.isdigit())]
         over = tuple(range(-pixels, 0))

@@ -32,7 +32,7 @@ to.dtype_layout _to_copy where.self where.ScalarOther where.ScalarSelf ones_like
 full_like type_as logical_xor floor_divide.Scalar remainder.Tensor pow.Scalar clamp.Tensor
 clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10 tan atan sinh cosh asinh atan2
 erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor bitwise_or.Tensor xlogy.Tensor logaddexp
-empty_like
+empty_like exp2 logit where.Scalar
 """
 
 

@@ -23,7 +23,9 @@ upsample_nearest3d.vec upsample_trilinear3d.vec
 _MIXING = """
 mean.dim mean var.correction var.dim std.correction std.dim var_mean.correction amax amin logsumexp
 """
-_ORDERING = "max.dim min.dim argmax topk sort cumsum prod.dim_int any.dim"
+_ORDERING = """
+max.dim min.dim median.dim argmax argmin argsort topk sort cumsum cumprod prod.dim_int any.dim
+"""
 
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
