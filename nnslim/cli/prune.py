@@ -162,6 +162,20 @@ def prune_command(
     ] = "cosine",
     label_smoothing: Annotated[float, option(help="Label smoothing.", min=0, max=0.999)] = 0.0,
     distill: Annotated[bool, option(help="Teach the pruned network with the dense one.")] = True,
+    grad_clip: Annotated[
+        float | None, option(help="Largest norm of the whole gradient.", min=0)
+    ] = None,
+    ema: Annotated[
+        float | None,
+        option(help="Decay of an average of the weights, such as 0.999.", min=0, max=0.999999),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], option(help="Of the training's arithmetic.")
+    ] = "fp32",
+    compile: Annotated[
+        bool | None,
+        option(help="Compile the training step. [default: on the CPU, where it pays]"),
+    ] = None,
     subset: Annotated[
         int | None, option(help="Use only this many training images.", min=1, metavar="N")
     ] = None,
@@ -198,6 +212,8 @@ def prune_command(
 ) -> None:
     """Remove the channels that matter least, until a budget holds, and fine-tune what is left."""
     with command_output(context) as sink:
+        import torch
+
         from nnslim.artifact import write_page
         from nnslim.cli.inputs import (
             ModelFlags,
@@ -211,9 +227,13 @@ def prune_command(
         from nnslim.prune import Surroundings
         from nnslim.prune.run import Destination, Subject, run_prune
         from nnslim.prune.run import dry_run as plan_only
+        from nnslim.report import SILENT
         from nnslim.report.html import render_html
         from nnslim.report.tables import prune_tables
+        from nnslim.train.processes import connected, is_main, own_device
 
+        torch.set_flush_denormal(True)  # torch's worker threads copy it when they start
+        voice = sink if is_main() else SILENT
         if model is None and arch is None:
             raise ConfigError(
                 "nothing to prune", hint="give a MODEL file, or --arch NAME for random weights"
@@ -226,23 +246,23 @@ def prune_command(
         flags = ModelFlags(
             arch, tuple(arch_arg or ()), trust_pickle, PreprocessFlags(input_size, mean, std)
         )
-        images = open_data(data, download=download, seed=seed, sink=sink) if data else None
+        images = open_data(data, download=download, seed=seed, sink=voice) if data else None
         if images is not None and subset is not None:
             images = images.with_subset(subset, seed=seed)
-        subject = Subject(open_model(model, flags, images, sink), images)
-        around = Surroundings(
-            training_device(device, require_gpu=require_gpu), sink, workers=workers
-        )
-        if dry_run:
-            report = plan_only(subject, settings, around)
-            if html is not None:
-                write_page(html, render_html(report), overwrite=overwrite)
-        else:
-            read = tuple(
-                path for path in (model, Path(data) if data else None) if path and path.exists()
-            )
-            place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
-            report = run_prune(subject, settings, place, around)
+        subject = Subject(open_model(model, flags, images, voice), images)
+        chosen = training_device(device, require_gpu=require_gpu)
+        with connected(chosen):
+            around = Surroundings(own_device(chosen), voice, workers=workers)
+            if dry_run:
+                report = plan_only(subject, settings, around)
+                if html is not None:
+                    write_page(html, render_html(report), overwrite=overwrite)
+            else:
+                paths = (model, Path(data) if data else None)
+                read = tuple(path for path in paths if path and path.exists())
+                place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
+                report = run_prune(subject, settings, place, around)
         written = html if dry_run else out
         closing = () if written is None else (f"wrote {written}",)
-        sink.result(report, *prune_tables(report), *closing)
+        if is_main():
+            sink.result(report, *prune_tables(report), *closing)

@@ -99,7 +99,9 @@ def _max_drop(flags: Mapping[str, Any]) -> float | None:
 
 def _sparse(flags: Mapping[str, Any], effort: Profile) -> SparseConfig:
     regularizer = None if flags["regularizer"] == "fading" else _regularizer(flags)
-    return SparseConfig(effort.sparse_epochs, flags["sparse_lr"], flags["focus"], regularizer)
+    return SparseConfig(
+        effort.sparse_epochs, flags["sparse_lr"], flags["focus"], regularizer=regularizer
+    )
 
 
 def _regularizer(flags: Mapping[str, Any]) -> RegularizerConfig:
@@ -122,6 +124,10 @@ def _training(flags: Mapping[str, Any], effort: Profile) -> TrainConfig:
         lr=flags["lr"],
         schedule=flags["schedule"],
         label_smoothing=flags["label_smoothing"],
+        grad_clip=flags["grad_clip"],
+        precision=flags["precision"],
+        ema=flags["ema"],
+        compile="auto" if flags["compile"] is None else flags["compile"],
         seed=flags["seed"],
     )
     return train if flags["distill"] else replace(train, distill_weight=0.0)

@@ -56,6 +56,7 @@ class SparseConfig:
         lr: Peak learning rate.
         focus: Pull only at the channels that a plan for the budget would remove from the dense
             network, so that the others keep their weights; without it at every channel.
+        deadline: Part of the sparse training after which faded channels are at zero.
         regularizer: The penalty and its strength; None fades the channels in focus, see
             ``nnslim.prune.fading``.
     """
@@ -63,6 +64,7 @@ class SparseConfig:
     epochs: int = 0
     lr: float = 0.01
     focus: bool = True
+    deadline: float = 0.7
     regularizer: RegularizerConfig | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class SparseConfig:
                 f"sparse training of {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
             )
+        if not 0 < self.deadline <= 1:
+            raise ConfigError(f"fading by {self.deadline} of the training: above 0 and up to 1")
         if self.epochs and self.regularizer is None and not self.focus:
             raise ConfigError(
                 "fading needs to know which channels will go",

@@ -17,7 +17,15 @@ from nnslim.measure.macs import count_costs
 from nnslim.prune.budget import Limit
 from nnslim.prune.fading import Fading
 from nnslim.prune.planner import Planner
-from nnslim.prune.rounds import Cut, Limits, cut_network, repeat_cut, round_limits
+from nnslim.prune.rounds import (
+    Cut,
+    Limits,
+    cut_network,
+    edit_from_json,
+    edit_json,
+    repeat_cut,
+    round_limits,
+)
 from nnslim.prune.sparsity import HierarchicalSparsity, removed_channels
 from nnslim.train import EpochRecord
 
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.stages import Record, Stages
     from nnslim.prune.trainer import Trainer
+    from nnslim.surgery import Edit
     from nnslim.train import GradientPenalty, TrainConfig
 
 __all__ = ["Course", "Epochs", "Waypoint"]
@@ -129,7 +138,7 @@ class Course:
                 "left out": left_out,
             }
 
-        network, record = self._stages.run("sparse", compute)
+        network, record = self._stages.run("sparse", compute, together=True)
         for name, why in cast("Mapping[str, str]", record["left out"]).items():
             self.warnings.append(f"sparse training left {name} alone: {why}")
         self._trained("sparse", record)
@@ -140,17 +149,24 @@ class Course:
         sparse, planner = self._config.sparse, self._planner
         channels, focus, going = planner.channels, None, None
         if sparse.focus and self._config.max_drop is None:
-            full, last = count_costs(self._trainer.dense), self._config.rounds.rounds
-            limits = round_limits(self._config, full, last)
-            plan = planner.plan(self._trainer.dense, channels, limits).plan
-            going = removed_channels(plan.edit, channels)
+            going = removed_channels(self._goal(), channels)
             focus = partial(_always, going)
         if sparse.regularizer is None:
             assert going is not None, "the configuration demands a focus"
-            return Fading(network, channels, going), {}
+            return Fading(network, channels, going, sparse.deadline), {}
         groups = [name for name, why in planner.whole().items() if why is None]
         penalty = HierarchicalSparsity(network, channels, sparse.regularizer, focus, groups=groups)
         return penalty, dict(penalty.left_out)
+
+    def _goal(self) -> Edit:
+        """What the budget would leave of the dense network."""
+        dense, planner = self._trainer.dense, self._planner
+        limits = round_limits(self._config, count_costs(dense), self._config.rounds.rounds)
+
+        def compute(_: Path | None) -> tuple[Network, Record]:
+            return dense, edit_json(planner.plan(dense, planner.channels, limits).plan.edit)
+
+        return edit_from_json(self._stages.run("goal", compute)[1])
 
     def _remove(self, number: int, limits: Limits) -> None:
         """Cut, and calibrate the batch norms of what is left."""
@@ -194,7 +210,7 @@ class Course:
             epochs = [asdict(record) for record in found.history]
             return network, {"epochs": epochs, "top1": self._trainer.validation_top1(network)}
 
-        network, record = self._stages.run(name, compute)
+        network, record = self._stages.run(name, compute, together=True)
         self._trained(stage if stage == "tuned" else f"{stage} {number}", record)
         self._arrive(stage, number, network, record["top1"])
 

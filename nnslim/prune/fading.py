@@ -1,8 +1,9 @@
 """Fading: bring the channels that will go to zero by a deadline, while the network adapts.
 
 Each step is the proximal step of a group lasso whose strength for channel c is ``|w_c| / (T - t)``,
-at step t of T: the one that ends at exactly zero with the run, whatever the loss's gradient is. A
-penalty of one strength for all leaves a remainder, which the removal then takes away at once.
+at step t of T: the one that ends at exactly zero at T, whatever the loss's gradient is. A penalty
+of one strength for all leaves a remainder, which the removal then takes away at once. T lies before
+the end of the run, so that the learning rate is still large when the last of a channel goes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Fading:
         network: Network,
         channels: ChannelMap,
         going: Mapping[str, np.ndarray],
+        deadline: float = 0.7,
     ) -> None:
         """Look up the weights; nothing is changed.
 
@@ -49,7 +51,9 @@ class Fading:
             network: The network that will train.
             channels: Its groups.
             going: By group: 1 for each channel that will be removed, else 0, ``(width,)``.
+            deadline: Part of the run after which they are at zero, above 0 and up to 1.
         """
+        self._deadline = deadline
         self._going = {name: own.tolist() for name, own in going.items() if own.any()}
         self._masks: dict[str, Tensor] = {}
         for name in self._going:
@@ -70,9 +74,9 @@ class Fading:
         """Nothing: every epoch fades the same channels."""
 
     def add_(self, network: nn.Module, step: int, steps: int) -> None:
-        """Take ``1 / (steps - step)`` off the fading weights, and their gradients altogether."""
+        """Take ``1 / (T - step)`` off the fading weights, and their gradients altogether."""
         parameters = dict(network.named_parameters(remove_duplicate=False))
-        share = 1.0 / (steps - step)
+        share = 1.0 / max(round(self._deadline * steps) - step, 1)
         for name, mask in self._masks.items():
             weight = parameters[name]
             own = mask.to(weight.device)
@@ -90,4 +94,4 @@ class Fading:
 
     def identity(self) -> dict[str, object]:
         """Return the channels that fade."""
-        return {"fading": self._going}
+        return {"fading": self._going, "deadline": self._deadline}

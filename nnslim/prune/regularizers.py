@@ -78,7 +78,7 @@ class RegularizerConfig:
     axis: Axis = "feature"
     balance: float = 0.5
     strength: float | Literal["auto"] = "auto"
-    ratio: float = 1.0
+    ratio: float = 100.0
     growth: float = 1.0
     floor: float = 0.05
 

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from nnslim.prune.config import PruneConfig
     from nnslim.prune.plan import Metric
 
-__all__ = ["Cut", "Limits", "cut_network", "overall_plan", "repeat_cut", "round_limits"]
+__all__ = [
+    "Cut",
+    "Limits",
+    "cut_network",
+    "edit_from_json",
+    "edit_json",
+    "overall_plan",
+    "repeat_cut",
+    "round_limits",
+]
 
 Limits = Mapping["Metric", Limit]
 
@@ -43,8 +52,18 @@ class Cut:
 
     def to_json(self) -> dict[str, object]:
         """Return what ``repeat_cut`` needs besides the networks, as plain JSON values."""
-        keep = {name: kept.tolist() for name, kept in self.edit.keep.items()}
-        return {"keep": keep, "check": asdict(self.check)}
+        return {**edit_json(self.edit), "check": asdict(self.check)}
+
+
+def edit_json(edit: Edit) -> dict[str, object]:
+    """Return an edit as plain JSON values."""
+    return {"keep": {name: kept.tolist() for name, kept in edit.keep.items()}}
+
+
+def edit_from_json(values: object) -> Edit:
+    """Return the edit that ``edit_json`` wrote."""
+    keep = cast("dict[str, dict[str, list[int]]]", values)["keep"]
+    return Edit({name: np.array(kept, dtype=np.int64) for name, kept in keep.items()})
 
 
 def round_limits(config: PruneConfig, full: Costs, number: int) -> Limits:
@@ -72,9 +91,8 @@ def cut_network(network: Network, channels: ChannelMap, plan: Plan, seed: int) -
 def repeat_cut(before: Network, after: Network, earlier: ChannelMap, record: object) -> Cut:
     """Return the removal that led from one network to another, from its record."""
     values = cast("dict[str, dict[str, object]]", record)
-    keep = {name: np.array(kept, dtype=np.int64) for name, kept in values["keep"].items()}
     check = CutCheck(**values["check"])  # pyright: ignore[reportArgumentType]
-    return Cut(channel_groups(before, earlier=earlier), Edit(keep), check, after)
+    return Cut(channel_groups(before, earlier=earlier), edit_from_json(record), check, after)
 
 
 def overall_plan(dense: Network, channels: ChannelMap, cuts: Sequence[Cut]) -> Plan:

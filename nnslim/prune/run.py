@@ -26,6 +26,7 @@ from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
 from nnslim.prune.trainer import EVENTS
 from nnslim.report.html import render_html
+from nnslim.train.processes import barrier, is_main
 
 if TYPE_CHECKING:
     from nnslim.data import Data
@@ -104,6 +105,8 @@ def run_prune(
 ) -> dict[str, object]:
     """Prune and write the output directory; returns the content of ``report.json``.
 
+    Of several processes, the main one writes and measures what ships; the others return the rest.
+
     Raises:
         NnslimError: Whatever went wrong. Nothing is left half-written; the checkpoints of a run
             that was interrupted while training stay for ``resume``.
@@ -111,8 +114,9 @@ def run_prune(
     directory = RunDirectory(
         destination.path, overwrite=destination.overwrite, resume=destination.resume
     )
-    if not destination.resume and directory.checkpoint.exists():
+    if not destination.resume and is_main() and directory.checkpoint.exists():
         shutil.rmtree(directory.checkpoint)
+    barrier()
     record = RunRecord(
         destination.argv, config_json(config), config.seed, datetime.now(UTC), destination.inputs
     )
@@ -129,12 +133,14 @@ def run_prune(
                 f"interrupted; the same command with --resume goes on in {directory.final}"
             )
         raise
+    report = result_json(result, config)
+    report["layers"] = list(result.layers)
+    report["model"] = _model_json(subject.model)
+    report["data"] = _data_json(subject.data)
+    if not is_main():
+        return report
     with directory as run:
         save_network(result.network, run.file("model.safetensors"))
-        report = result_json(result, config)
-        report["layers"] = list(result.layers)
-        report["model"] = _model_json(subject.model)
-        report["data"] = _data_json(subject.data)
         report["onnx"] = _export(result, subject.data, run.file("model.onnx"))
         report["latency"] = _latency(network, run.file("model.onnx"), config, around)
         events = directory.checkpoint / EVENTS

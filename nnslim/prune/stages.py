@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from nnslim.artifact import load_network, save_network
 from nnslim.artifact.directory import write_json
 from nnslim.errors import ConfigError
+from nnslim.train.processes import barrier, broadcast, is_main, world_size
 
 if TYPE_CHECKING:
     from nnslim.network.graph import CustomRules
@@ -41,30 +42,44 @@ class Stages:
     operators: CustomRules = field(default_factory=dict)
 
     def run(
-        self, name: str, compute: Callable[[Path | None], tuple[Network, Record]]
+        self,
+        name: str,
+        compute: Callable[[Path | None], tuple[Network, Record]],
+        *,
+        together: bool = False,
     ) -> tuple[Network, Record]:
         """Return a stage's network and record: as an earlier run left them, or computed now.
 
         Args:
             name: Of the stage; unique in the run.
             compute: Called with the directory for the stage's own training checkpoints.
+            together: Of several processes, all compute, as in training; else the main one does,
+                and the others wait for what it writes.
 
         Raises:
-            ConfigError: What is there belongs to another run; names what differs.
+            ConfigError: What is there belongs to another run; names what differs. Several
+                processes without a directory.
         """
         if self.directory is None:
+            if world_size() > 1:
+                raise ConfigError("a run in several processes needs a directory for its stages")
             return compute(None)
         place, file = self.directory / f"{name}.json", self.directory / f"{name}.safetensors"
-        if place.exists():
-            return load_network(file, self.operators), self._read(place)
-        training = self.directory / name
-        network, record = compute(training)
+        if not broadcast(place.exists()):
+            training = self.directory / name
+            if together or is_main():
+                network, record = compute(training)
+                if is_main():
+                    self._write(place, file, network, record)
+                    shutil.rmtree(training, ignore_errors=True)
+            barrier()
+        # What an interrupted run would load is what this one goes on with, bit for bit.
+        return load_network(file, self.operators), self._read(place)
+
+    def _write(self, place: Path, file: Path, network: Network, record: Record) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, file)
         write_json(place, {"identity": dict(self.identity), "record": record})
-        shutil.rmtree(training, ignore_errors=True)
-        # What an interrupted run would load is what this one goes on with, bit for bit.
-        return load_network(file, self.operators), self._read(place)
 
     def _read(self, place: Path) -> Record:
         found = cast("dict[str, Record]", json.loads(place.read_text(encoding="utf-8")))

@@ -14,6 +14,7 @@ from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.report import SILENT, Sink
 from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
 from nnslim.train.events import EventLog
+from nnslim.train.processes import is_main
 from nnslim.train.telling import ShowTraining, tell_all
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Trainer:
 
     def _logs(self, label: str) -> list[Callable[[TrainEvent], None]]:
         folder = self.around.checkpoints
-        if folder is None:
+        if folder is None or not is_main():
             return []
         folder.mkdir(parents=True, exist_ok=True)
         return [EventLog(folder / EVENTS).stage(label)]

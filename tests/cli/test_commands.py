@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -23,8 +24,17 @@ from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError,
 from nnslim.measure import LatencySettings, evaluation, measure_latency
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
-from nnslim.prune import Limit, PruneConfig
+from nnslim.prune import (
+    LatencyBudget,
+    LatencyConfig,
+    Limit,
+    PruneConfig,
+    RoundConfig,
+    SaliencyConfig,
+    SparseConfig,
+)
 from nnslim.report import SILENT
+from nnslim.train import TrainConfig
 
 GRAY = Preprocess(size=(8, 8), mean=(0.5,), std=(0.25,))
 
@@ -206,13 +216,37 @@ class TestEval:
         assert raised.exit_code == 3
 
 
+BALANCED = PruneConfig(sparse=SparseConfig(2))
+
+
 class TestPrune:
     @pytest.mark.parametrize(
         ("flags", "expected"),
         [
-            (["--data", "d"], PruneConfig()),
-            (["--data", "d", "--macs", "20M"], PruneConfig(limits={"macs": Limit(20e6, False)})),
-            (["--data", "d", "--keep", "a", "--keep", "b"], PruneConfig(keep=("a", "b"))),
+            (["--data", "d"], BALANCED),
+            (
+                ["--data", "d", "--macs", "20M"],
+                replace(BALANCED, limits={"macs": Limit(20e6, False)}),
+            ),
+            (["--data", "d", "--keep", "a", "--keep", "b"], replace(BALANCED, keep=("a", "b"))),
+            (
+                ["--data", "d", "--latency", "1.5ms", "--align", "auto", "--rounds", "1"],
+                replace(
+                    BALANCED,
+                    limits={},
+                    align="auto",
+                    latency=LatencyConfig(LatencyBudget(1.5, relative=False)),
+                ),
+            ),
+            (
+                ["--data", "d", "--profile", "fast", "--size", "2M", "--ema", "0.99"],
+                PruneConfig(
+                    limits={"bytes": Limit(2e6, False)},
+                    saliency=SaliencyConfig("jacobian", 512),
+                    rounds=RoundConfig(1, 0),
+                    train=TrainConfig(epochs=3, ema=0.99),
+                ),
+            ),
         ],
     )
     def test_flags_that_are_not_given_leave_the_librarys_defaults(self, flags, expected):
@@ -243,13 +277,35 @@ class TestPrune:
         out, err = run(
             "prune", stored, "--data", "digits", "--params", "60%", "--epochs", "1",
             "--samples", "16", "--subset", "200", "--batch-size", "50", "-o", "slim",
+            "--sparse-epochs", "1", "--rounds", "2", "--recovery-epochs", "1",
         )  # fmt: skip
         assert "Accuracy on 360 images" in out
         assert out.splitlines()[-1] == "wrote slim"
         assert "images of 8 x 8 pixels, mean 0.5, std 0.25 (the file)" in err
         report = json.loads((tmp_path / "slim" / "report.json").read_text())
-        assert len(report["training"]) == 1
+        stages = [epoch["stage"] for epoch in report["training"]]
+        assert stages == ["sparse", "recovered 1", "tuned"]
+        assert report["latency"][0]["parent_ms"] > 0
         assert report["onnx"]["top1_pct"] == report["after"]["top1_pct"]
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (["--sparse-epochs", "2"], "no images to train on"),
+            (["--rounds", "2"], "without images there is nothing to recover with"),
+            (["--max-drop", "1"], "--max-drop is judged on validation images"),
+            (["--max-drop", "1", "--params", "50%", "--data", "digits"], "--params says how far"),
+            (["--latency", "60"], "--latency 60: not a latency"),
+            (["--latency", "60%", "--rounds", "2", "--data", "digits"], "is met in one round"),
+            (["--align", "0"], "--align 0: must be auto or a whole number"),
+            (["--regularizer", "lasso", "--data", "digits"], "there is no regularizer 'lasso'"),
+            (["--strength", "hard", "--regularizer", "group_lasso"], "--strength hard"),
+            (["--no-focus", "--data", "digits"], "fading needs to know which channels will go"),
+        ],
+    )
+    def test_flags_that_contradict_each_other_are_refused(self, stored, flags, said):
+        _, raised = run("prune", stored, *flags, expect=ConfigError)
+        assert said in raised.message
 
     def test_epochs_without_images_are_refused(self, stored):
         _, raised = run("prune", stored, "--epochs", 3, expect=ConfigError)

@@ -22,7 +22,15 @@ from nnslim.prune.run import Destination, Subject, dry_run, run_prune
 from nnslim.report import SILENT
 from nnslim.train import TrainConfig
 
-FILES = ["README.md", "SHA256SUMS", "model.onnx", "model.safetensors", "report.html", "report.json"]
+FILES = [
+    "README.md",
+    "SHA256SUMS",
+    "events.jsonl",
+    "model.onnx",
+    "model.safetensors",
+    "report.html",
+    "report.json",
+]
 
 
 class Residual(nn.Module):
