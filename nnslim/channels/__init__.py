@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from nnslim.channels.groups import ChannelGroup, ChannelMap, Member, channel_groups
+from nnslim.channels.footprints import ChannelGroup, Member
+from nnslim.channels.groups import ChannelMap, channel_groups
 
 __all__ = ["ChannelGroup", "ChannelMap", "Member", "channel_groups"]
