@@ -29,7 +29,7 @@ def test_costs():
         ("parameters", "1,000", "480", "48.0 %"),
         ("MACs", "50.0 k", "21.0 k", "42.0 %"),
         ("size of the tensors", "4.00 kB", "1.92 kB", "48.0 %"),
-        ("latency, ms", "0.73", "0.41", "56.2 %"),
+        ("latency, batch 1, ms", "0.73", "0.41", "56.2 ± 1.2 %"),
     )
     assert len(cost_table(plan()).rows) == 3
 
