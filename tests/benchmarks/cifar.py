@@ -68,7 +68,7 @@ def main() -> None:
                 out.info(f"== {name}")
                 config = _config(options, seed, data)
                 around = Surroundings(sink=out, checkpoints=place / "checkpoints")
-                found = run_arm(arm, _dense(file), data, config, around)
+                found = run_arm(arm, dense_network(file), data, config, around)
                 save_network(found.pop("network"), place / "model.safetensors")
                 write_json(place / "result.json", {"arm": arm, "seed": seed, **found})
                 write_report(root, Path(options.report), vars(options))
@@ -102,7 +102,8 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     )
 
 
-def _dense(file: str) -> Network:
+def dense_network(file: str) -> Network:
+    """Load a published CIFAR ResNet with the preprocessing it was trained with."""
     network = load_model(Path(file)).network
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     network.preprocess = Preprocess(size=(32, 32), mean=mean, std=std)
