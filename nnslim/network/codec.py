@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 import torch
 
 from nnslim.errors import InputError, UnsupportedModelError
+from nnslim.network.calls import MAX_SIZE, check_call, check_refs
 from nnslim.network.graph import (
     BATCH,
     Arg,
@@ -23,23 +24,15 @@ from nnslim.network.graph import (
     TensorInfo,
     TensorRef,
     Value,
-    refs,
 )
-from nnslim.network.operators import OPERATORS, argument_names, training_argument
+from nnslim.network.operators import OPERATORS, argument_names
 
 __all__ = ["FORMAT", "canonical_json", "graph_from_json", "graph_to_json"]
 
 FORMAT = 1
 _MAX_NODES = 100_000
 _MAX_DEPTH = 8
-_MAX_SIZE = 2**40
 _MAX_LITERAL = 2**63
-_SPLITS = (
-    "aten.unbind.int",
-    "aten.chunk.default",
-    "aten.split.Tensor",
-    "aten.tensor_split.sections",
-)
 _MAX_RANK = 16
 _DTYPES = [
     "float32",
@@ -97,14 +90,14 @@ def graph_from_json(values: object, custom: CustomRules | None = None) -> Graph:
     nodes: list[Node] = []
     for item in items:
         node = _decode_node(item, custom or {})
-        _check_refs(node.arguments, known, node.name)
-        _check_call(node, known)
+        check_refs(node.arguments, known, node.name)
+        check_call(node, known)
         if node.name in known:
             raise InputError(f"graph names two values {node.name!r}")
         known[node.name] = node.value
         nodes.append(node)
     output = _decode(entry["output"], "output")
-    _check_refs((output,), known, "output")
+    check_refs((output,), known, "output")
     return Graph(inputs, tuple(nodes), output, custom or {})
 
 
@@ -229,7 +222,7 @@ def _decode_node(value: object, custom: CustomRules) -> Node:
 def _decode_size(value: object, where: str) -> int:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}N", value):
         return int(value[:-1]) * BATCH
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_SIZE:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_SIZE:
         return value
     raise InputError(f"{where}: {value!r} is not a size")
 
@@ -300,36 +293,3 @@ def _decode_tagged(kind: str, content: object, where: str, depth: int) -> Arg:  
             return {_text(key, where): _decode(entry, where, depth + 1) for key, entry in items}
         case _:
             raise InputError(f"{where}: an argument of the unknown kind {kind!r}")
-
-
-def _check_call(node: Node, known: Mapping[str, Value]) -> None:
-    """Refuse calls that would do unbounded work, or leave out a flag that ``train()`` flips."""
-    if training_argument(node.op) and len(node.args) < len(argument_names(node.op)):
-        raise InputError(f"node {node.name!r}: {node.op} needs all of its arguments in order")
-    if node.op.startswith("python."):
-        values = [known[arg.name] if isinstance(arg, Ref) else arg for arg in node.args]
-        if node.op == "python.getitem":
-            values = values[1:] if values and isinstance(values[0], tuple) else [None]
-        if not all(isinstance(value, int) and abs(value) < _MAX_SIZE for value in values):
-            raise InputError(f"node {node.name!r}: {node.op} computes on sizes only")
-    if node.op in _SPLITS and node.args and isinstance(node.args[0], Ref):
-        info = known[node.args[0].name]
-        if isinstance(info, TensorInfo) and _splits_batch(node, info):
-            raise InputError(f"node {node.name!r}: {node.op} splits the batch")
-
-
-def _splits_batch(node: Node, info: TensorInfo) -> bool:
-    """Whether a list-valued operator runs along a dimension that depends on the batch."""
-    given = dict(zip(argument_names(node.op), node.args, strict=False)) | dict(node.kwargs)
-    dim = given.get("dim", 0)
-    size = info.shape[dim % len(info.shape)] if isinstance(dim, int) and info.shape else 0
-    return size % BATCH == 0
-
-
-def _check_refs(args: tuple[Arg, ...], known: Mapping[str, Value], where: str) -> None:
-    for arg in args:
-        for ref in refs(arg):
-            if ref.name not in known:
-                raise InputError(
-                    f"node {where!r} uses {ref.name!r}, which is not defined before it"
-                )
