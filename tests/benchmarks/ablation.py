@@ -108,10 +108,11 @@ def _report(root: Path, options: argparse.Namespace) -> None:
 
 _HEAD = """# What each part of the recipe is worth
 
-Written by `python -m tests.benchmarks.ablation`; do not edit. The published ResNet-20 (91.73 % top-1
-on the 10,000 CIFAR-10 test images) cut to at most half of its parameters and half of its MACs, trained
-on {subset:,} images only, {epochs} epochs of fine-tuning, seed 0. One part is changed at a time; one
-run each, so differences of a few tenths mean nothing. Top-1 in percent on the test images.
+Written by `python -m tests.benchmarks.ablation`; do not edit. The published ResNet-20 (91.73 %
+top-1 on the 10,000 CIFAR-10 test images) cut to at most half of its parameters and half of its
+MACs, trained on {subset:,} images only, {epochs} epochs of fine-tuning, seed 0. One part is changed
+at a time; one run each, so differences of a few tenths mean nothing. Top-1 in percent on the test
+images.
 """
 
 
