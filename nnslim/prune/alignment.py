@@ -120,8 +120,8 @@ def choose_alignment(
     """Choose the multiple that widths end at.
 
     With a latency budget the least loss at that latency wins. Otherwise it is the lowest latency
-    among the plans that lose hardly more than the unaligned one; a larger multiple must be faster
-    by more than the interval of the measurement.
+    among the plans that lose hardly more than the unaligned one; of those that measure within the
+    fastest one's interval, the one that loses least.
 
     Args:
         device: Measures the network's plans, see ``open_device``.
@@ -197,7 +197,7 @@ def _fastest(
         found.append(Alignment(align, plan, lost, ratios))
     measured = [candidate for candidate in found if candidate.ratios]
     best = min((worst(candidate.ratios) for candidate in measured), key=lambda own: own.ratio)
-    alike = [candidate for candidate in measured if worst(candidate.ratios).low <= best.high]
+    alike = [candidate for candidate in measured if worst(candidate.ratios).ratio <= best.high]
     chosen = min(alike, key=lambda candidate: candidate.lost)
     reason = (
         f"measures {100 * worst(chosen.ratios).ratio:.1f}% of the latency; of {len(measured)}"

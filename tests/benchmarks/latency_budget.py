@@ -35,7 +35,14 @@ HEADS = (
     "network", ">batch", ">target %", ">measured %", ">interval", ">control", ">exports", ">s",
     ">params %", ">MACs %", ">ms before", ">ms after", ">same params, not for latency %",
 )  # fmt: skip
-LOSSES = ("network", ">batch", "ranked by score per", ">lost score", ">measured %", ">exports")
+LOSSES = (
+    "network",
+    ">batch",
+    "ranked by score per",
+    ">lost score at the target",
+    ">measured %",
+    ">exports",
+)
 
 
 def main() -> None:
@@ -135,7 +142,7 @@ def _rankings(
         ),
     }  # fmt: skip
     return [
-        [name, sizes, by, f"{own.lost:.2f}", f"{100 * worst(own.check).ratio:.1f}",
+        [name, sizes, by, f"{own.lost_at_target:.1f}", f"{100 * worst(own.check).ratio:.1f}",
          str(len(own.trials))]
         for by, own in plans.items()
     ]  # fmt: skip
