@@ -122,7 +122,8 @@ class _Hunt:
             check = self._device.measure(self.plan(n), settings.thorough)
             found = worst(check)
             in_reach = found.low <= goal.target <= found.ratio + settings.reach
-            self._search.record(n, found.ratio)
+            if not in_reach:
+                self._search.correct(n, found.ratio)
             if in_reach or not self._left or self._search.next(self._left) is None:
                 return n, check
 

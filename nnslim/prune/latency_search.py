@@ -64,6 +64,17 @@ class PrefixSearch:
         """Take note of a measurement; a later one of the same prefix replaces it."""
         self.measured[n] = ratio
 
+    def correct(self, n: int, ratio: float) -> None:
+        """Replace a measurement by a better one, and forget others that may be as wrong as it was.
+
+        Those are the ones that lie closer to the target than the old and the new one to each other.
+        """
+        wrong = abs(ratio - self.measured[n])
+        self.measured = {
+            m: y for m, y in self.measured.items() if abs(y - self.goal.target) > wrong
+        }
+        self.record(n, ratio)
+
     @property
     def best(self) -> int | None:
         """The shortest prefix that was measured at or below the target."""

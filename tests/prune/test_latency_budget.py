@@ -187,6 +187,41 @@ def test_a_check_that_disagrees_sends_the_search_on():
     assert device.true_ratio(checks[0]) > 0.6
 
 
+def test_a_check_far_below_doubts_the_measurements_that_led_there():
+    """Quick measurements that are 4 points too high make the search go too far."""
+
+    class Pessimist(ModelDevice):
+        def measure(self, plan, settings):
+            found = super().measure(plan, settings)
+            if settings == SearchSettings().quick and len(self.asked) < 4:
+                return {n: replace(own, ratio=own.ratio + 0.04) for n, own in found.items()}
+            return found
+
+    for seed in range(10):
+        device = Pessimist(seed, block=1)
+        found = plan_for_latency(device, random_scores(seed), Rules({}), share(0.6))
+        checks = [plan for plan, how in device.asked if how == SearchSettings().thorough]
+        assert device.true_ratio(checks[0]) < 0.57
+        assert 0.57 <= device.true_ratio(found.plan) <= 0.6
+
+
+def test_a_correction_reopens_a_bracket_that_noise_had_closed():
+    def closed():
+        search = PrefixSearch(Goal(0.6, 0.02, 0, 100), lambda n: 1 - n / 100)
+        search.record(20, 0.8)
+        search.record(44, 0.61)  # really 0.57
+        search.record(45, 0.59)  # really 0.55
+        assert search.next() is None
+        return search
+
+    replaced, corrected = closed(), closed()
+    replaced.record(45, 0.55)
+    assert replaced.next() is None
+    corrected.correct(45, 0.55)
+    assert corrected.measured == {20: 0.8, 45: 0.55}
+    assert 35 < corrected.next() < 44
+
+
 def test_all_budgets_hold_together_and_the_latency_may_then_have_room():
     device, scores = ModelDevice(), random_scores(0)
     alone = plan_for_latency(device, scores, Rules({}), share(0.7))
