@@ -67,6 +67,7 @@ _PYTHON = {
     "mul": lambda a, b: a * b,
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
+    "neg": lambda a: -a,
 }
 
 
