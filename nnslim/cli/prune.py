@@ -230,9 +230,11 @@ def prune_command(
         from nnslim.report import SILENT
         from nnslim.report.html import render_html
         from nnslim.report.tables import prune_tables
+        from nnslim.train import flush_denormals
         from nnslim.train.processes import connected, is_main, own_device
 
-        torch.set_flush_denormal(True)  # torch's worker threads copy it when they start
+        # Before any tensor is touched: torch's worker threads copy the setting when they start.
+        context.with_resource(flush_denormals(torch.device("cpu")))
         voice = sink if is_main() else SILENT
         if model is None and arch is None:
             raise ConfigError(

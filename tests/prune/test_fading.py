@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def faded(network, edit, rate=0.05):
 
 @pytest.mark.parametrize("name", ["Plain", "Residual", "Dense", "SplitInOrder", "Grouped"])
 def test_removal_after_fading_changes_nothing(name):
-    network = network_of(name)
+    network = copy.deepcopy(network_of(name))  # it will train
     channels = channel_groups(network)
     edit = half_edit(channels, 1)
     before = apply_edit(network, edit, channels)
@@ -55,7 +57,7 @@ def test_removal_after_fading_changes_nothing(name):
 
 
 def test_channels_that_stay_are_not_touched():
-    network = network_of("Plain")
+    network = copy.deepcopy(network_of("Plain"))
     channels = channel_groups(network)
     name = channels.prunable[0].name
     edit = Edit({name: np.arange(1, channels[name].width)})
