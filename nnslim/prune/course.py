@@ -134,7 +134,7 @@ class Course:
             )
             return network, {
                 "epochs": [asdict(record) for record in found.history],
-                "top1": self._trainer.validation_top1(network),
+                "top1": found.history[-1].val_top1,
                 "left out": left_out,
             }
 
@@ -208,7 +208,7 @@ class Course:
                 network, config, label, stage=order, checkpoints=checkpoints
             )
             epochs = [asdict(record) for record in found.history]
-            return network, {"epochs": epochs, "top1": self._trainer.validation_top1(network)}
+            return network, {"epochs": epochs, "top1": found.history[-1].val_top1}
 
         network, record = self._stages.run(name, compute, together=True)
         self._trained(stage if stage == "tuned" else f"{stage} {number}", record)
@@ -228,7 +228,8 @@ class Course:
                 self._remove(number, {"params": limit})
             except ConfigError:  # the floors are reached
                 break
-            self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
+            if self._config.rounds.epochs:
+                self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
             if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:
                 self.current, self.cuts, self.seen = good
                 bites.pop(0)

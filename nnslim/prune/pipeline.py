@@ -124,7 +124,8 @@ def prune_network(
         "training images": len(data.train),
     }
     stages = Stages(around.checkpoints, identity, network.graph.custom)
-    course = Course(trainer, Planner(network, channels, data, config, around), stages)
+    planner = Planner(network, channels, data, config, around)
+    course = Course(trainer, planner, stages)
     course.run()
     split = "test" if data.has("test") else "val"
     if split != "test":
@@ -132,7 +133,7 @@ def prune_network(
     for warning in course.warnings:
         around.sink.warn(warning)
     accuracies = {name: trainer.accuracy(seen, split) for name, seen in course.seen.items()}
-    plan = overall_plan(network, channels, course.cuts)
+    plan = overall_plan(network, channels, course.cuts, planner.whole())
     return PruneResult(
         _with_history(course.current, network, plan, config),
         plan,

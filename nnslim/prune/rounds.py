@@ -95,8 +95,16 @@ def repeat_cut(before: Network, after: Network, earlier: ChannelMap, record: obj
     return Cut(channel_groups(before, earlier=earlier), edit_from_json(record), check, after)
 
 
-def overall_plan(dense: Network, channels: ChannelMap, cuts: Sequence[Cut]) -> Plan:
+def overall_plan(
+    dense: Network, channels: ChannelMap, cuts: Sequence[Cut], whole: Mapping[str, str | None]
+) -> Plan:
     """Express all removals as one plan for the dense network.
+
+    Args:
+        dense: The network before any cut.
+        channels: Its groups.
+        cuts: The removals, in order.
+        whole: Why each group had to stay whole, or None.
 
     Raises:
         NnslimError: A later round cut what no removal from the dense network can.
@@ -112,7 +120,7 @@ def overall_plan(dense: Network, channels: ChannelMap, cuts: Sequence[Cut]) -> P
             hint="prune with --rounds 1",
         )
     rows = tuple(
-        PlanRow(group, group.width, widths.get(group.name, group.width), group.reason)
+        PlanRow(group, group.width, widths.get(group.name, group.width), whole[group.name])
         for group in channels.groups
     )
     return Plan(edit, rows, costs.costs(costs.widths), after)

@@ -123,6 +123,17 @@ def test_interrupted_anywhere_a_run_resumes_to_the_same(network, digits, tmp_pat
             assert torch.equal(plain.network.tensor(name), tensor), name
 
 
+def test_a_layer_kept_on_request_says_so_in_the_report_of_a_run(network, digits):
+    limits = {"params": Limit(0.9, relative=True)}
+    config = settings(
+        keep=("stem",), limits=limits, sparse=SparseConfig(), train=TrainConfig(epochs=0)
+    )
+    rows = {row.group.name: row for row in prune_network(network, digits, config).plan.rows}
+    assert rows["stem"].reason == "kept on request"
+    assert rows["stem"].before == rows["stem"].after
+    assert rows["inner"].reason is None
+
+
 def test_stages_of_another_run_are_refused(network, digits, tmp_path):
     around = Surroundings(checkpoints=tmp_path / "run")
     config = settings(sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0))
