@@ -65,6 +65,8 @@ def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, obj
         given = "device" in names[: len(args)] or kwargs.get("device") is not None
         if "device" in names and not given:
             kwargs["device"] = torch.device("meta")  # what an operator creates has no data either
+        if step.node.op == "aten.batch_norm.default" and (result := _normalised(args)) is not None:
+            return result
         return step.function(*args, **kwargs)
 
     try:
@@ -80,6 +82,15 @@ def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, obj
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         message = f"the tensors do not fit the graph at {_where(step.node)}: {reason}"
         raise InputError(message) from error
+
+
+def _normalised(args: list[object]) -> Tensor | None:
+    """What a batch norm of fitting tensors returns; its meta kernel takes 3 ms to say so."""
+    source, *own = (arg for arg in args[:5] if arg is not None)
+    if isinstance(source, Tensor) and source.dim() > 1:
+        fits = (isinstance(t, Tensor) and t.shape == source.shape[1:2] for t in own)
+        return torch.empty_like(source) if all(fits) else None
+    return None
 
 
 def _precision(tensors: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:

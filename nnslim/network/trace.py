@@ -13,6 +13,7 @@ from nnslim.errors import UnsupportedModelError
 from nnslim.network.canonical import canonicalise
 from nnslim.network.network import Network
 from nnslim.network.program_reader import ProgramReader
+from nnslim.network.sizeless import sizeless_program
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -84,6 +85,8 @@ def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
         ):
             # Recurrent layers list their weights once more; the parameters are what is traced.
             warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights")
+            if (program := sizeless_program(module, examples)) is not None:
+                return program
             return torch.export.export(
                 module,
                 examples,

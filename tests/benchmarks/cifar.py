@@ -3,10 +3,11 @@
 python -m tests.benchmarks.cifar cifar10.npz resnet56.th [resnet20.th ...]
     --sparse-epochs 1 --epochs 3 --seeds 0   (hours on two cores; what is done is not done again)
 
-Every arm starts from the same file, sees the same images in the same order, is cut to at most half
-of the parameters and half of the MACs, gets new batch norm statistics and is fine-tuned with the
-same settings, the dense network teaching. Arms without sparse training are fine-tuned longer, until
-they have spent as many multiply-adds of training. The last epoch counts; test images are read once.
+Every arm starts from one file, sees the same images in the same order, is cut to at most half
+of the parameters and half of the MACs (Torch-Pruning only of the MACs), gets
+new batch norm statistics and is fine-tuned with the same settings, the dense network teaching. Arms
+without sparse training are fine-tuned longer, until they have spent as many multiply-adds of
+training. The last epoch counts; test images are read once.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ def run_arm(
         "macs": costs.macs,
         "params_share": costs.params / full.params,
         "macs_share": costs.macs / full.macs,
+        "images": len(data.train),
         "epochs": epochs,
         "sparse_epochs": config.sparse.epochs if arm in ("ours", "torch-pruning") else 0,
         "seconds": time.perf_counter() - start,

@@ -28,20 +28,15 @@ def write_report(root: Path, page: Path, options: Mapping[str, Any]) -> None:
         network = path.parent.name.partition("-")[0]
         result = json.loads(path.read_text())
         found.setdefault(network, {}).setdefault(result["arm"], []).append(result)
-    text = [_HEAD.format(**_settings(options))]
+    text = [_HEAD.format(**options)]
     for network, arms in found.items():
         text += [f"\n## {network}\n", _table(arms)]
     write_page(page, "\n".join(text) + _TAIL, overwrite=True)
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    images = options["subset"] or 45_000
-    return {**options, "images": f"{images:,}", "seeds": options["seeds"]}
-
-
 def _table(arms: Mapping[str, list[dict[str, Any]]]) -> str:
-    heads = ["arm", "params", "MACs", "epochs", "dense", "after sparse", "right after removal"]
-    heads += ["new statistics", "**final**", "drop", "minutes"]
+    heads = ["arm", "params", "MACs", "images", "epochs", "dense", "after sparse"]
+    heads += ["right after removal", "new statistics", "**final**", "drop", "minutes"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     order = sorted(arms, key=lambda arm: -mean(r["top1_pct"]["tuned"] for r in arms[arm]))
     for arm in order:
@@ -52,7 +47,8 @@ def _table(arms: Mapping[str, list[dict[str, Any]]]) -> str:
         shares = [
             f"{100 * mean(r[key] for r in runs):.1f} %" for key in ("params_share", "macs_share")
         ]
-        cells = [_NAMES[arm], *shares, epochs, *top1[:-1], f"**{top1[-1]}**", f"{drop:.2f}"]
+        images = f"{runs[0]['images']:,}"
+        cells = [_NAMES[arm], *shares, images, epochs, *top1[:-1], f"**{top1[-1]}**", f"{drop:.2f}"]
         cells.append(f"{mean(r['seconds'] for r in runs) / 60:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -69,12 +65,14 @@ _HEAD = """# Half of a published CIFAR ResNet: our recipe against three others
 
 Written by `make bench-cifar`; do not edit. Top-1 in percent on the 10,000 CIFAR-10 test images,
 read once, in the end; the last epoch counts and nothing is chosen by an accuracy. Every arm starts
-from the published file, sees the same {images} training images in the same order and augmentation,
-may keep at most half of the parameters and half of the MACs, gets new batch norm statistics and is
-fine-tuned with the same settings (SGD, peak learning rate 0.05, cosine, half of the loss from the
-dense network's logits at temperature 4). Epochs are those of sparse training on the dense network
-plus those of fine-tuning; arms without sparse training are fine-tuned longer, until they have spent
-at least as many multiply-adds of training. Seeds: {seeds}.
+from the published file, sees the same training images in the same order and augmentation, may keep
+at most half of the parameters and half of the MACs (Torch-Pruning's only half of the MACs: it
+cannot cut the residual stream, and half of the parameters would leave it fewer MACs than the
+others), gets new batch norm statistics and is fine-tuned with the same settings (SGD, peak learning
+rate 0.05, cosine, half of the loss from the dense network's logits at temperature 4). Epochs are
+those of sparse training on the dense network plus those of fine-tuning; arms without sparse
+training are fine-tuned longer, until they have spent at least as many multiply-adds of training.
+Seeds: {seeds}.
 """
 
 _TAIL = """
