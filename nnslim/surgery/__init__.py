@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from nnslim.surgery.apply import apply_edit
 from nnslim.surgery.compose import compose_edits
-from nnslim.surgery.edit import Edit
+from nnslim.surgery.edit import PLANT, Edit
+from nnslim.surgery.plant import Planted, plant_channels
 from nnslim.surgery.verify import CutCheck, verify_cut
 
-__all__ = ["CutCheck", "Edit", "apply_edit", "compose_edits", "verify_cut"]
+__all__ = [
+    "PLANT",
+    "CutCheck",
+    "Edit",
+    "Planted",
+    "apply_edit",
+    "compose_edits",
+    "plant_channels",
+    "verify_cut",
+]

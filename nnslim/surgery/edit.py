@@ -1,4 +1,4 @@
-"""An edit: which channels of which groups stay. Data only; nothing here touches a tensor."""
+"""An edit: which channels of which groups stay, and where new ones go. Data only."""
 
 from __future__ import annotations
 
@@ -7,50 +7,78 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnslim.channels import ChannelMap
+from nnslim.channels import ChannelGroup, ChannelMap
 from nnslim.channels.labels import DimLabels, IntArray
 from nnslim.errors import ConfigError
 
-__all__ = ["Cut", "Edit", "resolve_edit"]
+__all__ = ["PLANT", "Cut", "Edit", "resolve_edit"]
+
+# Stands for a new channel in the list of a group.
+PLANT = -1
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Kept channels by group name; a group that is not named keeps all of its channels.
+    """Channels by group name; a group that is not named stays as it is.
 
     Attributes:
-        keep: Strictly increasing channel indices of each edited group.
+        keep: Increasing channel indices of each edited group, with ``PLANT`` for each new channel,
+            which stands after the kept channel before it.
 
     Example:
         >>> Edit({"layer1.0.conv1": np.array([0, 2, 5])}).keep["layer1.0.conv1"].tolist()
         [0, 2, 5]
+        >>> Edit({"layer1.0.conv1": np.array([0, 2, PLANT])}).planted
+        {'layer1.0.conv1': 1}
     """
 
     keep: Mapping[str, IntArray]
 
+    @property
+    def planted(self) -> dict[str, int]:
+        """Number of new channels of each group that gets some."""
+        found = {name: int((own == PLANT).sum()) for name, own in self.keep.items()}
+        return {name: n for name, n in found.items() if n}
+
+    @property
+    def without_planting(self) -> Edit:
+        """The kept channels alone."""
+        return Edit({name: own[own != PLANT] for name, own in self.keep.items()})
+
 
 @dataclass(frozen=True)
 class Cut:
-    """An edit resolved against a network: which channels are alive, label by label."""
+    """An edit resolved against a network: how many of each channel there will be.
+
+    Attributes:
+        channels: The groups of the network.
+        count: By channel: 0 for a removed one, 1 for a kept one, 1 + n where n new ones follow it.
+    """
 
     channels: ChannelMap
-    alive: np.ndarray
+    count: IntArray
+
+    @property
+    def alive(self) -> np.ndarray:
+        """Whether each channel stays."""
+        return self.count > 0
+
+    def counts(self, labels: IntArray) -> IntArray:
+        """How many entries each entry of a labelled dimension becomes."""
+        return self.count[self.channels.component[labels]]
 
     def kept(self, labels: DimLabels) -> IntArray | None:
         """Indices that stay along a labelled dimension; None where nothing can change."""
-        if labels is None:
-            return None
-        return np.flatnonzero(self.alive[self.channels.component[labels]])
+        return None if labels is None else np.flatnonzero(self.counts(labels))
 
     def size(self, labels: DimLabels, size: int) -> int:
         """New size of a dimension that had ``size`` entries."""
-        kept = self.kept(labels)
-        return size if kept is None else len(kept)
+        return size if labels is None else int(self.counts(labels).sum())
 
     def whole(self, labels: IntArray, n_groups: int) -> int:
-        """How many of the equal runs of a dimension are left, where runs go whole or not at all."""
-        by_group = self.alive[self.channels.component[labels]].reshape(n_groups, -1)
-        return int(by_group.any(axis=1).sum())
+        """How many equal runs a dimension has then, where runs come and go whole or not at all."""
+        by_group = self.counts(labels).reshape(n_groups, -1)
+        return int(np.maximum(by_group.min(axis=1), by_group.any(axis=1)).sum())
 
 
 def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
@@ -58,9 +86,10 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
 
     Raises:
         ConfigError: An unknown or frozen group, an index out of range, an unsorted list, a group
-            that would lose all of its channels, or more of one part than of another.
+            that would lose all of its channels, more of one part than of another, or a new channel
+            before every kept one.
     """
-    alive = np.ones(len(channels.frozen), dtype=bool)
+    count = np.ones(len(channels.frozen), dtype=np.int64)
     names = {group.name: group for group in channels.groups}
     for name, keep in edit.keep.items():
         if name not in names:
@@ -68,20 +97,28 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
                 f"the network has no channel group {name!r}", hint="see --dry-run for the groups"
             )
         group = names[name]
-        if len(keep) == 0:
-            raise ConfigError(f"group {name!r} would lose all of its {group.width} channels")
-        if np.any(np.diff(keep) <= 0) or keep[0] < 0 or keep[-1] >= group.width:
-            raise ConfigError(
-                f"group {name!r} needs increasing indices from 0 to {group.width - 1}"
-            )
-        if group.status == "frozen" and len(keep) < group.width:
-            raise ConfigError(f"group {name!r} cannot be cut: {group.reason}")
-        removed = np.ones(group.width, dtype=bool)
-        removed[keep] = False
-        if group.parts is not None and len(set((~removed)[group.parts].sum(axis=1).tolist())) > 1:
-            raise ConfigError(
-                f"group {name!r} must keep the same number of channels in each of its"
-                f" {len(group.parts)} parts"
-            )
-        alive[group.components[removed]] = False
-    return Cut(channels, alive)
+        count[group.components] = _group_count(group, np.asarray(keep, dtype=np.int64))
+    return Cut(channels, count)
+
+
+def _group_count(group: ChannelGroup, keep: IntArray) -> IntArray:
+    old = keep[keep != PLANT]
+    if len(old) == 0:
+        raise ConfigError(f"group {group.name!r} would lose all of its {group.width} channels")
+    if np.any(np.diff(old) <= 0) or old[0] < 0 or old[-1] >= group.width:
+        raise ConfigError(
+            f"group {group.name!r} needs increasing indices from 0 to {group.width - 1}"
+        )
+    if keep[0] == PLANT:
+        raise ConfigError(f"a new channel of group {group.name!r} stands before every kept one")
+    count = np.zeros(group.width, dtype=np.int64)
+    before = np.maximum.accumulate(np.where(keep == PLANT, -1, np.arange(len(keep))))
+    np.add.at(count, keep[before], 1)
+    if group.status == "frozen" and (count != 1).any():
+        raise ConfigError(f"group {group.name!r} cannot be changed: {group.reason}")
+    if group.parts is not None and len(set(count[group.parts].sum(axis=1).tolist())) > 1:
+        raise ConfigError(
+            f"group {group.name!r} must keep the same number of channels in each of its"
+            f" {len(group.parts)} parts"
+        )
+    return count

@@ -47,8 +47,7 @@ def labels_of_picked(
     labels = labels_of(cut, source)
     dim, given = _dimension(node, len(labels), [own is not None for own in labels])
     along = labels[dim] if dim is not None else None
-    kept = cut.kept(along)
-    if dim is None or along is None or kept is None or len(kept) == along.size:
+    if dim is None or along is None or (cut.counts(along) == 1).all():
         return None, None
     if given is not None:
         return along, Picked(dim, tensors[given.name].cpu().numpy(), given)
@@ -79,12 +78,28 @@ def _dimension(node: Node, rank: int, labelled: list[bool]) -> tuple[int | None,
 
 
 def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
-    """New values of an index into a dimension that was cut."""
-    kept = cut.kept(labels)
-    picked = cut.kept(labels[index])
-    assert kept is not None
-    assert picked is not None
-    return np.searchsorted(kept, index[picked])
+    """New values of an index into a dimension that was edited.
+
+    New channels stand after theirs there: after the whole run of a flattened one.
+    """
+    counts = cut.counts(labels)
+    own = cut.channels.component[labels]
+    runs = _runs(own)
+    lengths = np.array([len(run) for run in runs])
+    ends = np.cumsum(lengths * counts[[run[0] for run in runs]])
+    first = np.repeat(ends - lengths * counts[[run[0] for run in runs]], lengths)
+    length, offset = np.repeat(lengths, lengths), np.concatenate([r - r[0] for r in runs])
+    pieces = [np.zeros(0, dtype=np.int64)]
+    for run in _runs(own[index]):
+        picked = index[run]
+        copies = np.arange(counts[picked[0]])[:, None]
+        pieces.append((first[picked] + copies * length[picked] + offset[picked]).ravel())
+    return np.concatenate(pieces)
+
+
+def _runs(numbers: IntArray) -> list[IntArray]:
+    """Positions of each run of equal numbers."""
+    return np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
 
 
 _PICKING = frozenset(

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnslim.surgery import Edit
+from nnslim.surgery import PLANT, Edit
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.channels.labels import IntArray
 
-__all__ = ["choose", "half_edit", "move_statistics", "random_edit"]
+__all__ = ["choose", "half_edit", "move_statistics", "random_edit", "random_planting"]
 
 
 def move_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -70,3 +70,18 @@ def choose(generator: np.random.Generator, group: ChannelGroup, size: int) -> In
     parts = np.arange(group.width)[None] if group.parts is None else group.parts
     each = max(1, size // len(parts))
     return np.sort(np.concatenate([generator.choice(p, each, replace=False) for p in parts]))
+
+
+def random_planting(channels: ChannelMap, seed: int) -> Edit:
+    """Plant from no to three channels into every free group, anywhere, as many into each part."""
+    generator = np.random.default_rng(seed)
+    lists: dict[str, IntArray] = {}
+    free = [group for group in channels.groups if group.status == "free"]
+    for number, group in enumerate(free):
+        parts = np.arange(group.width)[None] if group.parts is None else group.parts
+        n = int(generator.integers(int(number == 0), 4))
+        times = np.zeros(group.width, dtype=np.int64)
+        for part in parts:
+            np.add.at(times, generator.choice(part, n), 1)
+        lists[group.name] = np.concatenate([[i, *[PLANT] * times[i]] for i in range(group.width)])
+    return Edit(lists)

@@ -14,7 +14,7 @@ from nnslim.channels.rules import DEFAULT_RULES
 from nnslim.channels.walk import Shrink
 from nnslim.errors import VerificationError
 from nnslim.network import Network
-from nnslim.surgery import Edit, apply, apply_edit, indices, literals, verify_cut
+from nnslim.surgery import Edit, apply, apply_edit, indices, literals, rebuild, verify_cut
 from tests.laws.made import half_edit, random_edit
 from tests.laws.reference import LawBrokenError, block_columns, check_law_1, kept_indices
 from tests.laws.test_freezing import MIXING, Middle, traced
@@ -35,7 +35,7 @@ def assert_red(network: Network, edit: Edit, rules=None, shrink: Shrink = "auto"
 @pytest.fixture
 def no_shape_check(monkeypatch):
     """Let edits with wrong shapes through, which ``apply_edit`` refuses by itself."""
-    monkeypatch.setattr(apply, "check_shapes", lambda *_: None)
+    monkeypatch.setattr(rebuild, "check_shapes", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_forgotten_literal_is_refused_before_it_is_run(monkeypatch):
 
 def test_index_select_in_the_old_order(monkeypatch):
     right = indices.kept_index
-    monkeypatch.setattr(apply, "kept_index", lambda *args: np.sort(right(*args)))
+    monkeypatch.setattr(rebuild, "kept_index", lambda *args: np.sort(right(*args)))
     network = network_of("Permuted")
     assert_red(network, half_edit(channel_groups(network), 1))
 
@@ -204,7 +204,7 @@ def test_index_select_off_by_one(monkeypatch):
         return (right(cut, labels, index) + 1) % len(cut.kept(labels))
 
     right = indices.kept_index
-    monkeypatch.setattr(apply, "kept_index", shifted)
+    monkeypatch.setattr(rebuild, "kept_index", shifted)
     network = network_of("ShuffleUnits")
     assert_red(network, random_edit(channel_groups(network), 1, least=1))
 
