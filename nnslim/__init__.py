@@ -18,6 +18,7 @@ from nnslim.version import __version__
 if TYPE_CHECKING:
     from nnslim.artifact import save_network as save
     from nnslim.channels import channel_groups
+    from nnslim.grow import grow_network
     from nnslim.measure import evaluate
     from nnslim.models.into import load
     from nnslim.network import Network
@@ -30,6 +31,7 @@ __all__ = [
     "channel_groups",
     "evaluate",
     "export_onnx",
+    "grow_network",
     "load",
     "prune_network",
     "save",
@@ -40,6 +42,7 @@ _HOME = {
     "channel_groups": "nnslim.channels:channel_groups",
     "evaluate": "nnslim.measure:evaluate",
     "export_onnx": "nnslim.onnx:export_onnx",
+    "grow_network": "nnslim.grow:grow_network",
     "load": "nnslim.models.into:load",
     "prune_network": "nnslim.prune:prune_network",
     "save": "nnslim.artifact:save_network",

@@ -12,6 +12,7 @@ import typer
 
 from nnslim.cli.eval import eval_command
 from nnslim.cli.export import export_command
+from nnslim.cli.grow import grow_command
 from nnslim.cli.options import COMMAND_SETTINGS, EPILOG, SETTINGS, Version
 from nnslim.cli.prune import prune_command
 from nnslim.errors import NnslimError
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 for _name, _command, _summary in (
     ("prune", prune_command, "Remove channels to a budget, and fine-tune."),
+    ("grow", grow_command, "Plant channels into a small network, taught by a large one."),
     ("eval", eval_command, "Measure accuracy, latency and size; gate on them."),
     ("export", export_command, "Write one verified ONNX file."),
 ):

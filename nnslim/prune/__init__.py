@@ -14,7 +14,7 @@ from nnslim.prune.latency_plan import LatencyBudget
 from nnslim.prune.pipeline import PruneResult, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
 from nnslim.prune.regularizers import RegularizerConfig
-from nnslim.prune.trainer import Surroundings
+from nnslim.train.trainer import Surroundings
 
 __all__ = [
     "CostModel",

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
-    from nnslim.prune.stages import Record, Stages
-    from nnslim.prune.trainer import Trainer
     from nnslim.surgery import Edit
     from nnslim.train import GradientPenalty, TrainConfig
+    from nnslim.train.stages import Record, Stages
+    from nnslim.train.trainer import Trainer
 
 __all__ = ["Course", "Epochs", "Waypoint"]
 
@@ -88,13 +88,13 @@ class Course:
         planned: How the last removal was planned, see ``Planned.to_json``.
     """
 
-    def __init__(self, trainer: Trainer, planner: Planner, stages: Stages) -> None:
+    def __init__(self, trainer: Trainer[PruneConfig], planner: Planner, stages: Stages) -> None:
         """Stand before the first stage."""
         self._trainer, self._planner, self._stages = trainer, planner, stages
-        self._config: PruneConfig = trainer.config
-        self.current: Network = trainer.dense
+        self._config = trainer.config
+        self.current: Network = trainer.teacher
         self.cuts: tuple[Cut, ...] = ()
-        self.seen: dict[str, Network] = {"dense": trainer.dense}
+        self.seen: dict[str, Network] = {"dense": trainer.teacher}
         self.trail: list[Waypoint] = []
         self.training: list[Epochs] = []
         self.warnings: list[str] = []
@@ -102,7 +102,7 @@ class Course:
 
     def run(self) -> None:
         """Run every stage."""
-        dense, config = self._trainer.dense, self._config
+        dense, config = self._trainer.teacher, self._config
         top1 = self._trainer.validation_top1(dense)
         self._arrive("dense", 0, dense, top1)
         if config.sparse.epochs:
@@ -119,7 +119,7 @@ class Course:
             self._train("tuned", "tuned", len(self.cuts), config.train)
 
     def _train_sparsely(self) -> None:
-        config, dense = self._config, self._trainer.dense
+        config, dense = self._config, self._trainer.teacher
 
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
             network = copy.deepcopy(dense)
@@ -160,7 +160,7 @@ class Course:
 
     def _goal(self) -> Edit:
         """What the budget would leave of the dense network."""
-        dense, planner = self._trainer.dense, self._planner
+        dense, planner = self._trainer.teacher, self._planner
         limits = round_limits(self._config, count_costs(dense), self._config.rounds.rounds)
 
         def compute(_: Path | None) -> tuple[Network, Record]:

@@ -14,9 +14,9 @@ from nnslim.prune.course import Course, Epochs, Waypoint
 from nnslim.prune.picture import picture_json
 from nnslim.prune.planner import Planned, Planner
 from nnslim.prune.rounds import Cut, cut_network, overall_plan
-from nnslim.prune.stages import Stages
-from nnslim.prune.trainer import Surroundings, Trainer
 from nnslim.train.checkpoint import fingerprint
+from nnslim.train.stages import Stages
+from nnslim.train.trainer import Surroundings, Trainer
 from nnslim.version import __version__
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnslim.prune.latency_device import Device
     from nnslim.prune.rounds import Limits
     from nnslim.prune.rules import Rules
-    from nnslim.prune.trainer import Surroundings
+    from nnslim.train.trainer import Surroundings
 
 __all__ = ["Planned", "Planner"]
 

@@ -13,28 +13,27 @@ from typing import TYPE_CHECKING, cast
 from nnslim.artifact import save_network
 from nnslim.artifact.card import model_card
 from nnslim.artifact.directory import RunDirectory
+from nnslim.artifact.facts import data_json, model_json
 from nnslim.artifact.manifest import RunRecord, run_manifest, versions
-from nnslim.data import Loader
 from nnslim.errors import InputError
-from nnslim.measure.accuracy import onnx_accuracy
 from nnslim.measure.bench import Bench
 from nnslim.measure.paired import PairedSettings
-from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.measure.shipped import export_and_measure
+from nnslim.onnx import SessionSettings
 from nnslim.prune.latency_plan import ratios_json
 from nnslim.prune.picture import picture_json
 from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
-from nnslim.prune.trainer import EVENTS
 from nnslim.report.html import render_html
 from nnslim.train.processes import barrier, is_main
+from nnslim.train.trainer import EVENTS
 
 if TYPE_CHECKING:
     from nnslim.data import Data
     from nnslim.models import LoadedModel
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
-    from nnslim.prune.pipeline import PruneResult
-    from nnslim.prune.trainer import Surroundings
+    from nnslim.train.trainer import Surroundings
 
 __all__ = ["Destination", "Subject", "dry_run", "run_prune"]
 
@@ -95,7 +94,7 @@ def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict
         **plan_json(plan),
         **planned.to_json(),
         "layers": picture_json(network, channels, plan),
-        "model": _model_json(subject.model),
+        "model": model_json(subject.model),
         "settings": config_json(config),
     }
 
@@ -135,13 +134,13 @@ def run_prune(
         raise
     report = result_json(result, config)
     report["layers"] = list(result.layers)
-    report["model"] = _model_json(subject.model)
-    report["data"] = _data_json(subject.data)
+    report["model"] = model_json(subject.model)
+    report["data"] = data_json(subject.data)
     if not is_main():
         return report
     with directory as run:
         save_network(result.network, run.file("model.safetensors"))
-        report["onnx"] = _export(result, subject.data, run.file("model.onnx"))
+        report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))
         report["latency"] = _latency(network, run.file("model.onnx"), config, around)
         events = directory.checkpoint / EVENTS
         if events.exists():
@@ -152,18 +151,6 @@ def run_prune(
         run.write_text("README.md", model_card(_card(report, destination)))
         run.write_json("run.json", run_manifest(record, run.path))
     return report
-
-
-def _export(result: PruneResult, data: Data | None, path: Path) -> dict[str, object]:
-    """Write the ONNX file, proven equal, and measure it as it ships."""
-    written = export_onnx(result.network, path)
-    entry: dict[str, object] = {**written.to_json(), "path": path.name, "top1_pct": None}
-    preprocess = result.network.preprocess
-    if data is not None and preprocess is not None:
-        split = data.test if data.has("test") else data.val
-        session = open_session(path, SessionSettings(device="cpu"))
-        entry["top1_pct"] = onnx_accuracy(session, Loader(split, preprocess, 100)).top1_pct
-    return entry
 
 
 def _latency(
@@ -185,28 +172,6 @@ def _latency(
         )
     provider = str(facts["provider_used"])
     return [{**own, "provider_used": provider} for own in ratios_json(found)]
-
-
-def _model_json(model: LoadedModel) -> dict[str, object]:
-    network = model.network
-    return {
-        "source": model.source,
-        "sha256": model.sha256,
-        "arch": model.arch,
-        "parameters": network.n_parameters,
-        "classes": list(network.classes) if network.classes else None,
-        "preprocess": network.preprocess.to_json() if network.preprocess else None,
-        "notes": [*model.notes, *network.notes],
-    }
-
-
-def _data_json(data: Data | None) -> dict[str, object] | None:
-    if data is None:
-        return None
-    counts = {
-        name: len(data.splits[name]) if data.has(name) else 0 for name in ("train", "val", "test")
-    }
-    return {"name": data.name, "notes": list(data.notes), **counts}
 
 
 def _card(report: dict[str, object], destination: Destination) -> dict[str, object]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, cast
 
-import jinja2
-
 from nnslim.report.figures import Panel, line_panel, width_chart
+from nnslim.report.page import flat, rendered
 from nnslim.report.picture import network_picture
 from nnslim.report.tables import (
     accuracy_table,
@@ -40,15 +37,9 @@ def render_html(report: Mapping[str, object]) -> str:
         '<!doctype html>'
     """
     document = cast("PruneReport", report)
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     model, data = document.get("model"), document.get("data")
-    return environment.get_template("prune.html.j2").render(
+    return rendered(
+        "prune.html.j2",
         title=model["source"] if model else "network",
         model=model,
         data=data,
@@ -67,14 +58,10 @@ def render_html(report: Mapping[str, object]) -> str:
         group_note=group_note,
         ranges=_ranges,
         where=_where,
-        settings=_flat(document.get("settings") or {}),
+        settings=flat(document.get("settings") or {}),
         onnx=document.get("onnx"),
         versions=document.get("versions") or {},
     )
-
-
-def _template(name: str) -> str:
-    return files("nnslim.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _panels(document: PruneReport) -> tuple[Panel, ...]:
@@ -134,14 +121,3 @@ def _where(part: TensorPart) -> str:
     per_channel, start = part.get("positions_per_channel", 1), part.get("start", 0)
     text += f", {per_channel} indices per channel" if per_channel != 1 else ""
     return text + (f", from {start} on" if start else "")
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Settings as lines: nested names joined by dots."""
-    result: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            result |= _flat(cast("Mapping[str, object]", value), f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return result

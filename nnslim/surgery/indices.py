@@ -92,7 +92,7 @@ def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
     pieces = [np.zeros(0, dtype=np.int64)]
     for run in _runs(own[index]):
         picked = index[run]
-        copies = np.arange(counts[picked[0]])[:, None]
+        copies = np.arange(int(counts[picked[0]]))[:, None]
         pieces.append((first[picked] + copies * length[picked] + offset[picked]).ravel())
     return np.concatenate(pieces)
 

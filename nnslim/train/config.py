@@ -22,8 +22,9 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the training data; 0 trains nothing.
-        lr: Peak learning rate of SGD.
-        momentum: Of SGD, in [0, 1).
+        lr: Peak learning rate.
+        optimizer: ``sgd`` or ``adamw``.
+        momentum: Of SGD, in [0, 1); the first beta of AdamW.
         weight_decay: L2 decay of weights of two or more dimensions (convolution, linear). Biases
             and normalisation parameters are not decayed.
         nesterov: Whether momentum is Nesterov's.
@@ -50,6 +51,7 @@ class TrainConfig:
 
     epochs: int = 10
     lr: float = 0.05
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     nesterov: bool = True
@@ -85,6 +87,8 @@ class TrainConfig:
             f"momentum must be in [0, 1), got {self.momentum}": 0 <= self.momentum < 1,
             f"weight_decay must be 0 or more, got {self.weight_decay}": self.weight_decay >= 0,
             "nesterov needs a momentum above 0": self.momentum > 0 or not self.nesterov,
+            f"optimizer must be sgd or adamw, got {self.optimizer}": self.optimizer
+            in ("sgd", "adamw"),
             f"schedule must be cosine or one-cycle, got {self.schedule}": self.schedule
             in ("cosine", "one-cycle"),
             f"warmup_fraction must be in [0, 1), got {self.warmup_fraction}": 0

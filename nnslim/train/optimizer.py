@@ -1,4 +1,4 @@
-"""SGD with the weight decay where it belongs."""
+"""The optimizer, with the weight decay where it belongs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nnslim.train.config import TrainConfig
 
-__all__ = ["build_sgd", "momentum_buffers", "set_momentum_buffers", "split_by_decay"]
+__all__ = ["build_optimizer", "optimizer_tensors", "set_optimizer_tensors", "split_by_decay"]
 
 
 def split_by_decay(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -39,13 +39,14 @@ def split_by_decay(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Ten
     return decayed, plain
 
 
-def build_sgd(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Return SGD over the trainable parameters; its learning rate is set at every step.
+def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of the trainable parameters; its learning rate is set at every step.
 
     Example:
         >>> from torch import nn
         >>> from nnslim.train.config import TrainConfig
-        >>> [g["weight_decay"] for g in build_sgd(nn.Linear(2, 2), TrainConfig()).param_groups]
+        >>> groups = build_optimizer(nn.Linear(2, 2), TrainConfig()).param_groups
+        >>> [group["weight_decay"] for group in groups]
         [0.0005, 0.0]
     """
     decayed, plain = split_by_decay(network)
@@ -53,29 +54,32 @@ def build_sgd(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         {"params": list(decayed.values()), "weight_decay": config.weight_decay},
         {"params": list(plain.values()), "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-    )
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
-def momentum_buffers(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the momentum of every parameter that has one, by the parameter's name."""
-    buffers = {name: optimizer.state[p] for name, p in network.named_parameters()}
+def optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of every parameter, such as its momentum, by slot and name."""
     return {
-        name: state["momentum_buffer"]
-        for name, state in buffers.items()
-        if state.get("momentum_buffer") is not None
+        f"{slot}/{name}": value
+        for name, parameter in network.named_parameters()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
     }
 
 
-def set_momentum_buffers(
-    network: nn.Module, optimizer: torch.optim.SGD, buffers: Mapping[str, Tensor]
+def set_optimizer_tensors(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimiser the momentum that ``momentum_buffers`` returned, copied and in place."""
+    """Give the optimizer what ``optimizer_tensors`` returned, copied."""
     parameters = dict(network.named_parameters())
-    for name, buffer in buffers.items():
+    for key, value in tensors.items():
+        slot, _, name = key.partition("/")
         parameter = parameters[name]
-        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        state = optimizer.state[parameter]
+        if value.shape == parameter.shape:
+            state[slot] = torch.empty_like(parameter).copy_(value)
+        else:  # the number of steps, which AdamW keeps on the CPU
+            state[slot] = value.detach().clone().cpu()

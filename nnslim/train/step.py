@@ -11,7 +11,7 @@ from nnslim.distill import classification_loss
 from nnslim.errors import InputError
 from nnslim.train.average import WeightAverage
 from nnslim.train.compiling import Forward
-from nnslim.train.optimizer import build_sgd, momentum_buffers, set_momentum_buffers
+from nnslim.train.optimizer import build_optimizer, optimizer_tensors, set_optimizer_tensors
 from nnslim.train.processes import share_of, sum_, world_size
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Stepper:
         self._task = task
         self._accelerator = accelerator
         self._layout = layout
-        self._optimizer = build_sgd(task.network, task.config)
+        self._optimizer = build_optimizer(task.network, task.config)
         self._prepared = accelerator.prepare_optimizer(self._optimizer)
         how = {"compiled": compiled, "required": task.config.compile is True}
         self._student = Forward(task.network, **how)
@@ -101,7 +101,7 @@ class Stepper:
         """Return what a checkpoint must keep, with a dotted prefix for each part."""
         parts = {
             "network": self._task.network.state_dict(),
-            "momentum": momentum_buffers(self._task.network, self._optimizer),
+            "optimizer": optimizer_tensors(self._task.network, self._optimizer),
             "average": {} if self.average is None else self.average.tensors(),
         }
         return {
@@ -123,7 +123,7 @@ class Stepper:
     ) -> None:
         """Take back what ``tensors``, split at the first dot, and ``states`` returned."""
         self._task.network.load_state_dict(parts["network"])
-        set_momentum_buffers(self._task.network, self._optimizer, parts.get("momentum", {}))
+        set_optimizer_tensors(self._task.network, self._optimizer, parts.get("optimizer", {}))
         if self.average is not None:
             self.average.restore(parts["average"])
         if self._accelerator.scaler is not None:

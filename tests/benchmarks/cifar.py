@@ -42,9 +42,9 @@ from nnslim.prune import (
     prune_network,
 )
 from nnslim.prune.scoring import score_channels
-from nnslim.prune.trainer import Trainer
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
+from nnslim.train.trainer import Trainer
 from tests.benchmarks.cifar_peer import group_norm_network
 from tests.benchmarks.cifar_report import write_report
 
@@ -162,8 +162,8 @@ def _equal_epochs(dense: Network, cut: Network, sparse_epochs: int) -> int:
     return math.ceil(sparse_epochs * (3 * full + full) / (3 * own + full))
 
 
-def _cut_by(arm: str, trainer: Trainer) -> Network:
-    dense, config = trainer.dense, trainer.config
+def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
+    dense, config = trainer.teacher, trainer.config
     if arm == "torch-pruning":
         return group_norm_network(trainer)
     channels = channel_groups(dense)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from nnslim.prune.trainer import Trainer
+    from nnslim.prune.config import PruneConfig
+    from nnslim.train.trainer import Trainer
 
 __all__ = ["group_norm_network"]
 
@@ -49,14 +50,14 @@ class _Penalty:
         return {"torch-pruning": _STRENGTH}
 
 
-def group_norm_network(trainer: Trainer) -> Network:
+def group_norm_network(trainer: Trainer[PruneConfig]) -> Network:
     """Train sparsely, then cut inner filters until the budget in MACs holds.
 
     It does not understand the padded shortcuts of these ResNets, so the residual stream stays.
     """
     import torch_pruning as tp
 
-    dense = trainer.dense
+    dense = trainer.teacher
     module = _eager(dense)
     streams = [
         layer

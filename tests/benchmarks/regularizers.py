@@ -27,7 +27,7 @@ from nnslim.prune.regularizers import RegularizerConfig, RegularizerName
 from nnslim.prune.sparsity import HierarchicalSparsity
 from nnslim.report import Table
 from nnslim.train import TrainConfig
-from nnslim.train.optimizer import build_sgd
+from nnslim.train.optimizer import build_optimizer
 
 BATCH = 128
 
@@ -66,7 +66,7 @@ def measure(depth: int, axis: str, repeats: int) -> dict[str, list[float]]:
     network = trace_network(CifarResNet(depth), torch.zeros(2, 3, 32, 32))
     network = network.to(memory_format=torch.channels_last).train()
     channels = channel_groups(copy.deepcopy(network))
-    optimizer = build_sgd(network, TrainConfig())
+    optimizer = build_optimizer(network, TrainConfig())
     images = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (BATCH,))
     penalties = {

@@ -27,7 +27,7 @@ from nnslim.network import Network, trace_network
 from nnslim.report import Table
 from nnslim.train import TrainConfig, fit
 from nnslim.train.compiling import Forward
-from nnslim.train.optimizer import build_sgd
+from nnslim.train.optimizer import build_optimizer
 from nnslim.train.processes import connected, is_main, world_size
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ class Steps:
     def __init__(self, network: Network, *, compiled: bool) -> None:
         channels_last = torch.channels_last
         self.network = copy.deepcopy(network).to(memory_format=channels_last).train()
-        self.optimizer = build_sgd(self.network, TrainConfig(lr=0.01))
+        self.optimizer = build_optimizer(self.network, TrainConfig(lr=0.01))
         self.student = Forward(self.network, compiled=compiled)
         self.teacher = Forward(
             copy.deepcopy(network).to(memory_format=channels_last).eval(), compiled=compiled

@@ -24,10 +24,10 @@ from nnslim.prune import (
     prune_network,
 )
 from nnslim.prune.rounds import round_limits
-from nnslim.prune.stages import Stages
 from nnslim.report import SILENT
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
+from nnslim.train.stages import Stages
 from tests.prune.test_pipeline import Residual, digits
 
 __all__ = ["digits"]

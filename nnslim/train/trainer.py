@@ -1,19 +1,20 @@
-"""What a pruning run does with images: measure accuracy, calibrate batch norms, train."""
+"""What a run does with images: measure accuracy, calibrate batch norms, train."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 
 from nnslim.data import Loader
 from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.report import SILENT, Sink
-from nnslim.train import FitResult, Recalibration, fit, recalibrate_batchnorm
+from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
 from nnslim.train.events import EventLog
+from nnslim.train.loop import fit
 from nnslim.train.processes import is_main
 from nnslim.train.telling import ShowTraining, tell_all
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from nnslim.data import Data, Preprocess
     from nnslim.network.network import Network
-    from nnslim.prune.config import PruneConfig
-    from nnslim.train import GradientPenalty, TrainConfig, TrainEvent
+    from nnslim.train.config import TrainConfig
+    from nnslim.train.records import FitResult, GradientPenalty, TrainEvent
 
-__all__ = ["EVENTS", "Surroundings", "Trainer"]
+__all__ = ["EVENTS", "RunSettings", "Surroundings", "Trainer"]
 
 EVENTS = "events.jsonl"
 
@@ -50,20 +51,42 @@ class Surroundings:
     workers: int = 0
 
 
+class RunSettings(Protocol):
+    """What every run says about its images."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per training step."""
+        ...
+
+    @property
+    def recalibrate_batches(self) -> int:
+        """Training batches for new batch norm statistics."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        ...
+
+
+Settings = TypeVar("Settings", bound=RunSettings)
+
+
 @dataclass(frozen=True)
-class Trainer:
+class Trainer(Generic[Settings]):
     """The images and settings of one run.
 
     Attributes:
-        dense: The network before any cut; the teacher where there is distillation.
+        teacher: Teaches where there is distillation; the dense network of a pruning run.
         data: The images.
-        config: The pruning run.
+        config: The run.
         around: Device, messages, checkpoints.
     """
 
-    dense: Network
+    teacher: Network
     data: Data
-    config: PruneConfig
+    config: Settings
     around: Surroundings
 
     def accuracy(self, network: torch.nn.Module, split: str) -> Accuracy:
@@ -96,15 +119,17 @@ class Trainer:
 
     def train(  # noqa: PLR0913 - what differs between the trainings of a run
         self,
-        network: Network,
+        network: torch.nn.Module,
         config: TrainConfig,
         label: str,
         *,
         stage: int,
         checkpoints: Path | None,
         penalty: GradientPenalty | None = None,
+        teacher: torch.nn.Module | None = None,
+        followed: bool = True,
     ) -> FitResult:
-        """Train a network in place, with the dense one as its teacher.
+        """Train a network in place, with its teacher.
 
         Args:
             network: The network.
@@ -113,17 +138,21 @@ class Trainer:
             stage: Number of the training in this run, for an order of images of its own.
             checkpoints: Where the training keeps its checkpoints.
             penalty: Added to the gradients.
+            teacher: Stands in for the teacher, such as one that remembers its logits.
+            followed: Whether every epoch is validated and told.
         """
+        teaching = teacher or copy.deepcopy(self.teacher)
         images = self.images(stage)
+        voice = self.around.sink if followed else SILENT
         with self.around.sink.progress(label, config.epochs * len(images)) as progress:
             return fit(
                 network,
                 images,
                 config,
                 device=self.around.device,
-                teacher=copy.deepcopy(self.dense) if config.distill_weight > 0 else None,
-                evaluate=self._evaluate if self.data.has("val") else None,
-                on_event=tell_all(ShowTraining(progress, self.around.sink), *self._logs(label)),
+                teacher=teaching if config.distill_weight > 0 else None,
+                evaluate=self._evaluate if followed and self.data.has("val") else None,
+                on_event=tell_all(ShowTraining(progress, voice), *self._logs(label)),
                 checkpoint_dir=checkpoints,
                 gradient_penalty=penalty,
             )
@@ -137,7 +166,7 @@ class Trainer:
 
     @property
     def _preprocess(self) -> Preprocess:
-        return self.dense.preprocess or self.data.preprocess
+        return self.teacher.preprocess or self.data.preprocess
 
     def _evaluate(self, network: torch.nn.Module) -> float:
         return self.accuracy(network, "val").top1_pct

@@ -1,0 +1,169 @@
+"""``nnslim grow``: plant channels into a small network, taught by a large one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nnslim.cli import options
+from nnslim.cli.options import command_output, option
+
+__all__ = ["grow_command"]
+
+
+def grow_command(
+    context: typer.Context,
+    seed_model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SEED]",
+            help="The small network to plant into, any model file. Without it, the teacher's own "
+            "graph is narrowed to --seed-width and trained first.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None, option(help="The large network that teaches.", metavar="MODEL")
+    ] = None,
+    data: options.Data = None,
+    out: Annotated[
+        Path, option("--out", "-o", help="Directory to write the result to.", metavar="DIR")
+    ] = Path("nnslim-grown"),
+    params: Annotated[
+        str | None,
+        option(
+            help="Parameters it may have: 20% of the teacher's, or 60k. [default: 20%, without "
+            "another budget]",
+            metavar="LIMIT",
+        ),
+    ] = None,
+    macs: Annotated[
+        str | None, option(help="Multiply-adds it may have: 20% or 8M.", metavar="LIMIT")
+    ] = None,
+    size: Annotated[
+        str | None, option(help="Bytes of the tensors it may have: 20% or 2M.", metavar="LIMIT")
+    ] = None,
+    target_accuracy: Annotated[
+        float | None,
+        option(help="Stop at this validation top-1, in percent.", min=0, max=100, metavar="PCT"),
+    ] = None,
+    patience: Annotated[
+        int | None, option(help="Stop after this many rounds without a gain.", min=1)
+    ] = None,
+    rounds: Annotated[int | None, option(help="Stop after this many rounds.", min=0)] = None,
+    seed_width: Annotated[
+        str, option(help="Channels of the seed: 12.5% of the teacher's, or 4.", metavar="LIMIT")
+    ] = "12.5%",
+    seed_epochs: Annotated[int, option(help="Epochs of training the seed.", min=0)] = 10,
+    seed_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.1,
+    growth: Annotated[
+        str,
+        option(help="Channels planted at a time: 25% of the group's, or 4.", metavar="25%|N"),
+    ] = "25%",
+    candidates: Annotated[
+        str,
+        option(
+            help="Groups trained in a round: all, or the best M by a first-order estimate.",
+            metavar="all|M",
+        ),
+    ] = "all",
+    init: Annotated[
+        Literal["random", "copy", "pairs", "screened"],
+        option(help="How planted channels start (docs/grow.md)."),
+    ] = "random",
+    gain: Annotated[
+        Literal["loss", "accuracy"],
+        option(help="What candidates are judged by, on the validation images."),
+    ] = "loss",
+    per_cost: Annotated[
+        Literal["params", "macs", "none"], option(help="What the gain is divided by.")
+    ] = "params",
+    epochs: Annotated[int, option(help="Epochs of training each candidate.", min=1)] = 2,
+    lr: Annotated[float, option(help="Peak learning rate of that.", min=0)] = 0.03,
+    optimizer: Annotated[
+        Literal["adamw", "sgd"], option(help="Optimizer of the planted weights.")
+    ] = "adamw",
+    temperature: Annotated[float, option(help="Of the distillation.", min=0)] = 4.0,
+    alpha: Annotated[
+        float, option(help="Share of the teacher in the loss; labels get the rest.", min=0, max=1)
+    ] = 0.5,
+    polish_epochs: Annotated[
+        int, option(help="Epochs of training everything in the end.", min=0)
+    ] = 0,
+    polish_lr: Annotated[float, option(help="Peak learning rate of that.", min=0)] = 0.02,
+    batch_size: Annotated[int, option(help="Images per training step.", min=2)] = 128,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], option(help="Of the training's arithmetic.")
+    ] = "fp32",
+    recalibrate: Annotated[
+        int, option(help="Training batches for new batch norm statistics.", min=1)
+    ] = 20,
+    subset: Annotated[
+        int | None, option(help="Use only this many training images.", min=1, metavar="N")
+    ] = None,
+    workers: Annotated[int, option(help="Processes that decode image files.", min=0)] = 0,
+    resume: Annotated[
+        bool, option("--resume", help="Go on with an interrupted run in the output directory.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    arch: options.Arch = None,
+    arch_arg: options.ArchArg = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    trust_pickle: options.TrustPickle = False,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    require_gpu: options.RequireGpu = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    config: options.Config = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+    version: options.Version = False,
+) -> None:
+    """Plant channels where they help most, keep what was learned, and stop at the budget."""
+    with command_output(context) as sink:
+        import torch
+
+        from nnslim.cli.grow_settings import grow_settings
+        from nnslim.cli.inputs import (
+            ModelFlags,
+            PreprocessFlags,
+            open_data,
+            open_model,
+            training_device,
+        )
+        from nnslim.errors import ConfigError
+        from nnslim.grow.run import GrowSubject, run_grow
+        from nnslim.prune.run import Destination
+        from nnslim.report.grow import grow_tables
+        from nnslim.train import flush_denormals
+        from nnslim.train.trainer import Surroundings
+
+        context.with_resource(flush_denormals(torch.device("cpu")))
+        if teacher is None:
+            raise ConfigError("growing needs a teacher", hint="give --teacher MODEL")
+        if data is None:
+            raise ConfigError("growing needs images to train on", hint="give --data")
+        settings = grow_settings(context.params)
+        pixels = PreprocessFlags(input_size, mean, std)
+        images = open_data(data, download=download, seed=seed, sink=sink)
+        if subset is not None:
+            images = images.with_subset(subset, seed=seed)
+        teaching = ModelFlags(arch, tuple(arch_arg or ()), trust_pickle, pixels)
+        planted = ModelFlags(None, (), trust_pickle, pixels)
+        subject = GrowSubject(
+            open_model(teacher, teaching, images, sink),
+            None if seed_model is None else open_model(seed_model, planted, images, sink),
+            images,
+        )
+        paths = (seed_model, teacher, Path(data))
+        read = tuple(path for path in paths if path and path.exists())
+        place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
+        chosen = training_device(device, require_gpu=require_gpu)
+        report = run_grow(subject, settings, place, Surroundings(chosen, sink, workers=workers))
+        sink.result(report, *grow_tables(report), f"wrote {out}")

@@ -1,0 +1,62 @@
+"""What the flags of ``nnslim grow`` come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nnslim.cli.parse import parse_count, parse_limit
+from nnslim.grow import GrowConfig, SeedConfig
+from nnslim.prune.budget import Limit
+from nnslim.train import TrainConfig
+
+if TYPE_CHECKING:
+    from nnslim.prune.plan import Metric
+
+__all__ = ["grow_settings"]
+
+
+def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
+    """Turn the flags of ``nnslim grow``, by parameter name, into the configuration of a run.
+
+    Raises:
+        ConfigError: A value outside its range.
+    """
+    metrics: dict[str, Metric] = {"params": "params", "macs": "macs", "size": "bytes"}
+    limits: dict[Metric, Limit] = {
+        metric: parse_limit(flags[flag], f"--{flag}")
+        for flag, metric in metrics.items()
+        if flags[flag]
+    }
+    few = flags["candidates"]
+    return GrowConfig(
+        limits=limits or {"params": Limit(0.2, relative=True)},
+        seed_network=SeedConfig(
+            parse_limit(flags["seed_width"], "--seed-width"),
+            flags["seed_epochs"],
+            flags["seed_lr"],
+        ),
+        growth=parse_limit(flags["growth"], "--growth"),
+        candidates=None if few == "all" else parse_count(few, "--candidates"),
+        rounds=flags["rounds"],
+        patience=flags["patience"],
+        target_top1=flags["target_accuracy"],
+        initialisation=flags["init"],
+        gain=flags["gain"],
+        per_cost=flags["per_cost"],
+        train=TrainConfig(
+            epochs=flags["epochs"],
+            lr=flags["lr"],
+            optimizer=flags["optimizer"],
+            distill_weight=flags["alpha"],
+            temperature=flags["temperature"],
+            precision=flags["precision"],
+            compile=False,
+            seed=flags["seed"],
+        ),
+        polish_epochs=flags["polish_epochs"],
+        polish_lr=flags["polish_lr"],
+        batch_size=flags["batch_size"],
+        recalibrate_batches=flags["recalibrate"],
+        seed=flags["seed"],
+    )

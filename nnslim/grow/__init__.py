@@ -1,0 +1,20 @@
+"""Planting channels into a small network, taught by a large one."""
+
+from __future__ import annotations
+
+from nnslim.grow.config import GrowConfig, SeedConfig
+from nnslim.grow.pipeline import GrowResult, Judged, Round, grow_network
+from nnslim.grow.planting import growable, plant
+from nnslim.grow.training import PlantedEntries
+
+__all__ = [
+    "GrowConfig",
+    "GrowResult",
+    "Judged",
+    "PlantedEntries",
+    "Round",
+    "SeedConfig",
+    "grow_network",
+    "growable",
+    "plant",
+]

@@ -1,0 +1,112 @@
+"""What a growing run does, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeAlias
+
+from nnslim.errors import ConfigError
+from nnslim.prune.budget import Limit
+from nnslim.prune.plan import Metric
+from nnslim.train.config import TrainConfig
+
+__all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig"]
+
+Initialisation: TypeAlias = Literal["random", "copy", "pairs", "screened"]
+Gain: TypeAlias = Literal["loss", "accuracy"]
+PerCost: TypeAlias = Literal["params", "macs", "none"]
+
+
+@dataclass(frozen=True)
+class SeedConfig:
+    """The small network that everything is planted into, where none is given.
+
+    Attributes:
+        width: Of every channel group: a share of the teacher's or a number; at least 2 remain.
+        epochs: Of its training, with distillation.
+        lr: Peak learning rate of it.
+    """
+
+    width: Limit = field(default_factory=partial(Limit, 0.125, relative=True))
+    epochs: int = 10
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or not self.lr > 0:
+            raise ConfigError(
+                f"a seed trained {self.epochs} epochs at learning rate {self.lr}",
+                hint="give 0 or more epochs and a positive rate",
+            )
+
+
+@dataclass(frozen=True)
+class GrowConfig:
+    """A growing run, except for the networks and the data.
+
+    Attributes:
+        limits: What the grown network may have at most, by metric; shares are of the teacher.
+        seed_network: How the seed is made and trained where none is given.
+        growth: Channels planted into a group at a time: a share of its width or a number.
+        candidates: Groups tried in a round, chosen by a first-order estimate; None tries all.
+        rounds: Most rounds; None grows until the budget is used up.
+        patience: Rounds without a gain after which growing ends; None never gives up.
+        target_top1: Validation accuracy in percent at which growing ends.
+        initialisation: Of planted channels, whose outgoing weights start so that nothing changes:
+            ``random``; ``copy`` of a random earlier channel, with noise; ``pairs`` of equal
+            channels with opposite outgoing weights; ``screened``: of eight times as many random
+            ones those with the largest gradient.
+        gain: What a candidate is judged by, on the validation images: the fall of the
+            cross-entropy or the rise of the top-1 accuracy.
+        per_cost: What the gain is divided by.
+        frozen: Whether earlier weights stay fixed, which is what planting means; False trains
+            everything, for comparison.
+        choice: ``best`` candidate, or a ``random`` one, for comparison.
+        train: Training of each candidate's planted weights.
+        polish_epochs: Epochs of training everything in the end, by SGD.
+        polish_lr: Peak learning rate of it.
+        batch_size: Images per training step.
+        recalibrate_batches: Training batches for the statistics of new batch norm channels.
+        seed: Of everything random.
+    """
+
+    limits: Mapping[Metric, Limit] = field(
+        default_factory=lambda: {"params": Limit(0.2, relative=True)}
+    )
+    seed_network: SeedConfig = field(default_factory=SeedConfig)
+    growth: Limit = field(default_factory=partial(Limit, 0.25, relative=True))
+    candidates: int | None = None
+    rounds: int | None = None
+    patience: int | None = None
+    target_top1: float | None = None
+    initialisation: Initialisation = "random"
+    gain: Gain = "loss"
+    per_cost: PerCost = "params"
+    frozen: bool = True
+    choice: Literal["best", "random"] = "best"
+    train: TrainConfig = field(
+        default_factory=partial(TrainConfig, epochs=2, lr=0.03, optimizer="adamw", compile=False)
+    )
+    polish_epochs: int = 0
+    polish_lr: float = 0.02
+    batch_size: int = 128
+    recalibrate_batches: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"{self.candidates} candidates: at least 1 is needed": self.candidates is not None
+            and self.candidates < 1,
+            f"{self.rounds} rounds: 0 or more": self.rounds is not None and self.rounds < 0,
+            f"patience of {self.patience} rounds: at least 1": self.patience is not None
+            and self.patience < 1,
+            f"polishing for {self.polish_epochs} epochs: 0 or more": self.polish_epochs < 0,
+            "candidates must be trained for at least 1 epoch": self.train.epochs < 1,
+            f"a target of {self.target_top1} % accuracy: from 0 to 100": self.target_top1
+            is not None
+            and not 0 <= self.target_top1 <= 100,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ConfigError(problem)

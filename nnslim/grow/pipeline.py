@@ -1,0 +1,482 @@
+"""The course of a growing run: seed, rounds of planting, polish; each stage resumable.
+
+seed ──► [ try every candidate ──► keep the best ]* ──► polished
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError, InputError
+from nnslim.grow.candidates import Proposal, absolute_limits, propose
+from nnslim.grow.config import GrowConfig
+from nnslim.grow.planting import plant
+from nnslim.grow.screening import best_channels, first_order_gain
+from nnslim.grow.seed import narrowed, reset
+from nnslim.grow.teaching import RememberingTeacher
+from nnslim.grow.training import PlantedEntries, calibrate
+from nnslim.measure.macs import Costs, count_costs
+from nnslim.train.checkpoint import fingerprint
+from nnslim.train.stages import Record, Stages
+from nnslim.train.trainer import Surroundings, Trainer
+from nnslim.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nnslim.data import Data
+    from nnslim.grow.config import Gain
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.network.network import Network
+    from nnslim.prune.plan import Metric
+    from nnslim.surgery import Planted
+    from nnslim.train import TrainConfig
+
+__all__ = ["GrowResult", "Judged", "Round", "grow_network"]
+
+# Numbers of the trainings of a run, each with an order of images of its own.
+_SEED_STAGE, _POLISH_STAGE, _FIRST_ROUND_STAGE = 1, 2, 10
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network as the validation images see it.
+
+    Attributes:
+        top1_pct: Top-1 accuracy.
+        loss: Mean cross-entropy in nats; infinity where a logit is not finite.
+    """
+
+    top1_pct: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of planting.
+
+    Attributes:
+        number: 1 for the first.
+        group: Where channels were planted.
+        count: How many.
+        candidates: Every candidate with its gain and cost, in the order tried; plain JSON values.
+        judged: The network after it.
+        costs: Its costs.
+        widths: Width of every growable group after it.
+    """
+
+    number: int
+    group: str
+    count: int
+    candidates: tuple[Record, ...]
+    judged: Judged
+    costs: Costs
+    widths: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class GrowResult:
+    """A grown network and how it came about.
+
+    Attributes:
+        network: The result, polished if that was asked for.
+        seed: What it grew from.
+        seed_judged: That on the validation images.
+        teacher_judged: The teacher on them.
+        limits: The budgets in numbers.
+        rounds: Every round.
+        polished: The result after polishing, on the validation images; None without.
+        stopped: Why growing ended.
+        split: The images of ``accuracies``.
+        accuracies: Of ``teacher``, ``seed``, ``grown`` and ``polished``, on the test images.
+        warnings: What the user should know.
+    """
+
+    network: Network
+    seed: Network
+    seed_judged: Judged
+    teacher_judged: Judged
+    limits: Mapping[Metric, int]
+    rounds: tuple[Round, ...]
+    polished: Judged | None
+    stopped: str
+    split: str
+    accuracies: Mapping[str, Accuracy]
+    warnings: tuple[str, ...] = ()
+
+
+def grow_network(
+    teacher: Network,
+    data: Data,
+    config: GrowConfig | None = None,
+    around: Surroundings | None = None,
+    seed: Network | None = None,
+) -> GrowResult:
+    """Grow a small network by planting channels, taught by a large one (channel planting).
+
+    After Mitsuno, Nomura and Kurita, "Channel Planting for Deep Neural Networks using Knowledge
+    Distillation" (2020), whose abstract says what is done and not how; the rest are options.
+
+    Args:
+        teacher: The large network; it is only moved to the device.
+        data: Labelled images with validation images, on which candidates are judged.
+        config: Budgets, seed, planting and training.
+        around: Device, messages, checkpoints.
+        seed: What to plant into; None narrows the teacher and trains that first.
+
+    Raises:
+        ConfigError: The budget leaves no room, or a setting cannot be used.
+        InputError: Teacher, seed and data do not fit each other.
+
+    Example:
+        >>> from torch import nn; from nnslim.network import trace_network
+        >>> from nnslim.data import load_data
+        >>> from nnslim.grow import SeedConfig
+        >>> from nnslim.train import TrainConfig
+        >>> from nnslim.prune.budget import Limit
+        >>> model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
+        >>> teacher = trace_network(model, torch.zeros(2, 1, 8, 8))
+        >>> config = GrowConfig({"params": Limit(0.3, True)}, SeedConfig(epochs=1), rounds=1,
+        ...                     train=TrainConfig(epochs=1, compile=False))
+        >>> result = grow_network(teacher, load_data("digits").with_subset(256, seed=0), config)
+        >>> result.network.tensor("0.weight").shape[0], result.rounds[0].group
+        (3, '0')
+    """
+    config, around = config or GrowConfig(), around or Surroundings()
+    if not data.has("val"):
+        raise InputError("growing judges candidates on validation images, and there are none")
+    if teacher.n_classes is None:
+        raise InputError("the teacher does not return one (N, K) tensor of logits")
+    data.require_classes(teacher.n_classes)
+    if seed is not None:
+        check_fit(seed, teacher)
+    trainer = Trainer(teacher.to(around.device), data, config, around)
+    identity = {
+        **asdict(config),
+        "teacher": fingerprint(teacher),
+        "seed network": None if seed is None else fingerprint(seed),
+        "training images": len(data.train),
+    }
+    stages = Stages(around.checkpoints, identity, teacher.graph.custom)
+    return _Growing(trainer, stages).run(seed)
+
+
+@dataclass
+class _Growing:
+    """One run, stage after stage."""
+
+    trainer: Trainer[GrowConfig]
+    stages: Stages
+    rounds: list[Round] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> GrowConfig:
+        return self.trainer.config
+
+    def run(self, given: Network | None) -> GrowResult:
+        teacher, sink = self.trainer.teacher, self.trainer.around.sink
+        teacher_judged = self._judged(teacher)
+        seed, seed_judged = self._seed(given)
+        self._say("seed", count_costs(seed), seed_judged)
+        if seed_judged.top1_pct > teacher_judged.top1_pct:
+            self.warnings.append(
+                f"the teacher is worse than the seed: {teacher_judged.top1_pct:.2f} against"
+                f" {seed_judged.top1_pct:.2f} % on the validation images"
+            )
+            sink.warn(self.warnings[-1])
+        limits = absolute_limits(self.config, count_costs(teacher), count_costs(seed))
+        network, stopped = self._grow(copy.deepcopy(seed), seed_judged, limits)
+        seen = {"teacher": teacher, "seed": seed, "grown": network}
+        polished: Judged | None = None
+        if self.config.polish_epochs:
+            network, polished = self._polish(network)
+            seen["polished"] = network
+            self._say("polished", count_costs(network), polished)
+        split = "test" if self.trainer.data.has("test") else "val"
+        if split != "test":
+            self.warnings.append("no test images: accuracy is that of the validation images")
+        return GrowResult(
+            self._with_history(network, seed),
+            seed,
+            seed_judged,
+            teacher_judged,
+            limits,
+            tuple(self.rounds),
+            polished,
+            stopped,
+            split,
+            {name: self.trainer.accuracy(own, split) for name, own in seen.items()},
+            tuple(self.warnings),
+        )
+
+    def _seed(self, given: Network | None) -> tuple[Network, Judged]:
+        config, own = self.config, self.config.seed_network
+
+        def compute(checkpoints: Path | None) -> tuple[Network, Record]:
+            if given is not None:
+                return given, asdict(self._judged(given))
+            network = reset(narrowed(self.trainer.teacher.cpu(), own.width), config.seed)
+            network.history = ()
+            if own.epochs:
+                training = _whole(config.train, own.epochs, own.lr)
+                self.trainer.train(
+                    network, training, "seed", stage=_SEED_STAGE, checkpoints=checkpoints
+                )
+            return network, asdict(self._judged(network))
+
+        network, record = self.stages.run("seed", compute)
+        network.preprocess = network.preprocess or self.trainer.teacher.preprocess
+        return network, Judged(**record)  # pyright: ignore[reportArgumentType]
+
+    def _grow(
+        self, network: Network, judged: Judged, limits: Mapping[Metric, int]
+    ) -> tuple[Network, str]:
+        """Plant until something says stop; returns the network and what that was."""
+        config, idle, best = self.config, 0, _merit(judged, self.config.gain)
+        while True:
+            number = len(self.rounds) + 1
+            if config.rounds is not None and number > config.rounds:
+                return network, f"{config.rounds} rounds were asked for"
+            if config.target_top1 is not None and judged.top1_pct >= config.target_top1:
+                return network, f"the target of {config.target_top1} % was reached"
+            if config.patience is not None and idle >= config.patience:
+                return network, f"{idle} rounds without a gain"
+            proposals = propose(network, channel_groups(network), limits, config)
+            if not proposals:
+                return network, "the budget is used up"
+            network, judged = self._round(number, network, judged, proposals)
+            merit = _merit(judged, config.gain)
+            idle = 0 if merit > best else idle + 1
+            best = max(best, merit)
+
+    def _round(
+        self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
+    ) -> tuple[Network, Judged]:
+        compute = partial(self._try_all, number, network, judged, proposals)
+        network, record = self.stages.run(f"round-{number:03d}", compute)
+        after = Judged(**cast("dict[str, float]", record["judged"]))
+        costs = count_costs(network)
+        channels = channel_groups(network)
+        widths = {group.name: group.width for group in channels.prunable}
+        found = tuple(cast("list[Record]", record["candidates"]))
+        group, count = str(record["group"]), cast("int", record["count"])
+        self.rounds.append(Round(number, group, count, found, after, costs, widths))
+        self._say(f"round {number}: {count} channels into {group}", costs, after)
+        return network, after
+
+    def _try_all(
+        self,
+        number: int,
+        network: Network,
+        judged: Judged,
+        proposals: list[Proposal],
+        directory: Path | None,
+    ) -> tuple[Network, Record]:
+        """Train every candidate and return the one that gained most for its cost."""
+        config, before = self.config, count_costs(network)
+        teacher = RememberingTeacher(copy.deepcopy(self.trainer.teacher))
+        stages = replace(self.stages, directory=directory)
+        tried: list[tuple[Network, Record]] = []
+        for index, proposal in enumerate(self._chosen(number, network, proposals)):
+            compute = partial(self._try, number, index, network, proposal, teacher)
+            candidate, record = stages.run(f"candidate-{index:02d}", compute)
+            after = Judged(**cast("dict[str, float]", record["judged"]))
+            gain = _merit(after, config.gain) - _merit(judged, config.gain)
+            cost = _cost(config, before, proposal.costs)
+            entry: Record = {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
+            tried.append((candidate, entry))
+            self.trainer.around.sink.detail(
+                f"  {proposal.group} +{proposal.count}: top-1 {after.top1_pct:.2f} %,"
+                f" loss {after.loss:.4f}, gain {gain:+.4f}"
+            )
+        # Where nothing gains, the least loss is best, whatever it costs.
+        best = max(
+            tried,
+            key=lambda pair: cast(
+                "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
+            ),
+        )
+        chosen = {key: best[1][key] for key in ("group", "count", "judged")}
+        return best[0], {**chosen, "candidates": [record for _, record in tried]}
+
+    def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
+        """The proposals that are trained: all, a random one, or the best by a cheap estimate."""
+        config = self.config
+        if config.choice == "random":
+            generator = np.random.default_rng((config.seed, number))
+            return [proposals[int(generator.integers(len(proposals)))]]
+        if config.candidates is None or config.candidates >= len(proposals):
+            return proposals
+        before = count_costs(network)
+        images, labels = self._one_batch(number)
+        estimates: list[float] = []
+        for proposal in proposals:
+            planted = self._plant(number, network, proposal)
+            gain = first_order_gain(planted, images, labels)
+            estimates.append(gain / _cost(config, before, proposal.costs))
+        order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
+        return [proposals[index] for index in sorted(order.tolist())]
+
+    def _one_batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = next(iter(self.trainer.images(_FIRST_ROUND_STAGE + number)))
+        device = self.trainer.around.device
+        return images.to(device), labels.to(device)
+
+    def _plant(self, number: int, network: Network, proposal: Proposal) -> Planted:
+        """Plant a proposal; the same every time."""
+        config, channels = self.config, channel_groups(network)
+        place = [group.name for group in channels.groups].index(proposal.group)
+        seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
+        if config.initialisation == "screened":
+            batch = self._one_batch(number)
+            return best_channels(
+                network, channels, proposal.group, proposal.count, batch, seed=seed
+            )
+        return plant(
+            network,
+            channels,
+            proposal.group,
+            proposal.count,
+            initialisation=config.initialisation,
+            seed=seed,
+        )
+
+    def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
+        self,
+        number: int,
+        index: int,
+        network: Network,
+        proposal: Proposal,
+        teacher: RememberingTeacher,
+        checkpoints: Path | None,
+    ) -> tuple[Network, Record]:
+        """Plant, train what is new, give it statistics and judge the result."""
+        began = time.perf_counter()
+        planted = self._plant(number, network, proposal)
+        stage = _FIRST_ROUND_STAGE + number
+        label = f"round {number}, candidate {index + 1}: {proposal.group}"
+        training = self.config.train
+        if self.config.frozen:
+            entries = PlantedEntries(planted)
+            trained = sum(parameter.numel() for parameter in entries.parameters())
+            self.trainer.train(
+                entries,
+                training,
+                label,
+                stage=stage,
+                checkpoints=checkpoints,
+                teacher=teacher,
+                followed=False,
+            )
+            calibrate(entries, self.trainer.images(stage), self.config.recalibrate_batches)
+            result = entries.write_back()
+        else:
+            result = planted.network
+            trained = result.n_parameters
+            self.trainer.train(
+                result,
+                training,
+                label,
+                stage=stage,
+                checkpoints=checkpoints,
+                teacher=teacher,
+                followed=False,
+            )
+        return result, {
+            "group": proposal.group,
+            "count": proposal.count,
+            "width": proposal.width,
+            "params": proposal.costs.params,
+            "macs": proposal.costs.macs,
+            "trained_parameters": trained,
+            "seconds": time.perf_counter() - began,
+            "judged": asdict(self._judged(result)),
+        }
+
+    def _polish(self, network: Network) -> tuple[Network, Judged]:
+        def compute(checkpoints: Path | None) -> tuple[Network, Record]:
+            polished = copy.deepcopy(network)
+            training = _whole(self.config.train, self.config.polish_epochs, self.config.polish_lr)
+            self.trainer.train(
+                polished, training, "polish", stage=_POLISH_STAGE, checkpoints=checkpoints
+            )
+            return polished, asdict(self._judged(polished))
+
+        polished, record = self.stages.run("polished", compute)
+        return polished, Judged(**record)  # pyright: ignore[reportArgumentType]
+
+    def _judged(self, network: torch.nn.Module) -> Judged:
+        found = self.trainer.accuracy(network, "val")
+        return Judged(found.top1_pct, float("inf") if found.loss is None else found.loss)
+
+    def _say(self, what: str, costs: Costs, judged: Judged) -> None:
+        self.trainer.around.sink.info(
+            f"{what}: {costs.params:,} parameters, {costs.macs:,} MACs,"
+            f" validation top-1 {judged.top1_pct:.2f} %, loss {judged.loss:.4f}"
+        )
+
+    def _with_history(self, network: Network, seed: Network) -> Network:
+        before, after = count_costs(seed), count_costs(network)
+        entry: dict[str, object] = {
+            "step": "grow",
+            "nnslim": __version__,
+            "seed": self.config.seed,
+            "rounds": len(self.rounds),
+            "initialisation": self.config.initialisation,
+            "polish_epochs": self.config.polish_epochs,
+            "params": [before.params, after.params],
+            "macs": [before.macs, after.macs],
+            "planted": [[own.group, own.count] for own in self.rounds],
+        }
+        network.history = (*seed.history, entry)
+        network.classes = network.classes or self.trainer.data.classes
+        return network.cpu().eval()
+
+
+def _whole(training: TrainConfig, epochs: int, lr: float) -> TrainConfig:
+    """Training of a whole network, which SGD does best."""
+    return replace(training, epochs=epochs, lr=lr, optimizer="sgd", compile="auto")
+
+
+def _merit(judged: Judged, gain: Gain) -> float:
+    return -judged.loss if gain == "loss" else judged.top1_pct
+
+
+def _cost(config: GrowConfig, before: Costs, after: Costs) -> float:
+    match config.per_cost:
+        case "params":
+            return float(max(after.params - before.params, 1))
+        case "macs":
+            return float(max(after.macs - before.macs, 1))
+        case "none":
+            return 1.0
+
+
+def check_fit(seed: Network, teacher: Network) -> None:
+    """Refuse a seed and a teacher that do not see or name the same things.
+
+    Raises:
+        InputError: They differ in classes, input size or normalisation; says both.
+    """
+    if seed.n_classes != teacher.n_classes:
+        raise InputError(f"the seed has {seed.n_classes} classes, the teacher {teacher.n_classes}")
+    if seed.input_shape != teacher.input_shape:
+        own, other = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
+        raise InputError(f"the seed takes images of {own}, the teacher of {other}")
+    one, two = seed.preprocess, teacher.preprocess
+    if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
+        raise ConfigError(
+            f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"
+            f" {two.mean} and {two.std}",
+            hint="say what is right with --mean and --std",
+        )

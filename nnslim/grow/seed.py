@@ -1,0 +1,79 @@
+"""The seed: the teacher's own graph, narrowed in every group and with fresh weights."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnslim.channels import channel_groups
+from nnslim.network.graph import TensorRef
+from nnslim.surgery import Edit, apply_edit
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelGroup
+    from nnslim.channels.labels import IntArray
+    from nnslim.network.network import Network
+    from nnslim.prune.budget import Limit
+
+__all__ = ["kaiming_", "narrowed", "reset"]
+
+# A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
+_NARROWEST = 2
+
+
+def narrowed(teacher: Network, width: Limit) -> Network:
+    """Return a copy of the teacher with fewer channels in every group that can be planted into.
+
+    Args:
+        teacher: The large network; it is left alone.
+        width: Channels to keep of every group: a share or a number, and at least 2 (of each part).
+
+    Example:
+        >>> from nnslim.network import trace_network; from nnslim.prune.budget import Limit
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
+        >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> narrowed(net, Limit(0.25, relative=True)).tensor("2.weight").shape
+        torch.Size([4, 4, 3, 3])
+    """
+    channels = channel_groups(teacher)
+    free = [group for group in channels.groups if group.status == "free"]
+    return apply_edit(teacher, Edit({g.name: _first(g, width) for g in free}), channels)
+
+
+def _first(group: ChannelGroup, width: Limit) -> IntArray:
+    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    each = parts.shape[1]
+    wanted = round(width.of(group.width) / len(parts))
+    return np.sort(parts[:, : min(max(wanted, _NARROWEST), each)].ravel())
+
+
+def reset(network: Network, seed: int) -> Network:
+    """Give a network fresh weights and batch norm statistics, in place.
+
+    Convolutions and linear layers are drawn as ``kaiming_`` does, their biases are 0, batch norms
+    the identity. Parameters of no layer, such as position embeddings, stay as they are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for node in network.graph.nodes:
+            family = node.op.split(".")[1] if node.op.startswith("aten.") else ""
+            own = [network.tensor(a.name) if isinstance(a, TensorRef) else None for a in node.args]
+            if family.startswith(("conv", "linear")) and own[1] is not None:
+                kaiming_(own[1], own[1].shape[1:].numel(), generator)
+                if len(own) > 2 and own[2] is not None:
+                    own[2].zero_()
+            elif family == "batch_norm":
+                for tensor, value in zip(own[1:5], (1.0, 0.0, 0.0, 1.0), strict=True):
+                    if tensor is not None:
+                        tensor.fill_(value)
+    return network
+
+
+def kaiming_(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """Fill with normal numbers of variance 2 / fan-in (He et al., 2015), in place."""
+    drawn = torch.randn(weight.shape, generator=generator) * math.sqrt(2.0 / max(fan_in, 1))
+    return weight.copy_(drawn.to(weight))

@@ -1,0 +1,202 @@
+"""Tables and page of a growing run, made from the dictionary that is its ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from nnslim.report.figures import Panel, line_panel
+from nnslim.report.page import flat, rendered
+from nnslim.report.table import Table
+from nnslim.report.units import count, percent, scaled
+
+__all__ = ["grow_tables", "grow_verdict", "render_grow_html"]
+
+_CHARACTER = 6.7  # width of a monospaced character at 11 px
+_LONGEST_LABEL = 30
+
+# The values of the report are plain JSON, see ``GrowResult`` and ``grow/report.py``.
+Json = Mapping[str, Any]
+
+
+def grow_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
+    """Return what the command line shows: the networks, and the rounds between them."""
+    return _networks(report), _rounds(report)
+
+
+def grow_verdict(report: Mapping[str, object]) -> str:
+    """Say in one sentence what was reached and at what size.
+
+    Example:
+        >>> teacher = {"params": 1000, "macs": 9000, "top1_pct": 93.0}
+        >>> seed = {"params": 50, "macs": 400, "top1_pct": 80.0}
+        >>> grown = {"params": 200, "macs": 1800, "top1_pct": 90.0}
+        >>> grow_verdict({"teacher": teacher, "seed": seed, "after": grown})
+        '90.00 % top-1 with 20.0 % of the parameters of the teacher (93.00 %); seed: 80.00 %.'
+    """
+    teacher, seed, after = (cast("Json", report[key]) for key in ("teacher", "seed", "after"))
+    share = 100 * after["params"] / teacher["params"]
+    return (
+        f"{percent(after['top1_pct'])} % top-1 with {share:.1f} % of the parameters of the teacher"
+        f" ({percent(teacher['top1_pct'])} %); seed: {percent(seed['top1_pct'])} %."
+    )
+
+
+def _networks(report: Mapping[str, object]) -> Table:
+    rows: list[list[str]] = []
+    names = {"teacher": "teacher", "seed": "seed", "grown": "grown", "polished": "polished"}
+    for key, name in names.items():
+        state = cast("Json | None", report.get(key))
+        if state is not None:
+            own = [count(state["params"]), scaled(state["macs"]), percent(state["top1_pct"])]
+            rows.append([name, *own])
+    images = cast("Json", report["after"])["n_images"]
+    title = f"accuracy on {count(images)} {report['split']} images"
+    return Table.of(title, ["", ">parameters", ">MACs", ">top-1, %"], rows)
+
+
+def _rounds(report: Mapping[str, object]) -> Table:
+    rows: list[list[str]] = []
+    for own in cast("Sequence[Json]", report["rounds"]):
+        judged = own["judged"]
+        rows.append(
+            [
+                str(own["round"]),
+                f"{own['count']} into {own['group']}",
+                str(len(own["candidates"])),
+                count(own["params"]),
+                scaled(own["macs"]),
+                percent(judged["top1_pct"]),
+                f"{judged['loss']:.4f}",
+            ]
+        )
+    heads = [">round", "planted", ">tried", ">parameters", ">MACs", ">top-1, %", ">loss"]
+    return Table.of("rounds, on the validation images", heads, rows)
+
+
+def _candidates(own: Json) -> tuple[str, Table]:
+    rows = [
+        [
+            str(entry["group"]),
+            str(entry["count"]),
+            count(entry["params"]),
+            percent(entry["judged"]["top1_pct"]),
+            f"{entry['gain']:+.4f}",
+            f"{entry['gain_per_cost']:+.2e}",
+            f"{entry['seconds']:.1f}",
+        ]
+        for entry in own["candidates"]
+    ]
+    heads = ["group", ">channels", ">parameters", ">top-1, %", ">gain", ">gain per cost", ">s"]
+    title = f"round {own['round']}: {len(rows)} candidates, {own['group']} kept"
+    return title, Table.of("", heads, rows)
+
+
+def render_grow_html(report: Mapping[str, object]) -> str:
+    """Return a self-contained page: inline style and figures, no scripts.
+
+    Args:
+        report: The content of ``report.json`` of a growing run.
+    """
+    model, rounds = cast("Json", report["model"]), cast("Sequence[Json]", report["rounds"])
+    return rendered(
+        "grow.html.j2",
+        title=model["source"],
+        data=report["data"],
+        verdict=grow_verdict(report),
+        warnings=report["warnings"],
+        networks=_networks(report),
+        panels=_panels(report, rounds),
+        stopped=report["stopped"],
+        widths=_width_figure(report, rounds),
+        rounds=_rounds(report),
+        candidates=[_candidates(own) for own in rounds],
+        onnx=report.get("onnx"),
+        settings=flat(cast("Json", report["settings"])),
+        versions=report.get("versions") or {},
+    )
+
+
+def _panels(report: Mapping[str, object], rounds: Sequence[Json]) -> tuple[Panel, ...]:
+    """Accuracy by parameters, in percent of the teacher's; loss over the rounds."""
+    if not rounds:
+        return ()
+    teacher, seed = cast("Json", report["teacher"]), cast("Json", report["seed"])
+    states = [(seed["params"], seed["val"]), *((own["params"], own["judged"]) for own in rounds)]
+    shares = [round(1000 * params / teacher["params"]) for params, _ in states]
+    top1 = [judged["top1_pct"] for _, judged in states]
+    level = [teacher["val"]["top1_pct"]] * len(states)
+    return (
+        line_panel(
+            "validation top-1, %", shares, {"grown": top1, "teacher": level}, "parameters, \u2030"
+        ),
+        line_panel(
+            "validation loss",
+            range(len(states)),
+            {"grown": [judged["loss"] for _, judged in states]},
+            "round",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    round: int
+    x: float
+    width: float
+    opacity: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    name: str
+    pieces: tuple[_Piece, ...]
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Widths:
+    rows: tuple[_Row, ...]
+    left: float
+    width: float
+    row: float
+
+    @property
+    def height(self) -> float:
+        return self.row * len(self.rows)
+
+
+def _width_figure(report: Mapping[str, object], rounds: Sequence[Json]) -> _Widths:
+    """One bar per group: the seed's channels, then what each round planted."""
+    seed = cast("Mapping[str, int]", report["seed_widths"])
+    final = rounds[-1]["widths"] if rounds else seed
+    widest = max(final.values(), default=1)
+    longest = max((len(_label(name)) for name in seed), default=0)
+    left, width = _CHARACTER * longest + 10, 900.0
+    scale = (width - left - 80) / widest
+    rows: list[_Row] = []
+    for name, first in seed.items():
+        pieces = [_Piece(0, left, round(first * scale, 2), 1.0, f"{first} in the seed")]
+        before = first
+        for number, own in enumerate(rounds, start=1):
+            now = own["widths"].get(name, before)
+            if now > before:
+                x = round(left + before * scale, 2)
+                opacity = round(0.35 + 0.65 * number / len(rounds), 2)
+                text = f"{now - before} planted in round {number}"
+                pieces.append(_Piece(number, x, round((now - before) * scale, 2), opacity, text))
+                before = now
+        end = round(left + before * scale, 1)
+        rows.append(_Row(_label(name), name, tuple(pieces), end, f"{first} \u2192 {before}"))
+    return _Widths(tuple(rows), round(left, 1), width, 18)
+
+
+def _label(name: str) -> str:
+    if len(name) <= _LONGEST_LABEL:
+        return name
+    half = (_LONGEST_LABEL - 1) // 2
+    return f"{name[:half]}\u2026{name[-half:]}"
