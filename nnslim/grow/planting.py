@@ -11,11 +11,11 @@ import torch
 from nnslim.errors import ConfigError
 from nnslim.grow.seed import kaiming_
 from nnslim.network.graph import TensorRef
-from nnslim.prune.removal import incoming_slices, outgoing_slices
+from nnslim.prune.removal import incoming_slices, outgoing_slices, reading_places
 from nnslim.surgery import PLANT, Edit, Planted, plant_channels
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.grow.config import Initialisation
     from nnslim.network.network import Network
 
@@ -25,17 +25,26 @@ _NOISE = 0.1
 
 
 def growable(network: Network, channels: ChannelMap) -> tuple[ChannelGroup, ...]:
-    """Groups that can be planted into: some layer produces and some layer reads the channels.
+    """Groups that can be planted into: layers with weights produce and read the channels.
 
-    Groups that a norm or mean runs over are none: a new channel would change what it computes.
+    None are groups that a norm or mean runs over, because a new channel would change what it
+    computes; those that something without a weight sums over, such as the query and key channels of
+    attention, because nothing could start at zero; and those at a transposed convolution.
     """
+    weightless = [place for place in reading_places(network, channels) if place.weight is None]
+    summed = np.unique(np.concatenate([np.zeros(0), *(p.components for p in weightless)]))
     return tuple(
         group
         for group in channels.groups
         if group.status == "free"
-        and incoming_slices(network, group)
-        and outgoing_slices(network, group)
+        and not np.isin(group.components, summed).any()
+        and _all_along(incoming_slices(network, group), 1)
+        and _all_along(outgoing_slices(network, group), 0)
     )
+
+
+def _all_along(members: tuple[Member, ...], dim: int) -> bool:
+    return bool(members) and all(member.dim == dim for member in members)
 
 
 def planting_edit(group: ChannelGroup, count: int) -> Edit:

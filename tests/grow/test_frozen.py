@@ -1,0 +1,143 @@
+"""Law 6: planting leaves every earlier weight and statistic as it was, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nnslim.channels import channel_groups
+from nnslim.grow import PlantedEntries, growable, plant
+from nnslim.grow.planting import planting_edit
+from nnslim.grow.training import calibrate
+from nnslim.network import Network, trace_network
+from nnslim.surgery import PLANT, Edit, Planted, apply_edit
+from nnslim.train import TrainConfig, fit
+from tests.laws.strategies import RandomNet, networks
+from tests.laws.zoo import network_of
+
+TRAININGS = {
+    "momentum and decay": TrainConfig(epochs=2, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": TrainConfig(epochs=2, lr=0.05, optimizer="adamw", weight_decay=0.1),
+    "bf16": TrainConfig(epochs=2, lr=0.05, optimizer="adamw", precision="bf16"),
+    "average": TrainConfig(epochs=2, lr=0.05, ema=0.9, grad_clip=1.0),
+}
+
+
+class Batches(list):
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+
+def batches(network: Network) -> Batches:
+    generator = torch.Generator().manual_seed(0)
+    shape, classes = network.input_shape, network.n_classes
+    return Batches(
+        (
+            torch.randn((8, *shape), generator=generator),
+            torch.randint(classes, (8,), generator=generator),
+        )
+        for _ in range(3)
+    )
+
+
+def trained(planted: Planted, config: TrainConfig) -> Network:
+    entries = PlantedEntries(planted)
+    data = batches(planted.network)
+    fit(entries, data, config, device=torch.device("cpu"))
+    calibrate(entries, data, 2)
+    return entries.write_back()
+
+
+def plant_and_train(network: Network, group: str, config: TrainConfig) -> tuple[Network, Planted]:
+    channels = channel_groups(network)
+    planted = plant(network, channels, group, 2, seed=1)
+    before = copy.deepcopy(planted.network)
+    after = trained(planted, config)
+    moved = 0
+    for name, tensor in after.state_dict().items():
+        fresh = planted.fresh.get(name, torch.zeros(tensor.shape, dtype=torch.bool))
+        assert torch.equal(tensor[~fresh], before.state_dict()[name][~fresh]), name
+        moved += int((tensor[fresh] != before.state_dict()[name][fresh]).sum())
+    assert moved, "nothing was trained"
+    order = planting_edit(channels[group], 2).keep[group]
+    back = apply_edit(after, Edit({group: np.flatnonzero(order != PLANT)}), planted.channels)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(back.state_dict()[name], tensor), name
+    return after, planted
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("name", ["Residual", "Dense", "SqueezeExcite", "Grouped", "Depthwise"])
+def test_earlier_weights_are_bit_identical(name, training):
+    network = network_of(name)
+    if network.n_classes is None:
+        pytest.skip("no logits")
+    for group in growable(network, channel_groups(network))[:3]:
+        plant_and_train(network, group.name, TRAININGS[training])
+
+
+@given(networks(), st.integers(0, 99))
+def test_earlier_weights_are_bit_identical_in_random_networks(model: RandomNet, seed: int):
+    network = trace_network(model, torch.zeros(2, 3, 8, 8))
+    groups = growable(network, channel_groups(network))
+    assume(groups)
+    plant_and_train(network, groups[seed % len(groups)].name, TRAININGS["adamw"])
+
+
+def test_what_trains_is_what_ships():
+    """In eval mode the training module and the network that it writes give the same logits."""
+    network = network_of("Residual")
+    group = growable(network, channel_groups(network))[0]
+    planted = plant(network, channel_groups(network), group.name, 2, seed=1)
+    entries, data = PlantedEntries(planted), batches(planted.network)
+    fit(entries, data, TRAININGS["adamw"], device=torch.device("cpu"))
+    calibrate(entries, data, 2)
+    with torch.no_grad():
+        images = data[0][0]
+        trained_logits = entries.eval()(images)
+        assert torch.equal(trained_logits, entries.write_back()(images))
+
+
+def test_new_batch_norm_channels_use_the_batch_and_earlier_ones_their_own():
+    network = network_of("Residual")
+    group = next(
+        g
+        for g in growable(network, channel_groups(network))
+        if any("running_mean" in m.tensor for m in g.members)
+    )
+    planted = plant(network, channel_groups(network), group.name, 2, seed=1)
+    entries, data = PlantedEntries(planted), batches(planted.network)
+    calibrate(entries, data, 3)
+    wanted = copy.deepcopy(planted.network).train()
+    means = {n: f for n, f in planted.fresh.items() if n.endswith("running_mean")}
+    first = next(iter(means))
+    written = entries.write_back()
+    assert written.tensor(first)[means[first]].abs().sum() > 0
+    # An oracle: torch's own batch norm, whose new channels see the same activations, because
+    # nothing before the first of them is new.
+    sums = torch.zeros_like(wanted.tensor(first))
+    for images, _ in data:
+        wanted.tensor(first).zero_()
+        _eval_but(wanted, first, images)
+        sums += wanted.tensor(first) / 0.1 / len(data)
+    fresh = means[first]
+    assert torch.allclose(sums[fresh], written.tensor(first)[fresh], rtol=1e-4, atol=1e-5)
+
+
+def _eval_but(network: Network, mean: str, images: torch.Tensor) -> None:
+    """Run with every batch norm but one on its statistics."""
+
+    def call(step, args, kwargs):
+        own = step.node.op == "aten.batch_norm.default" and step.node.args[3].name == mean
+        if step.node.op == "aten.batch_norm.default":
+            args[5], args[6] = own, 0.1
+        return step.function(*args, **kwargs)
+
+    env = {network.graph.inputs[0].name: images}
+    with torch.no_grad():
+        network.program.run(network.eval(), env, images.device, call=call)

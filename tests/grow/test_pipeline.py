@@ -1,0 +1,190 @@
+"""Growing from end to end: budgets, choices, what is refused, and resuming in mid-round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nnslim.artifact import load_network, save_network
+from nnslim.data import Data, Loader, load_data
+from nnslim.errors import ConfigError, InputError
+from nnslim.grow import GrowConfig, SeedConfig, grow_network, pipeline
+from nnslim.measure.macs import count_costs
+from nnslim.network import Network, trace_network
+from nnslim.prune import PruneConfig, SaliencyConfig, prune_network
+from nnslim.prune.budget import Limit
+from nnslim.train import TrainConfig, fit
+from nnslim.train.trainer import Surroundings
+
+CPU = torch.device("cpu")
+
+
+def share(amount: float) -> Limit:
+    return Limit(amount, relative=True)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Data) -> Network:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inner, outer in ((1, 16), (16, 32)):
+        layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.BatchNorm2d(outer), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 10))
+    network = trace_network(model, torch.zeros(2, 1, 8, 8))
+    network.preprocess = data.preprocess
+    loader = Loader(data.train, data.preprocess, 64, shuffle=True, seed=0)
+    fit(network, loader, TrainConfig(epochs=6, lr=0.1), device=CPU)
+    return network
+
+
+QUICK = GrowConfig(
+    limits={"params": share(0.3)},
+    seed_network=SeedConfig(share(0.15), epochs=3),
+    train=TrainConfig(epochs=1, lr=0.03, optimizer="adamw", compile=False),
+    batch_size=64,
+    recalibrate_batches=5,
+)
+
+
+def test_it_grows_to_the_budget_and_gets_better(teacher, data):
+    result = grow_network(teacher, data, QUICK)
+    found = {name: own.top1_pct for name, own in result.accuracies.items()}
+    assert found["grown"] > found["seed"] + 2, found
+    full, own = count_costs(teacher), count_costs(result.network)
+    assert own.params <= 0.3 * full.params
+    assert result.stopped == "the budget is used up"
+    cheapest = min(entry["params"] for entry in result.rounds[-1].candidates)
+    assert cheapest <= result.limits["params"]
+    assert own.params > result.limits["params"] - full.params // 10  # no room was left over
+    losses = [round.judged.loss for round in result.rounds]
+    assert losses[-1] < result.seed_judged.loss
+    entry = result.network.history[-1]
+    assert entry["step"] == "grow"
+    assert [tuple(p) for p in entry["planted"]] == [(r.group, r.count) for r in result.rounds]
+
+
+def test_every_candidate_is_in_the_journal_and_the_best_is_kept(teacher, data):
+    result = grow_network(teacher, data, replace(QUICK, rounds=2))
+    assert [r.number for r in result.rounds] == [1, 2]
+    for own in result.rounds:
+        assert {entry["group"] for entry in own.candidates} == {"0", "3"}
+        gaining = [entry for entry in own.candidates if entry["gain"] > 0]
+        best = max(
+            gaining or own.candidates, key=lambda e: e["gain_per_cost" if gaining else "gain"]
+        )
+        assert own.group == best["group"]
+        assert own.judged.loss == best["judged"]["loss"]
+
+
+@pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened"])
+def test_other_initialisations(teacher, data, initialisation):
+    result = grow_network(teacher, data, replace(QUICK, initialisation=initialisation, rounds=1))
+    assert len(result.rounds) == 1
+    assert result.rounds[0].judged.loss < result.seed_judged.loss * 1.2
+
+
+def test_ways_to_stop(teacher, data):
+    none = grow_network(teacher, data, replace(QUICK, rounds=0))
+    assert none.stopped == "0 rounds were asked for"
+    reached = grow_network(teacher, data, replace(QUICK, target_top1=1.0))
+    assert reached.stopped == "the target of 1.0 % was reached"
+    assert not reached.rounds
+
+
+def test_fewer_candidates_a_random_one_and_no_freezing(teacher, data):
+    one = grow_network(teacher, data, replace(QUICK, candidates=1, rounds=1))
+    assert len(one.rounds[0].candidates) == 1
+    chance = grow_network(teacher, data, replace(QUICK, choice="random", rounds=1))
+    assert len(chance.rounds[0].candidates) == 1
+    free = grow_network(teacher, data, replace(QUICK, frozen=False, rounds=1))
+    seed, own = free.seed.tensor("3.weight"), free.network.tensor("3.weight")
+    assert not torch.equal(seed, own[: seed.shape[0], : seed.shape[1]])
+
+
+def test_polishing_is_reported_apart(teacher, data):
+    result = grow_network(teacher, data, replace(QUICK, rounds=1, polish_epochs=1))
+    assert result.polished is not None
+    assert set(result.accuracies) == {"teacher", "seed", "grown", "polished"}
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers(teacher, data):
+    five = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), torch.zeros(2, 1, 8, 8))
+    with pytest.raises(InputError, match="seed has 5 classes, the teacher 10"):
+        grow_network(teacher, data, QUICK, seed=five)
+    with pytest.raises(InputError, match="5 outputs"):
+        grow_network(five, data, QUICK)
+    large = trace_network(
+        nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), torch.zeros(2, 1, 16, 16)
+    )
+    with pytest.raises(InputError, match="1x16x16, the teacher of 1x8x8"):
+        grow_network(teacher, data, QUICK, seed=large)
+    with pytest.raises(ConfigError, match=r"the seed has 6,\d+ params, the budget is"):
+        grow_network(teacher, data, QUICK, seed=teacher)
+
+
+def test_a_teacher_worse_than_the_seed_is_a_warning(teacher, data):
+    dull = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8))
+    dull.preprocess = data.preprocess
+    limits = {"params": Limit(10**6, relative=False)}
+    result = grow_network(dull, data, replace(QUICK, limits=limits, rounds=0), seed=teacher)
+    assert "the teacher is worse than the seed" in result.warnings[0]
+
+
+def test_grow_prune_grow(teacher, data, tmp_path):
+    grown = grow_network(teacher, data, replace(QUICK, rounds=2)).network
+    config = PruneConfig(
+        {"params": share(0.8)},
+        saliency=SaliencyConfig("magnitude"),
+        train=TrainConfig(epochs=1, compile=False),
+    )
+    pruned = prune_network(grown, data, config).network
+    save_network(pruned, tmp_path / "pruned.safetensors")
+    seed = load_network(tmp_path / "pruned.safetensors")
+    again = grow_network(teacher, data, replace(QUICK, rounds=1), seed=seed).network
+    assert [entry["step"] for entry in again.history] == ["grow", "prune", "grow"]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, monkeypatch):
+    """Law 7, in the middle of a round: candidates that were done are not trained again."""
+    config = replace(QUICK, rounds=2)
+    whole = grow_network(teacher, data, config, Surroundings(checkpoints=tmp_path / "whole"))
+    calls: list[int] = []
+    real = pipeline.PlantedEntries
+
+    def failing(planted):
+        calls.append(1)
+        if len(calls) == after:
+            raise KilledError
+        return real(planted)
+
+    around = Surroundings(checkpoints=tmp_path / "cut")
+    monkeypatch.setattr(pipeline, "PlantedEntries", failing)
+    if after <= 4:
+        with pytest.raises(KilledError):
+            grow_network(teacher, data, config, around)
+    resumed = grow_network(teacher, data, config, around)
+    assert len(calls) <= 5
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
+    assert [r.group for r in resumed.rounds] == [r.group for r in whole.rounds]
+
+
+def test_another_run_is_not_resumed(teacher, data, tmp_path: Path):
+    around = Surroundings(checkpoints=tmp_path)
+    grow_network(teacher, data, replace(QUICK, rounds=1), around)
+    with pytest.raises(ConfigError, match="belongs to another run, which differs in"):
+        grow_network(teacher, data, replace(QUICK, rounds=1, seed=3), around)

@@ -1,0 +1,109 @@
+"""Law 2: a planted network computes what it did before, wherever and however it was planted."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError
+from nnslim.grow import growable, plant
+from nnslim.grow.seed import narrowed, reset
+from nnslim.network import Network, trace_network
+from nnslim.prune.budget import Limit
+from tests.laws.reference import random_inputs
+from tests.laws.strategies import RandomNet, networks
+from tests.laws.zoo import EVERY, network_of
+
+INITIALISATIONS = ("random", "copy", "pairs")
+
+
+def logits(network: Network) -> list[torch.Tensor]:
+    inputs = [x.double() for x in random_inputs(network)]
+    with torch.no_grad():
+        return torch.utils._pytree.tree_leaves(copy.deepcopy(network).double()(*inputs))
+
+
+def assert_same_function(network: Network, group: str, initialisation: str, seed: int) -> None:
+    planted = plant(
+        network, channel_groups(network), group, 2, initialisation=initialisation, seed=seed
+    )
+    before = [tensor.clone() for tensor in logits(network)]
+    for found, wanted in zip(logits(planted.network), before, strict=True):
+        scale = max(float(wanted.abs().max()), 1e-30)
+        assert float((found - wanted).abs().max()) / scale < 1e-9, (group, initialisation)
+    drawn = [planted.network.tensor(n)[f] for n, f in planted.fresh.items() if "weight" in n]
+    assert any(bool(values.any()) for values in drawn), "everything new is zero: it cannot learn"
+
+
+@EVERY
+def test_planting_changes_nothing(name):
+    groups = growable(network_of(name), channel_groups(network_of(name)))
+    for number, group in enumerate(groups):
+        initialisation = INITIALISATIONS[number % 3]
+        if initialisation == "pairs" and group.parts is not None:
+            initialisation = "random"
+        assert_same_function(network_of(name), group.name, initialisation, number)
+
+
+@given(networks(), st.integers(0, 99), st.sampled_from(INITIALISATIONS))
+def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int, init: str):
+    network = trace_network(model, torch.zeros(2, 3, 8, 8))
+    groups = growable(network, channel_groups(network))
+    assume(groups)
+    group = groups[seed % len(groups)]
+    assume(init != "pairs" or group.parts is None)
+    assert_same_function(network, group.name, init, seed)
+
+
+def test_a_planted_bug_is_seen(monkeypatch):
+    """Outgoing weights that do not start at zero change the function."""
+    from nnslim.grow import planting
+
+    monkeypatch.setattr(planting._Drawing, "_readers", lambda *_, **__: None)
+    network = network_of("Residual")
+    group = growable(network, channel_groups(network))[0]
+    monkeypatch.setattr(planting, "plant_channels", _everywhere_random)
+    with pytest.raises(AssertionError):
+        assert_same_function(network, group.name, "random", 0)
+
+
+def _everywhere_random(network, edit, channels):
+    from nnslim.surgery import plant_channels
+
+    planted = plant_channels(network, edit, channels)
+    with torch.no_grad():
+        for name, fresh in planted.fresh.items():
+            planted.network.tensor(name)[fresh] = 1.0
+    return planted
+
+
+def test_pairs_need_an_even_number_and_a_place():
+    network = network_of("Residual")
+    channels = channel_groups(network)
+    group = growable(network, channels)[0]
+    with pytest.raises(ConfigError, match="make no pairs"):
+        plant(network, channels, group.name, 3, initialisation="pairs")
+    frozen = next(g for g in channels.groups if g.status == "frozen")
+    with pytest.raises(ConfigError, match="nothing can be planted"):
+        plant(network, channels, frozen.name, 1)
+
+
+def test_a_seed_is_the_teacher_in_small_and_knows_nothing():
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3), nn.Flatten()
+    )
+    teacher = trace_network(model, torch.zeros(2, 3, 8, 8))
+    seed = reset(narrowed(teacher, Limit(0.125, relative=True)), 0)
+    assert seed.tensor("0.weight").shape == (2, 3, 3, 3)
+    assert seed.tensor("3.weight").shape == (4, 2, 3, 3)
+    assert not torch.equal(seed.tensor("0.weight"), teacher.tensor("0.weight")[:2])
+    assert torch.equal(seed.tensor("1.weight"), torch.ones(2))
+    again = reset(narrowed(teacher, Limit(0.125, relative=True)), 0)
+    assert torch.equal(seed.tensor("3.weight"), again.tensor("3.weight"))
+    assert narrowed(teacher, Limit(1, relative=False)).tensor("0.weight").shape[0] == 2
