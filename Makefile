@@ -5,14 +5,14 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench bench-cifar sweep clean
+.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow sweep clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with nnslim and its tools, if missing or outdated
 
-demo: $(STAMP) ## prune, evaluate and export a small network, end to end
+demo: $(STAMP) ## prune, evaluate, export and grow a small network, end to end
 	@$(BIN)/python docs/demo/demo.py
 
 test: $(STAMP) ## run the fast tests
@@ -37,6 +37,9 @@ bench: $(STAMP) ## print the benchmarks, beside Torch-Pruning
 bench-cifar: $(STAMP) ## compare recipes on CIFAR-10: make bench-cifar DATA=cifar10.npz MODELS="resnet56.th" (hours)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks.cifar $(DATA) $(MODELS) $(ARGS)
+
+bench-grow: $(STAMP) ## compare planting with its controls: make bench-grow DATA=cifar10.npz TEACHER=resnet20.th (1 h)
+	@$(BIN)/python -m tests.benchmarks.grow $(DATA) $(TEACHER) $(ARGS)
 
 sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/coverage.md (1 h)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'

@@ -6,24 +6,17 @@ seed ──► [ try every candidate ──► keep the best ]* ──► polish
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-import torch
-
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError, InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, propose
 from nnslim.grow.config import GrowConfig
-from nnslim.grow.planting import plant
-from nnslim.grow.screening import best_channels, first_order_gain
+from nnslim.grow.rounds import Judged, Planter, judge, merit
 from nnslim.grow.seed import narrowed, reset
-from nnslim.grow.teaching import RememberingTeacher
-from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
 from nnslim.train.stages import Record, Stages
@@ -34,30 +27,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.data import Data
-    from nnslim.grow.config import Gain
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
     from nnslim.prune.plan import Metric
-    from nnslim.surgery import Planted
     from nnslim.train import TrainConfig
 
 __all__ = ["GrowResult", "Judged", "Round", "grow_network"]
 
 # Numbers of the trainings of a run, each with an order of images of its own.
-_SEED_STAGE, _POLISH_STAGE, _FIRST_ROUND_STAGE = 1, 2, 10
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A network as the validation images see it.
-
-    Attributes:
-        top1_pct: Top-1 accuracy.
-        loss: Mean cross-entropy in nats; infinity where a logit is not finite.
-    """
-
-    top1_pct: float
-    loss: float
+_SEED_STAGE, _POLISH_STAGE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -185,8 +163,10 @@ class _Growing:
 
     def run(self, given: Network | None) -> GrowResult:
         teacher, sink = self.trainer.teacher, self.trainer.around.sink
-        teacher_judged = self._judged(teacher)
-        seed, seed_judged = self._seed(given)
+        small = narrowed(teacher.cpu(), self.config.seed_network.width) if given is None else given
+        limits = absolute_limits(self.config, count_costs(teacher), count_costs(small))
+        teacher_judged = judge(self.trainer, teacher)
+        seed, seed_judged = self._seed(small, trained=given is not None)
         self._say("seed", count_costs(seed), seed_judged)
         if seed_judged.top1_pct > teacher_judged.top1_pct:
             self.warnings.append(
@@ -194,7 +174,6 @@ class _Growing:
                 f" {seed_judged.top1_pct:.2f} % on the validation images"
             )
             sink.warn(self.warnings[-1])
-        limits = absolute_limits(self.config, count_costs(teacher), count_costs(seed))
         network, stopped = self._grow(copy.deepcopy(seed), seed_judged, limits)
         seen = {"teacher": teacher, "seed": seed, "grown": network}
         polished: Judged | None = None
@@ -219,20 +198,20 @@ class _Growing:
             tuple(self.warnings),
         )
 
-    def _seed(self, given: Network | None) -> tuple[Network, Judged]:
+    def _seed(self, small: Network, *, trained: bool) -> tuple[Network, Judged]:
         config, own = self.config, self.config.seed_network
 
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
-            if given is not None:
-                return given, asdict(self._judged(given))
-            network = reset(narrowed(self.trainer.teacher.cpu(), own.width), config.seed)
+            if trained:
+                return small, asdict(judge(self.trainer, small))
+            network = reset(copy.deepcopy(small), config.seed)
             network.history = ()
             if own.epochs:
                 training = _whole(config.train, own.epochs, own.lr)
                 self.trainer.train(
                     network, training, "seed", stage=_SEED_STAGE, checkpoints=checkpoints
                 )
-            return network, asdict(self._judged(network))
+            return network, asdict(judge(self.trainer, network))
 
         network, record = self.stages.run("seed", compute)
         network.preprocess = network.preprocess or self.trainer.teacher.preprocess
@@ -242,7 +221,7 @@ class _Growing:
         self, network: Network, judged: Judged, limits: Mapping[Metric, int]
     ) -> tuple[Network, str]:
         """Plant until something says stop; returns the network and what that was."""
-        config, idle, best = self.config, 0, _merit(judged, self.config.gain)
+        config, idle, best = self.config, 0, merit(judged, self.config.gain)
         while True:
             number = len(self.rounds) + 1
             if config.rounds is not None and number > config.rounds:
@@ -255,14 +234,15 @@ class _Growing:
             if not proposals:
                 return network, "the budget is used up"
             network, judged = self._round(number, network, judged, proposals)
-            merit = _merit(judged, config.gain)
-            idle = 0 if merit > best else idle + 1
-            best = max(best, merit)
+            now = merit(judged, config.gain)
+            idle = 0 if now > best else idle + 1
+            best = max(best, now)
 
     def _round(
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
     ) -> tuple[Network, Judged]:
-        compute = partial(self._try_all, number, network, judged, proposals)
+        planter = Planter(self.trainer, self.stages)
+        compute = partial(planter.try_all, number, network, judged, proposals)
         network, record = self.stages.run(f"round-{number:03d}", compute)
         after = Judged(**cast("dict[str, float]", record["judged"]))
         costs = count_costs(network)
@@ -274,135 +254,6 @@ class _Growing:
         self._say(f"round {number}: {count} channels into {group}", costs, after)
         return network, after
 
-    def _try_all(
-        self,
-        number: int,
-        network: Network,
-        judged: Judged,
-        proposals: list[Proposal],
-        directory: Path | None,
-    ) -> tuple[Network, Record]:
-        """Train every candidate and return the one that gained most for its cost."""
-        config, before = self.config, count_costs(network)
-        teacher = RememberingTeacher(copy.deepcopy(self.trainer.teacher))
-        stages = replace(self.stages, directory=directory)
-        tried: list[tuple[Network, Record]] = []
-        for index, proposal in enumerate(self._chosen(number, network, proposals)):
-            compute = partial(self._try, number, index, network, proposal, teacher)
-            candidate, record = stages.run(f"candidate-{index:02d}", compute)
-            after = Judged(**cast("dict[str, float]", record["judged"]))
-            gain = _merit(after, config.gain) - _merit(judged, config.gain)
-            cost = _cost(config, before, proposal.costs)
-            entry: Record = {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
-            tried.append((candidate, entry))
-            self.trainer.around.sink.detail(
-                f"  {proposal.group} +{proposal.count}: top-1 {after.top1_pct:.2f} %,"
-                f" loss {after.loss:.4f}, gain {gain:+.4f}"
-            )
-        # Where nothing gains, the least loss is best, whatever it costs.
-        best = max(
-            tried,
-            key=lambda pair: cast(
-                "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
-            ),
-        )
-        chosen = {key: best[1][key] for key in ("group", "count", "judged")}
-        return best[0], {**chosen, "candidates": [record for _, record in tried]}
-
-    def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
-        """The proposals that are trained: all, a random one, or the best by a cheap estimate."""
-        config = self.config
-        if config.choice == "random":
-            generator = np.random.default_rng((config.seed, number))
-            return [proposals[int(generator.integers(len(proposals)))]]
-        if config.candidates is None or config.candidates >= len(proposals):
-            return proposals
-        before = count_costs(network)
-        images, labels = self._one_batch(number)
-        estimates: list[float] = []
-        for proposal in proposals:
-            planted = self._plant(number, network, proposal)
-            gain = first_order_gain(planted, images, labels)
-            estimates.append(gain / _cost(config, before, proposal.costs))
-        order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
-        return [proposals[index] for index in sorted(order.tolist())]
-
-    def _one_batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = next(iter(self.trainer.images(_FIRST_ROUND_STAGE + number)))
-        device = self.trainer.around.device
-        return images.to(device), labels.to(device)
-
-    def _plant(self, number: int, network: Network, proposal: Proposal) -> Planted:
-        """Plant a proposal; the same every time."""
-        config, channels = self.config, channel_groups(network)
-        place = [group.name for group in channels.groups].index(proposal.group)
-        seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
-        if config.initialisation == "screened":
-            batch = self._one_batch(number)
-            return best_channels(
-                network, channels, proposal.group, proposal.count, batch, seed=seed
-            )
-        return plant(
-            network,
-            channels,
-            proposal.group,
-            proposal.count,
-            initialisation=config.initialisation,
-            seed=seed,
-        )
-
-    def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
-        self,
-        number: int,
-        index: int,
-        network: Network,
-        proposal: Proposal,
-        teacher: RememberingTeacher,
-        checkpoints: Path | None,
-    ) -> tuple[Network, Record]:
-        """Plant, train what is new, give it statistics and judge the result."""
-        began = time.perf_counter()
-        planted = self._plant(number, network, proposal)
-        stage = _FIRST_ROUND_STAGE + number
-        label = f"round {number}, candidate {index + 1}: {proposal.group}"
-        training = self.config.train
-        if self.config.frozen:
-            entries = PlantedEntries(planted)
-            trained = sum(parameter.numel() for parameter in entries.parameters())
-            self.trainer.train(
-                entries,
-                training,
-                label,
-                stage=stage,
-                checkpoints=checkpoints,
-                teacher=teacher,
-                followed=False,
-            )
-            calibrate(entries, self.trainer.images(stage), self.config.recalibrate_batches)
-            result = entries.write_back()
-        else:
-            result = planted.network
-            trained = result.n_parameters
-            self.trainer.train(
-                result,
-                training,
-                label,
-                stage=stage,
-                checkpoints=checkpoints,
-                teacher=teacher,
-                followed=False,
-            )
-        return result, {
-            "group": proposal.group,
-            "count": proposal.count,
-            "width": proposal.width,
-            "params": proposal.costs.params,
-            "macs": proposal.costs.macs,
-            "trained_parameters": trained,
-            "seconds": time.perf_counter() - began,
-            "judged": asdict(self._judged(result)),
-        }
-
     def _polish(self, network: Network) -> tuple[Network, Judged]:
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
             polished = copy.deepcopy(network)
@@ -410,14 +261,10 @@ class _Growing:
             self.trainer.train(
                 polished, training, "polish", stage=_POLISH_STAGE, checkpoints=checkpoints
             )
-            return polished, asdict(self._judged(polished))
+            return polished, asdict(judge(self.trainer, polished))
 
         polished, record = self.stages.run("polished", compute)
         return polished, Judged(**record)  # pyright: ignore[reportArgumentType]
-
-    def _judged(self, network: torch.nn.Module) -> Judged:
-        found = self.trainer.accuracy(network, "val")
-        return Judged(found.top1_pct, float("inf") if found.loss is None else found.loss)
 
     def _say(self, what: str, costs: Costs, judged: Judged) -> None:
         self.trainer.around.sink.info(
@@ -446,20 +293,6 @@ class _Growing:
 def _whole(training: TrainConfig, epochs: int, lr: float) -> TrainConfig:
     """Training of a whole network, which SGD does best."""
     return replace(training, epochs=epochs, lr=lr, optimizer="sgd", compile="auto")
-
-
-def _merit(judged: Judged, gain: Gain) -> float:
-    return -judged.loss if gain == "loss" else judged.top1_pct
-
-
-def _cost(config: GrowConfig, before: Costs, after: Costs) -> float:
-    match config.per_cost:
-        case "params":
-            return float(max(after.params - before.params, 1))
-        case "macs":
-            return float(max(after.macs - before.macs, 1))
-        case "none":
-            return 1.0
 
 
 def check_fit(seed: Network, teacher: Network) -> None:

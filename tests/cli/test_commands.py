@@ -383,3 +383,63 @@ class TestInputs:
             with pytest.raises(NnslimError) as caught:
                 training_device(name, require_gpu=require)
             assert type(caught.value) is expected
+
+
+@pytest.fixture(scope="module")
+def grown(made, tmp_path_factory):
+    """A growing run of one round, with the tiny network as the teacher."""
+    out = tmp_path_factory.mktemp("grown") / "run"
+    arguments = ["--data", "digits", "--subset", "128", "--params", "90%", "--seed-width", "2"]
+    quick = ["--seed-epochs", "1", "--epochs", "1", "--rounds", "1", "--batch-size", "32"]
+    result = CliRunner().invoke(
+        app,
+        ["grow", "--teacher", str(made / "net.safetensors"), *arguments, *quick, "-o", str(out)],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
+    out, result = grown
+    names = {path.name for path in out.iterdir()}
+    assert {"model.safetensors", "model.onnx", "report.json", "report.html", "README.md"} <= names
+    report = json.loads((out / "report.json").read_text())
+    assert report["schema"] == "nnslim.grow/1"
+    assert [own["round"] for own in report["rounds"]] == [1]
+    assert report["rounds"][0]["group"] == "conv"
+    assert report["after"]["params"] <= 0.9 * report["teacher"]["params"]
+    assert "rounds, on the validation images" in result.stdout
+    page = (out / "report.html").read_text()
+    assert "Channels over the rounds" in page
+    assert "planted in round 1" in page
+    onnx_file = tmp_path / "again.onnx"
+    exported = CliRunner().invoke(
+        app, ["export", str(out / "model.safetensors"), "--onnx", "-o", str(onnx_file)]
+    )
+    assert exported.exit_code == 0
+    pruned = CliRunner().invoke(
+        app, ["prune", str(out / "model.safetensors"), "--params", "80%", "-o", str(tmp_path / "p")]
+    )
+    assert pruned.exit_code == 0, pruned.output
+    history = load_network(tmp_path / "p" / "model.safetensors").history
+    assert [entry["step"] for entry in history] == ["grow", "prune"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits"], "growing needs a teacher"),
+        (["--teacher", "{net}"], "growing needs images"),
+        (["--teacher", "{net}", "--data", "digits", "--params", "1%"], "nothing can be planted"),
+    ],
+)
+def test_grow_refuses_in_one_sentence(made, tmp_path, arguments, message):
+    given = [entry.format(net=made / "net.safetensors") for entry in arguments]
+    with pytest.raises(NnslimError, match=message):
+        CliRunner().invoke(
+            app,
+            ["grow", *given, "--seed-epochs", "0", "-o", str(tmp_path / "o")],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "o").exists()

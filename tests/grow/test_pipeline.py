@@ -12,7 +12,7 @@ from torch import nn
 from nnslim.artifact import load_network, save_network
 from nnslim.data import Data, Loader, load_data
 from nnslim.errors import ConfigError, InputError
-from nnslim.grow import GrowConfig, SeedConfig, grow_network, pipeline
+from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from nnslim.prune import PruneConfig, SaliencyConfig, prune_network
@@ -163,7 +163,7 @@ def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, monkeypatc
     config = replace(QUICK, rounds=2)
     whole = grow_network(teacher, data, config, Surroundings(checkpoints=tmp_path / "whole"))
     calls: list[int] = []
-    real = pipeline.PlantedEntries
+    real = rounds.PlantedEntries
 
     def failing(planted):
         calls.append(1)
@@ -172,7 +172,7 @@ def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, monkeypatc
         return real(planted)
 
     around = Surroundings(checkpoints=tmp_path / "cut")
-    monkeypatch.setattr(pipeline, "PlantedEntries", failing)
+    monkeypatch.setattr(rounds, "PlantedEntries", failing)
     if after <= 4:
         with pytest.raises(KilledError):
             grow_network(teacher, data, config, around)

@@ -6,17 +6,22 @@ order that is wrong in the same way twice.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
+from nnslim.grow import growable
+from nnslim.grow import plant as plant_into
 from nnslim.network import Network, trace_network
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit, plant, plant_channels
-from tests.laws.made import random_planting
+from tests.laws.made import move_statistics, random_planting
 from tests.laws.reference import LawBrokenError, check_law_1, random_inputs
 from tests.laws.strategies import RandomNet, networks
 from tests.laws.zoo import EVERY, network_of
@@ -113,3 +118,42 @@ def test_what_cannot_be_planted_is_refused():
         plant_channels(network, Edit({frozen.name: np.array([*range(frozen.width), PLANT])}))
     with pytest.raises(ConfigError, match="make two of it"):
         plant_channels(network, Edit({group.name: np.array([0, PLANT])}))
+
+
+PUBLISHED = [
+    "squeezenet1_1",
+    "mobilenet_v3_small",
+    "shufflenet_v2_x0_5",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            "resnet18",
+            "mobilenet_v2",
+            "densenet121",
+            "efficientnet_b0",
+            "regnet_y_400mf",
+            "googlenet",
+            "resnext50_32x4d",
+            "mnasnet0_5",
+            "convnext_tiny",
+            "vgg11_bn",
+            "alexnet",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_undo_in_published_networks(name):
+    plain = {"init_weights": False} if name == "googlenet" else {}
+    model = torchvision.models.get_model(name, weights=None, **plain).eval()
+    network = trace_network(move_statistics(model), torch.zeros(2, 3, 64, 64))
+    plant_and_undo(network, random_planting(channel_groups(network), 1))
+    channels = channel_groups(network)
+    inputs = random_inputs(network)[0].double()
+    with torch.no_grad():
+        wanted = copy.deepcopy(network).double()(inputs)
+        for group in growable(network, channels)[:: max(len(channels.groups) // 6, 1)]:
+            planted = plant_into(network, channels, group.name, 2, seed=1)
+            found = planted.network.double()(inputs)
+            assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-9, group.name

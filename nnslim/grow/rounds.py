@@ -1,0 +1,214 @@
+"""One round of planting: propose, train every candidate, keep the best for its cost."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from nnslim.channels import channel_groups
+from nnslim.grow.planting import plant
+from nnslim.grow.screening import best_channels, first_order_gain
+from nnslim.grow.teaching import RememberingTeacher
+from nnslim.grow.training import PlantedEntries, calibrate
+from nnslim.measure.macs import Costs, count_costs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nnslim.grow.candidates import Proposal
+    from nnslim.grow.config import Gain, GrowConfig
+    from nnslim.network.network import Network
+    from nnslim.surgery import Planted
+    from nnslim.train.stages import Record, Stages
+    from nnslim.train.trainer import Trainer
+
+__all__ = ["Judged", "Planter", "judge", "merit"]
+
+# Number of the training of round 0; the seed and the polish have lower ones.
+_FIRST_ROUND_STAGE = 10
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network as the validation images see it.
+
+    Attributes:
+        top1_pct: Top-1 accuracy.
+        loss: Mean cross-entropy in nats; infinity where a logit is not finite.
+    """
+
+    top1_pct: float
+    loss: float
+
+
+def judge(trainer: Trainer[GrowConfig], network: torch.nn.Module) -> Judged:
+    """Measure a network on the validation images."""
+    found = trainer.accuracy(network, "val")
+    return Judged(found.top1_pct, float("inf") if found.loss is None else found.loss)
+
+
+def merit(judged: Judged, gain: Gain) -> float:
+    """What candidates are compared by; more is better."""
+    return -judged.loss if gain == "loss" else judged.top1_pct
+
+
+@dataclass(frozen=True)
+class Planter:
+    """Runs rounds for one run.
+
+    Attributes:
+        trainer: The images, the teacher and the settings.
+        stages: Keeps finished candidates.
+    """
+
+    trainer: Trainer[GrowConfig]
+    stages: Stages
+
+    @property
+    def _config(self) -> GrowConfig:
+        return self.trainer.config
+
+    def try_all(
+        self,
+        number: int,
+        network: Network,
+        judged: Judged,
+        proposals: list[Proposal],
+        directory: Path | None,
+    ) -> tuple[Network, Record]:
+        """Train every candidate and return the one that gained most for its cost."""
+        config, before = self._config, count_costs(network)
+        teacher = RememberingTeacher(copy.deepcopy(self.trainer.teacher))
+        stages = replace(self.stages, directory=directory)
+        tried: list[tuple[Network, Record]] = []
+        for index, proposal in enumerate(self._chosen(number, network, proposals)):
+            compute = partial(self._try, number, index, network, proposal, teacher)
+            candidate, record = stages.run(f"candidate-{index:02d}", compute)
+            after = Judged(**cast("dict[str, float]", record["judged"]))
+            gain = merit(after, config.gain) - merit(judged, config.gain)
+            cost = _cost(config, before, proposal.costs)
+            entry: Record = {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
+            tried.append((candidate, entry))
+            self.trainer.around.sink.detail(
+                f"  {proposal.group} +{proposal.count}: top-1 {after.top1_pct:.2f} %,"
+                f" loss {after.loss:.4f}, gain {gain:+.4f}"
+            )
+        # Where nothing gains, the least loss is best, whatever it costs.
+        best = max(
+            tried,
+            key=lambda pair: cast(
+                "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
+            ),
+        )
+        chosen = {key: best[1][key] for key in ("group", "count", "judged")}
+        return best[0], {**chosen, "candidates": [record for _, record in tried]}
+
+    def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
+        """The proposals that are trained: all, a random one, or the best by a cheap estimate."""
+        config = self._config
+        if config.choice == "random":
+            generator = np.random.default_rng((config.seed, number))
+            return [proposals[int(generator.integers(len(proposals)))]]
+        if config.candidates is None or config.candidates >= len(proposals):
+            return proposals
+        before = count_costs(network)
+        images, labels = self._one_batch(number)
+        estimates: list[float] = []
+        for proposal in proposals:
+            planted = self._plant(number, network, proposal)
+            gain = first_order_gain(planted, images, labels)
+            estimates.append(gain / _cost(config, before, proposal.costs))
+        order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
+        return [proposals[index] for index in sorted(order.tolist())]
+
+    def _one_batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = next(iter(self.trainer.images(_FIRST_ROUND_STAGE + number)))
+        device = self.trainer.around.device
+        return images.to(device), labels.to(device)
+
+    def _plant(self, number: int, network: Network, proposal: Proposal) -> Planted:
+        """Plant a proposal; the same every time."""
+        config, channels = self._config, channel_groups(network)
+        place = [group.name for group in channels.groups].index(proposal.group)
+        seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
+        if config.initialisation == "screened":
+            batch = self._one_batch(number)
+            return best_channels(
+                network, channels, proposal.group, proposal.count, batch, seed=seed
+            )
+        return plant(
+            network,
+            channels,
+            proposal.group,
+            proposal.count,
+            initialisation=config.initialisation,
+            seed=seed,
+        )
+
+    def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
+        self,
+        number: int,
+        index: int,
+        network: Network,
+        proposal: Proposal,
+        teacher: RememberingTeacher,
+        checkpoints: Path | None,
+    ) -> tuple[Network, Record]:
+        """Plant, train what is new, give it statistics and judge the result."""
+        began = time.perf_counter()
+        planted = self._plant(number, network, proposal)
+        stage = _FIRST_ROUND_STAGE + number
+        label = f"round {number}, candidate {index + 1}: {proposal.group}"
+        training = self._config.train
+        if self._config.frozen:
+            entries = PlantedEntries(planted)
+            trained = sum(parameter.numel() for parameter in entries.parameters())
+            self.trainer.train(
+                entries,
+                training,
+                label,
+                stage=stage,
+                checkpoints=checkpoints,
+                teacher=teacher,
+                followed=False,
+            )
+            calibrate(entries, self.trainer.images(stage), self._config.recalibrate_batches)
+            result = entries.write_back()
+        else:
+            result = planted.network
+            trained = result.n_parameters
+            self.trainer.train(
+                result,
+                training,
+                label,
+                stage=stage,
+                checkpoints=checkpoints,
+                teacher=teacher,
+                followed=False,
+            )
+        return result, {
+            "group": proposal.group,
+            "count": proposal.count,
+            "width": proposal.width,
+            "params": proposal.costs.params,
+            "macs": proposal.costs.macs,
+            "trained_parameters": trained,
+            "seconds": time.perf_counter() - began,
+            "judged": asdict(judge(self.trainer, result)),
+        }
+
+
+def _cost(config: GrowConfig, before: Costs, after: Costs) -> float:
+    match config.per_cost:
+        case "params":
+            return float(max(after.params - before.params, 1))
+        case "macs":
+            return float(max(after.macs - before.macs, 1))
+        case "none":
+            return 1.0

@@ -1,0 +1,241 @@
+"""``make bench-grow``: planting against its controls, at equal sample passes, with one teacher.
+
+python -m tests.benchmarks.grow cifar10.npz resnet20.th --sizes 5 10 20 --seeds 0 1
+    (hours on two cores for the whole of CIFAR-10; what is done is not done again)
+
+planting     every round tries the best ``--candidates`` groups, trains only what is new
+scratch      planting's final architecture with fresh weights, everything trained
+uniform      the teacher narrowed evenly to the same parameters, everything trained
+random       planting into one random group a round, trained as long as the round's candidates were
+unfrozen     planting in which everything trains in every round
+prune        ``nnslim prune`` of the teacher, which starts with what the teacher has learned
+
+A pass is one epoch over the training images; all candidates count. A size goes on from where the
+one before has ended. Scratch, uniform and prune get as many passes as planting had by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from nnslim.artifact import load_network, save_network, write_page
+from nnslim.artifact.directory import write_json
+from nnslim.cli.output import Output, Verbosity
+from nnslim.data import Data, Loader, load_data
+from nnslim.grow import GrowConfig, GrowResult, SeedConfig, grow_network
+from nnslim.grow.seed import narrowed, reset
+from nnslim.measure.accuracy import network_accuracy
+from nnslim.measure.macs import count_costs
+from nnslim.network import Network
+from nnslim.prune import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
+from nnslim.train import TrainConfig, fit
+from nnslim.train.trainer import Surroundings
+from tests.benchmarks.cifar import dense_network
+
+GROWN = ("planting", "random", "unfrozen")
+ARMS = ("planting", "scratch", "uniform", "random", "unfrozen", "prune")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One bench: its teacher, its images, its options."""
+
+    teacher: Network
+    data: Data
+    options: argparse.Namespace
+    out: Output
+
+    def run(self) -> None:
+        """Run every arm at every size and seed; the arms that grow come first."""
+        for seed in self.options.seeds:
+            for arm in sorted(self.options.arms, key=lambda arm: (arm not in GROWN, arm)):
+                for size in self.options.sizes:
+                    place = self._place(arm, size, seed)
+                    if not place.with_suffix(".json").exists():
+                        self.out.info(f"== {place.name}")
+                        began = time.perf_counter()
+                        network, passes = self._arm(arm, size, seed)
+                        self._write(place, network, passes, time.perf_counter() - began)
+                        write_report(Path(self.options.build), self.options)
+
+    def _arm(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
+        if arm in GROWN:
+            return self._grown(arm, size, seed)
+        passes = self._found("planting", size, seed)["passes"]
+        if arm == "prune":
+            config = PruneConfig(
+                {"params": Limit(size / 100, relative=True)},
+                min_width=Limit(2, relative=False),
+                saliency=SaliencyConfig("jacobian", 256),
+                sparse=SparseConfig(0),
+                train=TrainConfig(epochs=passes, lr=0.05, seed=seed),
+                seed=seed,
+            )
+            around = Surroundings(sink=self.out)
+            return prune_network(self.teacher, self.data, config, around).network, passes
+        grown = load_network(self._place("planting", size, seed).with_suffix(".safetensors"))
+        start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
+        network = reset(copy.deepcopy(start), seed + 1)
+        loader = Loader(
+            self.data.train,
+            self.teacher.preprocess or self.data.preprocess,
+            128,
+            shuffle=True,
+            augment=self.data.augment,
+            seed=seed,
+            drop_last=True,
+        )
+        training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
+        fit(network, loader, training, device=CPU, teacher=copy.deepcopy(self.teacher))
+        return network, passes
+
+    def _uniform(self, params: int) -> Network:
+        """The widest even narrowing of the teacher with at most so many parameters."""
+        best = narrowed(self.teacher, Limit(2, relative=False))
+        for share in range(1, 200):
+            own = narrowed(self.teacher, Limit(share / 200, relative=True))
+            if count_costs(own).params <= params:
+                best = own
+        return best
+
+    def _grown(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
+        options = self.options
+        earlier = [s for s in options.sizes if s < size]
+        start, passes = None, options.seed_epochs
+        if earlier:
+            start = load_network(self._place(arm, earlier[-1], seed).with_suffix(".safetensors"))
+            passes = self._found(arm, earlier[-1], seed)["passes"]
+        epochs = options.epochs * (options.candidates if arm == "random" else 1)
+        config = GrowConfig(
+            {"params": Limit(size / 100, relative=True)},
+            SeedConfig(Limit(0.125, relative=True), options.seed_epochs),
+            growth=Limit(options.growth / 100, relative=True),
+            candidates=options.candidates,
+            train=TrainConfig(
+                epochs=epochs,
+                lr=0.02 if arm == "unfrozen" else 0.03,
+                optimizer="sgd" if arm == "unfrozen" else "adamw",
+                compile=False,
+                seed=seed,
+            ),
+            frozen=arm != "unfrozen",
+            choice="random" if arm == "random" else "best",
+            seed=seed,
+        )
+        result = grow_network(self.teacher, self.data, config, Surroundings(sink=self.out), start)
+        return result.network, passes + _passes(result, epochs)
+
+    def _write(self, place: Path, network: Network, passes: int, seconds: float) -> None:
+        preprocess = self.teacher.preprocess or self.data.preprocess
+        found = network_accuracy(network.eval(), Loader(self.data.test, preprocess, 500))
+        costs = count_costs(network)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_network(network, place.with_suffix(".safetensors"))
+        write_json(
+            place.with_suffix(".json"),
+            {
+                "top1_pct": found.top1_pct,
+                "params": costs.params,
+                "macs": costs.macs,
+                "params_share": costs.params / count_costs(self.teacher).params,
+                "macs_share": costs.macs / count_costs(self.teacher).macs,
+                "passes": passes,
+                "seconds": seconds,
+            },
+        )
+
+    def _place(self, arm: str, size: float, seed: int) -> Path:
+        return Path(self.options.build) / f"{arm}-{size:g}pct-{seed}".replace(".", "_")
+
+    def _found(self, arm: str, size: float, seed: int) -> dict[str, Any]:
+        return json.loads(self._place(arm, size, seed).with_suffix(".json").read_text())
+
+
+def _passes(result: GrowResult, epochs: int) -> int:
+    return sum(len(own.candidates) for own in result.rounds) * epochs
+
+
+def write_report(root: Path, options: argparse.Namespace) -> None:
+    """Write one table of all arms and sizes that are there."""
+    lines = ["| size | arm | params | MACs | passes | top-1, % | minutes |"]
+    lines.append("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    for size in options.sizes:
+        rows: list[tuple[float, str]] = []
+        for arm in ARMS:
+            runs = list(_runs(root, arm, size))
+            if runs:
+                top1 = [run["top1_pct"] for run in runs]
+                spread = f" ± {stdev(top1):.2f}" if len(top1) > 1 else ""
+                shares = [f"{100 * mean(r[k] for r in runs):.1f} %" for k in _SHARES]
+                passes = f"{mean(run['passes'] for run in runs):.0f}"
+                minutes = f"{mean(run['seconds'] for run in runs) / 60:.1f}"
+                cells = [arm, *shares, passes, f"{mean(top1):.2f}{spread}", minutes]
+                rows.append((-mean(top1), f"| {size:g} % | {' | '.join(cells)} |"))
+        lines += [row for _, row in sorted(rows)]
+    head = _HEAD.format(**vars(options), name=Path(options.teacher).stem)
+    write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
+
+
+_SHARES = ("params_share", "macs_share")
+
+
+def _runs(root: Path, arm: str, size: float) -> Iterator[dict[str, Any]]:
+    for path in sorted(root.glob(f"{arm}-{size:g}pct-*".replace(".", "_") + ".json")):
+        yield json.loads(path.read_text())
+
+
+_HEAD = """# Planting against its controls
+
+Written by `make bench-grow`; do not edit. Teacher: {name}. Training images: {subset}; candidates
+of a round: the {candidates} with the largest first-order gain, {epochs} epochs each; growth
+{growth:g} % of a group at a time; seed network: an eighth of every width, {seed_epochs} epochs.
+Top-1 on the test images, mean and standard deviation over seeds. A pass is an epoch
+over the training images, candidates that were not kept included; minutes of a size that goes on
+from the one before are its own.
+
+- *planting*: `nnslim grow`, earlier weights fixed.
+- *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
+- *uniform*: the teacher narrowed evenly to the same parameters, trained as long.
+- *random*: planting into a random group, trained as long as all candidates of a round.
+- *unfrozen*: planting in which everything trains (SGD, learning rate 0.02).
+- *prune*: `nnslim prune` of the trained teacher, fine-tuned as long. It starts with everything that
+  the teacher learned from all training images, which the others see only through its logits.
+
+"""
+
+
+def main() -> None:
+    """Run the bench."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.grow")
+    parser.add_argument("data")
+    parser.add_argument("teacher")
+    parser.add_argument("--sizes", nargs="+", type=float, default=[5.0, 10.0, 20.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--subset", type=int, default=2000)
+    parser.add_argument("--candidates", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--growth", type=float, default=100.0)
+    parser.add_argument("--seed-epochs", type=int, default=20)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--build", default="build/bench-grow")
+    parser.add_argument("--report", default="docs/results/grow.md")
+    options = parser.parse_args()
+    options.sizes = sorted(options.sizes)
+    data = load_data(options.data).with_subset(options.subset, seed=0)
+    teacher = dense_network(options.teacher)
+    Bench(teacher, data, options, Output(Verbosity(progress=False))).run()
+
+
+if __name__ == "__main__":
+    main()
