@@ -45,6 +45,13 @@ def grow_command(
     size: Annotated[
         str | None, option(help="Bytes of the tensors it may have: 20% or 2M.", metavar="LIMIT")
     ] = None,
+    latency: Annotated[
+        str | None,
+        option(
+            help="Latency it may have in onnxruntime, one image: 40% of the teacher's, or 1.5ms.",
+            metavar="LIMIT",
+        ),
+    ] = None,
     target_accuracy: Annotated[
         float | None,
         option(help="Stop at this validation top-1, in percent.", min=0, max=100, metavar="PCT"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnslim.cli.parse import parse_count, parse_limit
+from nnslim.cli.parse import parse_count, parse_latency, parse_limit
 from nnslim.grow import GrowConfig, SeedConfig
 from nnslim.prune.budget import Limit
 from nnslim.train import TrainConfig
@@ -30,7 +30,8 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
     }
     few = flags["candidates"]
     return GrowConfig(
-        limits=limits or {"params": Limit(0.2, relative=True)},
+        limits=limits if limits or flags["latency"] else {"params": Limit(0.2, relative=True)},
+        latency=parse_latency(flags["latency"], "--latency") if flags["latency"] else None,
         seed_network=SeedConfig(
             parse_limit(flags["seed_width"], "--seed-width"),
             flags["seed_epochs"],

@@ -34,6 +34,11 @@ class Augment:
     flip: bool
     min_area: float = 1.0
 
+    @property
+    def varies(self) -> bool:
+        """Whether an image differs from epoch to epoch."""
+        return self.pad > 0 or self.flip or self.min_area < 1
+
     def __post_init__(self) -> None:
         if self.pad < 0 or not 0 < self.min_area <= 1:
             message = f"augmentation with pad {self.pad} and min_area {self.min_area}"

@@ -50,6 +50,7 @@ class Round:
         judged: The network after it.
         costs: Its costs.
         widths: Width of every growable group after it.
+        latency_share: Its latency as a share of the teacher's, where there is a budget for it.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Round:
     judged: Judged
     costs: Costs
     widths: Mapping[str, int]
+    latency_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -233,14 +235,18 @@ class _Growing:
             proposals = propose(network, channel_groups(network), limits, config)
             if not proposals:
                 return network, "the budget is used up"
-            network, judged = self._round(number, network, judged, proposals)
+            planted = self._round(number, network, judged, proposals)
+            if isinstance(planted, str):
+                return network, planted
+            network, judged = planted
             now = merit(judged, config.gain)
             idle = 0 if now > best else idle + 1
             best = max(best, now)
 
     def _round(
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
-    ) -> tuple[Network, Judged]:
+    ) -> tuple[Network, Judged] | str:
+        """Return the network after a round, or why the round was taken back."""
         planter = Planter(self.trainer, self.stages)
         compute = partial(planter.try_all, number, network, judged, proposals)
         network, record = self.stages.run(f"round-{number:03d}", compute)
@@ -250,7 +256,14 @@ class _Growing:
         widths = {group.name: group.width for group in channels.prunable}
         found = tuple(cast("list[Record]", record["candidates"]))
         group, count = str(record["group"]), cast("int", record["count"])
-        self.rounds.append(Round(number, group, count, found, after, costs, widths))
+        share = cast("float | None", record.get("latency_share"))
+        budget = self.config.latency
+        if budget is not None and share is not None:
+            most = budget.amount / (1 if budget.relative else cast("float", record["teacher_ms"]))
+            if share > most:
+                what = f"{count} channels into {group} would take {100 * share:.1f} %"
+                return f"{what} of the teacher's latency, the budget is {100 * most:.1f} %"
+        self.rounds.append(Round(number, group, count, found, after, costs, widths, share))
         self._say(f"round {number}: {count} channels into {group}", costs, after)
         return network, after
 

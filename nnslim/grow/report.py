@@ -31,6 +31,7 @@ def grow_json(result: GrowResult, teacher: Network, config: GrowConfig) -> dict[
             "params": own.costs.params,
             "macs": own.costs.macs,
             "judged": asdict(own.judged),
+            "latency_share": own.latency_share,
             "widths": dict(own.widths),
             "candidates": list(own.candidates),
         }

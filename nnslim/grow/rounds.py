@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from nnslim.channels import channel_groups
+from nnslim.grow.latency import latency_share
 from nnslim.grow.planting import plant
 from nnslim.grow.screening import best_channels, first_order_gain
-from nnslim.grow.teaching import RememberingTeacher
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
+from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nnslim.channels import ChannelMap
     from nnslim.grow.candidates import Proposal
     from nnslim.grow.config import Gain, GrowConfig
     from nnslim.network.network import Network
@@ -106,7 +108,12 @@ class Planter:
                 "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
             ),
         )
-        chosen = {key: best[1][key] for key in ("group", "count", "judged")}
+        chosen: Record = {key: best[1][key] for key in ("group", "count", "judged")}
+        if config.latency is not None:
+            share, teacher_ms = latency_share(
+                best[0], self.trainer.teacher, self.trainer.around.device
+            )
+            chosen |= {"latency_share": share, "teacher_ms": teacher_ms}
         return best[0], {**chosen, "candidates": [record for _, record in tried]}
 
     def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
@@ -117,11 +124,11 @@ class Planter:
             return [proposals[int(generator.integers(len(proposals)))]]
         if config.candidates is None or config.candidates >= len(proposals):
             return proposals
-        before = count_costs(network)
+        before, channels = count_costs(network), channel_groups(network)
         images, labels = self._one_batch(number)
         estimates: list[float] = []
         for proposal in proposals:
-            planted = self._plant(number, network, proposal)
+            planted = self._plant(number, network, channels, proposal)
             gain = first_order_gain(planted, images, labels)
             estimates.append(gain / _cost(config, before, proposal.costs))
         order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
@@ -132,9 +139,11 @@ class Planter:
         device = self.trainer.around.device
         return images.to(device), labels.to(device)
 
-    def _plant(self, number: int, network: Network, proposal: Proposal) -> Planted:
+    def _plant(
+        self, number: int, network: Network, channels: ChannelMap, proposal: Proposal
+    ) -> Planted:
         """Plant a proposal; the same every time."""
-        config, channels = self._config, channel_groups(network)
+        config = self._config
         place = [group.name for group in channels.groups].index(proposal.group)
         seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
         if config.initialisation == "screened":
@@ -162,7 +171,7 @@ class Planter:
     ) -> tuple[Network, Record]:
         """Plant, train what is new, give it statistics and judge the result."""
         began = time.perf_counter()
-        planted = self._plant(number, network, proposal)
+        planted = self._plant(number, network, channel_groups(network), proposal)
         stage = _FIRST_ROUND_STAGE + number
         label = f"round {number}, candidate {index + 1}: {proposal.group}"
         training = self._config.train

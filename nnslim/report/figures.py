@@ -124,7 +124,7 @@ class Panel:
 
 def line_panel(
     title: str,
-    epochs: Sequence[int],
+    epochs: Sequence[float],
     series: Mapping[str, Sequence[float | None]],
     steps: str = "epoch",
 ) -> Panel:
@@ -145,7 +145,7 @@ def line_panel(
             (e, v) for e, v in zip(epochs, line, strict=True) if v is not None and math.isfinite(v)
         ]
         if known:
-            texts = tuple(f"{name}, {steps} {e}: {v:.4g}" for e, v in known)
+            texts = tuple(f"{name}, {steps} {e:.4g}: {v:.4g}" for e, v in known)
             curves.append(Curve(name, f"line{number}", tuple(place(*p) for p in known), texts))
     whole = [t for t in nice_ticks(first, last, whole=True) if first <= t <= last]
     return Panel(

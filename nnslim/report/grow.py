@@ -124,13 +124,15 @@ def _panels(report: Mapping[str, object], rounds: Sequence[Json]) -> tuple[Panel
         return ()
     teacher, seed = cast("Json", report["teacher"]), cast("Json", report["seed"])
     states = [(seed["params"], seed["val"]), *((own["params"], own["judged"]) for own in rounds)]
-    shares = [round(1000 * params / teacher["params"]) for params, _ in states]
-    top1 = [judged["top1_pct"] for _, judged in states]
-    level = [teacher["val"]["top1_pct"]] * len(states)
+    shares = [100 * params / teacher["params"] for params, _ in states]
+    level = [1.0] * len(states)
+    top1 = {
+        "seed": [seed["val"]["top1_pct"] * one for one in level],
+        "grown": [judged["top1_pct"] for _, judged in states],
+        "teacher": [teacher["val"]["top1_pct"] * one for one in level],
+    }
     return (
-        line_panel(
-            "validation top-1, %", shares, {"grown": top1, "teacher": level}, "parameters, \u2030"
-        ),
+        line_panel("validation top-1, %", shares, top1, "parameters, %"),
         line_panel(
             "validation loss",
             range(len(states)),

@@ -16,6 +16,7 @@ from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
 from nnslim.train.events import EventLog
 from nnslim.train.loop import fit
 from nnslim.train.processes import is_main
+from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.telling import ShowTraining, tell_all
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ class Trainer(Generic[Settings]):
             teacher: Stands in for the teacher, such as one that remembers its logits.
             followed: Whether every epoch is validated and told.
         """
-        teaching = teacher or copy.deepcopy(self.teacher)
+        if teacher is None:
+            teacher = copy.deepcopy(self.teacher)
+            teacher = teacher if self.data.augment.varies else RememberingTeacher(teacher)
         images = self.images(stage)
         voice = self.around.sink if followed else SILENT
         with self.around.sink.progress(label, config.epochs * len(images)) as progress:
@@ -150,7 +153,7 @@ class Trainer(Generic[Settings]):
                 images,
                 config,
                 device=self.around.device,
-                teacher=teaching if config.distill_weight > 0 else None,
+                teacher=teacher if config.distill_weight > 0 else None,
                 evaluate=self._evaluate if followed and self.data.has("val") else None,
                 on_event=tell_all(ShowTraining(progress, voice), *self._logs(label)),
                 checkpoint_dir=checkpoints,

@@ -21,7 +21,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -31,7 +31,8 @@ import torch
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
-from nnslim.data import Data, Loader, load_data
+from nnslim.data import Augment, Data, Loader, load_data
+from nnslim.data.selection import stratified_indices
 from nnslim.grow import GrowConfig, GrowResult, SeedConfig, grow_network
 from nnslim.grow.seed import narrowed, reset
 from nnslim.measure.accuracy import network_accuracy
@@ -39,6 +40,7 @@ from nnslim.measure.macs import count_costs
 from nnslim.network import Network
 from nnslim.prune import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
 from nnslim.train import TrainConfig, fit
+from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
@@ -57,10 +59,10 @@ class Bench:
     out: Output
 
     def run(self) -> None:
-        """Run every arm at every size and seed; the arms that grow come first."""
+        """Run every arm at every size and seed; planting comes first."""
         for seed in self.options.seeds:
-            for arm in sorted(self.options.arms, key=lambda arm: (arm not in GROWN, arm)):
-                for size in self.options.sizes:
+            for size in self.options.sizes:
+                for arm in self.options.arms:
                     place = self._place(arm, size, seed)
                     if not place.with_suffix(".json").exists():
                         self.out.info(f"== {place.name}")
@@ -97,7 +99,8 @@ class Bench:
             drop_last=True,
         )
         training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
-        fit(network, loader, training, device=CPU, teacher=copy.deepcopy(self.teacher))
+        teacher = RememberingTeacher(copy.deepcopy(self.teacher))
+        fit(network, loader, training, device=CPU, teacher=teacher)
         return network, passes
 
     def _uniform(self, params: int) -> Network:
@@ -197,12 +200,13 @@ def _runs(root: Path, arm: str, size: float) -> Iterator[dict[str, Any]]:
 
 _HEAD = """# Planting against its controls
 
-Written by `make bench-grow`; do not edit. Teacher: {name}. Training images: {subset}; candidates
-of a round: the {candidates} with the largest first-order gain, {epochs} epochs each; growth
-{growth:g} % of a group at a time; seed network: an eighth of every width, {seed_epochs} epochs.
-Top-1 on the test images, mean and standard deviation over seeds. A pass is an epoch
-over the training images, candidates that were not kept included; minutes of a size that goes on
-from the one before are its own.
+Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, not augmented
+so that the teacher answers once for each, and {val} validation images; candidates of a round: the
+{candidates} with the largest first-order gain, {epochs} epochs each; growth {growth:g} % of a group
+at a time; seed network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the
+test images, mean and standard deviation over the seeds. A pass is an epoch over the training
+images, candidates that were not kept included; minutes of a size that goes on from the one before
+are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -222,7 +226,8 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("--sizes", nargs="+", type=float, default=[5.0, 10.0, 20.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--subset", type=int, default=2000)
+    parser.add_argument("--subset", type=int, default=3000)
+    parser.add_argument("--val", type=int, default=1000, help="validation images to use")
     parser.add_argument("--candidates", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--growth", type=float, default=100.0)
@@ -233,6 +238,9 @@ def main() -> None:
     options = parser.parse_args()
     options.sizes = sorted(options.sizes)
     data = load_data(options.data).with_subset(options.subset, seed=0)
+    few = stratified_indices(data.val.labels, min(options.val, len(data.val)), seed=0)
+    splits = {**data.splits, "val": data.val.subset(few)}
+    data = replace(data, splits=splits, augment=Augment(pad=0, flip=False))
     teacher = dense_network(options.teacher)
     Bench(teacher, data, options, Output(Verbosity(progress=False))).run()
 

@@ -13,9 +13,10 @@ from nnslim.artifact import load_network, save_network
 from nnslim.data import Data, Loader, load_data
 from nnslim.errors import ConfigError, InputError
 from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
+from nnslim.grow.latency import latency_share
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
-from nnslim.prune import PruneConfig, SaliencyConfig, prune_network
+from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
 from nnslim.prune.budget import Limit
 from nnslim.train import TrainConfig, fit
 from nnslim.train.trainer import Surroundings
@@ -98,6 +99,24 @@ def test_ways_to_stop(teacher, data):
     reached = grow_network(teacher, data, replace(QUICK, target_top1=1.0))
     assert reached.stopped == "the target of 1.0 % was reached"
     assert not reached.rounds
+
+
+def test_the_round_that_breaks_the_latency_budget_is_taken_back(teacher, data, monkeypatch):
+    shares = iter((0.3, 0.45, 0.6))
+    monkeypatch.setattr(rounds, "latency_share", lambda *_: (next(shares), 2.0))
+    config = replace(QUICK, latency=LatencyBudget(1.0, relative=False))
+    result = grow_network(teacher, data, config)
+    assert [own.latency_share for own in result.rounds] == [0.3, 0.45]
+    assert result.stopped.endswith(
+        "would take 60.0 % of the teacher's latency, the budget is 50.0 %"
+    )
+    assert count_costs(result.network).params == result.rounds[-1].costs.params
+
+
+def test_latency_is_that_of_onnxruntime(teacher):
+    share, teacher_ms = latency_share(teacher, teacher, CPU)
+    assert 0.5 < share < 2.0
+    assert 0 < teacher_ms < 100
 
 
 def test_fewer_candidates_a_random_one_and_no_freezing(teacher, data):

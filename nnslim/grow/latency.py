@@ -1,0 +1,35 @@
+"""A latency budget of a growing run: what a network takes, as a share of its teacher's time."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnslim.measure.bench import Bench
+from nnslim.measure.paired import PairedSettings
+from nnslim.onnx import SessionSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from nnslim.network.network import Network
+
+__all__ = ["latency_share"]
+
+_SETTINGS = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
+
+
+def latency_share(network: Network, teacher: Network, device: torch.device) -> tuple[float, float]:
+    """Measure both in onnxruntime, one image per run, in turns.
+
+    Returns:
+        The network's latency as a share of the teacher's, and the teacher's in milliseconds.
+
+    Raises:
+        DeviceError: The device failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        bench = Bench(teacher.cpu(), Path(folder), SessionSettings(device=str(device)))
+        found = bench.ratios(bench.export(network.cpu()), _SETTINGS)[1]
+    return found.ratio, found.parent_ms
