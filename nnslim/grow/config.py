@@ -48,9 +48,9 @@ class GrowConfig:
 
     Attributes:
         limits: What the grown network may have at most, by metric; shares are of the teacher.
+        seed_network: How the seed is made and trained where none is given.
         latency: Largest latency, measured after every round; a share is of the teacher's. The round
             that breaks it is taken back, and growing ends.
-        seed_network: How the seed is made and trained where none is given.
         growth: Channels planted into a group at a time: a share of its width or a number.
         candidates: Groups tried in a round, chosen by a first-order estimate; None tries all.
         rounds: Most rounds; None grows until the budget is used up.
@@ -77,8 +77,8 @@ class GrowConfig:
     limits: Mapping[Metric, Limit] = field(
         default_factory=lambda: {"params": Limit(0.2, relative=True)}
     )
-    latency: LatencyBudget | None = None
     seed_network: SeedConfig = field(default_factory=SeedConfig)
+    latency: LatencyBudget | None = None
     growth: Limit = field(default_factory=partial(Limit, 0.25, relative=True))
     candidates: int | None = None
     rounds: int | None = None

@@ -14,7 +14,7 @@ import time
 
 MODELS = {"resnet50": 224, "densenet201": 224, "mobilenet_v2": 224, "convnext_tiny": 224}
 STEPS = ("trace", "groups", "plan", "edit", "check")
-SECTIONS = ("peer", "regularizers", "saliency_speed")
+SECTIONS = ("peer", "regularizers", "saliency_speed", "planting")
 
 
 def main() -> None:

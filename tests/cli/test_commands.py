@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import onnx
 import pytest
 import torch
@@ -405,7 +407,8 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
     names = {path.name for path in out.iterdir()}
     assert {"model.safetensors", "model.onnx", "report.json", "report.html", "README.md"} <= names
     report = json.loads((out / "report.json").read_text())
-    assert report["schema"] == "nnslim.grow/1"
+    schema = files("nnslim.report").joinpath("grow.schema.json").read_text(encoding="utf-8")
+    jsonschema.Draft202012Validator(json.loads(schema)).validate(report)
     assert [own["round"] for own in report["rounds"]] == [1]
     assert report["rounds"][0]["group"] == "conv"
     assert report["after"]["params"] <= 0.9 * report["teacher"]["params"]
