@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,10 +38,55 @@ def eval_command(
     min_top1: Annotated[
         float | None, option(help="Fail below this top-1 accuracy, in percent.", min=0, max=100)
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        option(
+            help="Fail where the file may lose more top-1 accuracy than this against --baseline, "
+            "in points: the upper end of the 95 % interval counts.",
+            metavar="POINTS",
+        ),
+    ] = None,
+    max_latency_ratio: Annotated[
+        float | None,
+        option(help="Fail where latency is surely above this share of the baseline's.", min=0),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, option(help="Fail above this median latency.", min=0)
+    ] = None,
     max_params: Annotated[
         str | None,
         option(help="Fail above this number of parameters, such as 140k.", metavar="N"),
     ] = None,
+    max_macs: Annotated[
+        str | None, option(help="Fail above this number of multiply-adds.", metavar="N")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, option(help="Fail above this size of the ONNX file.", metavar="N")
+    ] = None,
+    max_params_ratio: Annotated[
+        float | None, option(help="Fail above this share of the baseline's parameters.", min=0)
+    ] = None,
+    max_macs_ratio: Annotated[
+        float | None, option(help="Fail above this share of its multiply-adds.", min=0)
+    ] = None,
+    max_bytes_ratio: Annotated[
+        float | None, option(help="Fail above this share of its size.", min=0)
+    ] = None,
+    latency_device: Annotated[
+        Literal["any", "cpu", "cuda"],
+        option(help="Where limits on latency are meant; elsewhere they are skipped."),
+    ] = "any",
+    strict: Annotated[
+        bool, option("--strict", help="Fail where a gate is inconclusive or skipped, too.")
+    ] = False,
+    report: Annotated[
+        list[Path] | None,
+        option(
+            help="Write the result here too: .json, .md, .xml (JUnit) or .html; repeatable.",
+            metavar="PATH",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     arch: options.Arch = None,
     arch_arg: options.ArchArg = None,
     input_size: options.InputSize = None,
@@ -61,15 +106,35 @@ def eval_command(
 ) -> None:
     """Measure accuracy, latency, parameters, multiply-adds and size in onnxruntime."""
     with command_output(context) as sink:
+        from nnslim.cli.eval_output import check_reports, publish, write_reports
         from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_data
         from nnslim.cli.parse import parse_count, parse_counts
         from nnslim.errors import ConfigError
         from nnslim.measure import EvalSettings, Limits, check_gates, evaluate
+        from nnslim.report.ci import comparison_table, gate_table
         from nnslim.report.evaluation import evaluation_table
 
-        if min_top1 is not None and data is None:
-            raise ConfigError("--min-top1 needs images to measure on", hint="give --data")
-        limits = Limits(min_top1, parse_count(max_params, "--max-params") if max_params else None)
+        limits = Limits(
+            min_top1,
+            max_drop,
+            max_latency_ratio,
+            max_latency_ms,
+            parse_count(max_params, "--max-params") if max_params else None,
+            parse_count(max_macs, "--max-macs") if max_macs else None,
+            parse_count(max_bytes, "--max-bytes") if max_bytes else None,
+            max_params_ratio,
+            max_macs_ratio,
+            max_bytes_ratio,
+            None if latency_device == "any" else latency_device,
+        )
+        if data is None and (min_top1 is not None or max_drop is not None):
+            flag = "--min-top1" if min_top1 is not None else "--max-drop"
+            raise ConfigError(f"{flag} needs images to measure on", hint="give --data")
+        if baseline is None and limits.needs_baseline:
+            raise ConfigError(
+                f"{limits.needs_baseline} needs something to compare with", hint="give --baseline"
+            )
+        reports = check_reports(report or [], overwrite=overwrite)
         settings = EvalSettings(
             device=device,
             require_gpu=require_gpu,
@@ -83,6 +148,7 @@ def eval_command(
         asked = images is not None or said.names_colours
         preprocess = said.over(images.preprocess if images else None) if asked else None
         n_steps = 2 * len(subjects) + len(settings.batch_sizes)
+        n_steps += len(files) if baseline is not None else 0
         with sink.progress("evaluating", n_steps, each=True) as work:
             begun = 0
 
@@ -91,13 +157,16 @@ def eval_command(
                 work.advance(min(begun, 1), note=what)  # what was begun before is done now
                 begun += 1
 
-            report = evaluate(subjects, images, settings, preprocess=preprocess, on_step=on_step)
-        verdicts = check_gates(report, limits)
-        _say(report, images, sink)
+            found = evaluate(subjects, images, settings, preprocess=preprocess, on_step=on_step)
+        verdicts = check_gates(found, limits)
+        _say(found, images, sink)
         gates = [verdict.to_json() for verdict in verdicts]
-        document = {**report.to_json(), "gates": gates}
-        sink.result(document, evaluation_table(report), *(v.message for v in verdicts))
-        _require(verdicts)
+        document = {**found.to_json(), "gates": gates}
+        tables = (evaluation_table(found), comparison_table(document), gate_table(document))
+        sink.result(document, *(table for table in tables if table.rows))
+        write_reports(reports, document, overwrite=overwrite)
+        publish(document, sink)
+        _require(verdicts, sink, strict=strict)
 
 
 def _subjects(
@@ -130,11 +199,15 @@ def _say(report: EvalReport, data: Data | None, sink: Sink) -> None:
             sink.warn(f"{result.path}: {warning}")
 
 
-def _require(verdicts: tuple[Verdict, ...]) -> None:
-    """End with exit code 1 where a gate failed."""
+def _require(verdicts: tuple[Verdict, ...], sink: Sink, *, strict: bool) -> None:
+    """End with exit code 1 where a gate failed; warn of what is unclear, or fail under strict."""
     from nnslim.errors import GateFailedError
 
-    failed = [verdict for verdict in verdicts if verdict.status == "fail"]
+    broken = ("fail", "inconclusive", "skipped") if strict else ("fail",)
+    failed = [verdict for verdict in verdicts if verdict.status in broken]
+    for verdict in verdicts:
+        if verdict.status in ("inconclusive", "skipped"):
+            sink.warn(verdict.message)
     if failed:
         number = f"{len(failed)} of {len(verdicts)} gates failed"
         raise GateFailedError(f"{number}: {'; '.join(verdict.message for verdict in failed)}")

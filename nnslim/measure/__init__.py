@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy, network_accuracy, onnx_accuracy
+    from nnslim.measure.comparison import Comparison
     from nnslim.measure.evaluation import evaluate
     from nnslim.measure.gates import Limits, Verdict, check_gates
     from nnslim.measure.latency import Latency, LatencySettings, measure_latency
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accuracy",
+    "Comparison",
     "EvalFile",
     "EvalReport",
     "EvalSettings",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOME = {
     "Accuracy": "accuracy",
+    "Comparison": "comparison",
     "EvalFile": "results",
     "EvalReport": "results",
     "EvalSettings": "results",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ import onnxruntime as ort
 import torch
 
 from nnslim.errors import InputError
+from nnslim.measure.comparison import AccuracyDrop, Comparison, accuracy_drop, latency_ratio
 from nnslim.measure.latency import Latency, measure_latency
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
 from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
@@ -105,9 +107,18 @@ def evaluate(
             for own, timing in zip(timings, measured, strict=True):
                 own[size] = timing
         rows = zip(subjects, accuracies, timings, strict=True)
-        results = tuple(_result(*row) for row in rows)
+        results = [_result(*row) for row in rows]
+        first = next((i for i, result in enumerate(results) if result.baseline), None)
+        if first is not None:
+            for index, subject in enumerate(subjects):
+                if index != first:
+                    say(f"{subject.file.path.name} against the baseline")
+                    pair = subjects[first], subject
+                    both = results[first], results[index]
+                    against = _compare(pair, both, images[index], data, settings)
+                    results[index] = replace(results[index], against=against)
     return EvalReport(
-        files=results,
+        files=tuple(results),
         settings=settings,
         data=data.name if data else None,
         n_images=len(data.test) if data else 0,
@@ -203,6 +214,46 @@ def _measure_latency(
         latency, warnings = found.get(index), session.warnings
         timings.append(_Timing(latency, session.provider, session.cudnn, warnings))
     return timings
+
+
+def _compare(
+    subjects: tuple[_Subject, _Subject],
+    results: tuple[FileResult, FileResult],
+    image: tuple[int, int, int],
+    data: Data | None,
+    settings: EvalSettings,
+) -> Comparison:
+    """Compare a file with its baseline; the second of each pair is the file."""
+    baseline, own = results
+    drop: AccuracyDrop | None = None
+    if data is not None and baseline.accuracy is not None and own.accuracy is not None:
+        drop = accuracy_drop(baseline.accuracy, own.accuracy, data.test.labels, data.classes)
+    sizes = [size for size in settings.batch_sizes if size in baseline.latency]
+    latency = {
+        size: latency_ratio(
+            partial(_fresh_run, subjects[0], settings, size, image),
+            partial(_fresh_run, subjects[1], settings, size, image),
+            settings.paired,
+            settings.control,
+        )
+        for size in sizes
+        if size in own.latency
+    }
+    return Comparison(
+        drop,
+        latency,
+        own.n_parameters / max(baseline.n_parameters, 1),
+        own.macs / baseline.macs if baseline.macs and own.macs is not None else None,
+        own.onnx_bytes / max(baseline.onnx_bytes, 1),
+    )
+
+
+def _fresh_run(
+    subject: _Subject, settings: EvalSettings, size: int, image: tuple[int, int, int]
+) -> Callable[[], None]:
+    generator = np.random.default_rng(settings.seed)
+    x = generator.standard_normal((size, *image), dtype=np.float32)
+    return _open(subject, settings, size, tf32=True).bind(x)
 
 
 def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing]) -> FileResult:

@@ -1,9 +1,14 @@
-"""Limits that a measured file must keep, for CI jobs. Pure: a report in, verdicts out."""
+"""Limits that a measured file must keep, for CI jobs. Pure: a report in, verdicts out.
+
+Counts and sizes are exact, and so are their limits. Accuracy and latency against a baseline are
+intervals: a limit inside the interval is neither kept nor broken but ``inconclusive``.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from nnslim.errors import ConfigError
@@ -13,7 +18,9 @@ if TYPE_CHECKING:
 
     from nnslim.measure.results import EvalReport, FileResult
 
-__all__ = ["Limits", "Verdict", "check_gates"]
+__all__ = ["Limits", "Status", "Verdict", "check_gates"]
+
+Status = Literal["pass", "fail", "inconclusive", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -21,20 +28,49 @@ class Limits:
     """What the user demands; None demands nothing.
 
     Attributes:
-        min_top1_pct: Top-1 accuracy at least, in percent.
-        max_parameters: Parameters at most.
+        min_top1: Top-1 accuracy at least, in percent.
+        max_drop: Loss of top-1 accuracy against the baseline at most, in percentage points.
+        max_latency_ratio: Latency as a share of the baseline's at most, at every batch size.
+        max_latency_ms: Median latency at most, at the first batch size.
+        max_params: Parameters at most.
+        max_macs: Multiply-adds at most.
+        max_bytes: Bytes of the ONNX file at most.
+        max_params_ratio: Parameters as a share of the baseline's at most.
+        max_macs_ratio: Multiply-adds as such a share.
+        max_bytes_ratio: Bytes as such a share.
+        latency_device: Where limits on latency are meant: ``cpu`` or ``cuda``; elsewhere they are
+            skipped. None means wherever it runs.
 
     Raises:
         ConfigError: A limit that is not a finite number.
     """
 
-    min_top1_pct: float | None = None
-    max_parameters: int | None = None
+    min_top1: float | None = None
+    max_drop: float | None = None
+    max_latency_ratio: float | None = None
+    max_latency_ms: float | None = None
+    max_params: int | None = None
+    max_macs: int | None = None
+    max_bytes: int | None = None
+    max_params_ratio: float | None = None
+    max_macs_ratio: float | None = None
+    max_bytes_ratio: float | None = None
+    latency_device: Literal["cpu", "cuda"] | None = None
 
     def __post_init__(self) -> None:
-        for limit in (self.min_top1_pct, self.max_parameters):
-            if limit is not None and not math.isfinite(limit):
+        for field in fields(self):
+            limit = getattr(self, field.name)
+            if isinstance(limit, (int, float)) and not math.isfinite(limit):
                 raise ConfigError(f"a limit of {limit} can be neither kept nor broken")
+
+    @property
+    def needs_baseline(self) -> str | None:
+        """The flag of a limit that only makes sense with a baseline, if one is set."""
+        names = ("max_drop", "max_latency_ratio", "max_params_ratio", "max_macs_ratio")
+        for name in (*names, "max_bytes_ratio"):
+            if getattr(self, name) is not None:
+                return f"--{name.replace('_', '-')}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -46,14 +82,18 @@ class Verdict:
         path: The file.
         limit: What was demanded.
         measured: What was found; None where it was not measured or is not a number.
-        status: A missing measurement fails.
+        status: A missing measurement fails, unless its limit is for another device.
+        interval: Where the true value is, 19 times out of 20; None for what is exact.
+        reason: Why it is inconclusive or skipped.
     """
 
-    gate: Literal["min-top1", "max-params"]
+    gate: str
     path: Path
     limit: float
     measured: float | None
-    status: Literal["pass", "fail"]
+    status: Status
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
 
     @property
     def message(self) -> str:
@@ -64,9 +104,14 @@ class Verdict:
             >>> Verdict("max-params", Path("a.onnx"), 100, 120, "fail").message
             'a.onnx: max-params 100 failed: measured 120'
         """
-        word = "passed" if self.status == "pass" else "failed"
+        words = {"pass": "passed", "fail": "failed"}
         found = "not measured" if self.measured is None else f"measured {_number(self.measured)}"
-        return f"{self.path}: {self.gate} {_number(self.limit)} {word}: {found}"
+        if self.interval is not None:
+            found += f" ({_number(self.interval[0])} to {_number(self.interval[1])})"
+        said = (
+            f"{self.path}: {self.gate} {_number(self.limit)} {words.get(self.status, self.status)}"
+        )
+        return f"{said}: {found}" + (f", {self.reason}" if self.reason else "")
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -75,7 +120,10 @@ class Verdict:
             "path": str(self.path),
             "limit": self.limit,
             "measured": self.measured,
+            "low": None if self.interval is None else self.interval[0],
+            "high": None if self.interval is None else self.interval[1],
             "status": self.status,
+            "reason": self.reason,
         }
 
 
@@ -89,17 +137,91 @@ def check_gates(report: EvalReport, limits: Limits) -> tuple[Verdict, ...]:
     )
 
 
-def _verdicts(result: FileResult, limits: Limits) -> list[Verdict]:
-    path, verdicts = result.path, list[Verdict]()
-    if (limit := limits.min_top1_pct) is not None:
+def _verdicts(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+    against = result.against
+    if limits.min_top1 is not None:
         top1 = _finite(result.accuracy.top1_pct if result.accuracy else None)
-        status = "pass" if top1 is not None and top1 >= limit else "fail"
-        verdicts.append(Verdict("min-top1", path, limit, top1, status))
-    if (limit := limits.max_parameters) is not None:
-        count = _finite(result.n_parameters)
-        status = "pass" if count is not None and count <= limit else "fail"
-        verdicts.append(Verdict("max-params", path, limit, count, status))
-    return verdicts
+        kept = top1 is not None and top1 >= limits.min_top1
+        yield Verdict("min-top1", result.path, limits.min_top1, top1, "pass" if kept else "fail")
+    exact: dict[str, float | None] = {
+        "max_params": result.n_parameters,
+        "max_macs": result.macs,
+        "max_bytes": result.onnx_bytes,
+        "max_params_ratio": against.params_ratio if against else None,
+        "max_macs_ratio": against.macs_ratio if against else None,
+        "max_bytes_ratio": against.bytes_ratio if against else None,
+    }
+    for name, value in exact.items():
+        if (limit := getattr(limits, name)) is not None:
+            found = _finite(value)
+            kept = found is not None and found <= limit
+            gate = name.replace("_", "-")
+            yield Verdict(gate, result.path, limit, found, "pass" if kept else "fail")
+    yield from _drop(result, limits)
+    yield from _latency(result, limits)
+
+
+def _drop(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+    """The upper end of the interval counts: the file must surely lose no more."""
+    limit = limits.max_drop
+    if limit is None:
+        return
+    found = result.against.accuracy if result.against else None
+    if found is None:
+        yield Verdict("max-drop", result.path, limit, None, "fail")
+        return
+    interval = (found.low, found.high)
+    status: Status = "pass" if found.high <= limit else "fail"
+    reason = None
+    if status == "fail" and found.drop_pp <= limit:
+        status = "inconclusive"
+        reason = f"{found.n:,} images cannot tell it from the limit"
+    yield Verdict("max-drop", result.path, limit, found.drop_pp, status, interval, reason)
+
+
+def _latency(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+    elsewhere = _elsewhere(result, limits)
+    if (limit := limits.max_latency_ms) is not None:
+        first = next(iter(result.latency.values()), None)
+        value = _finite(first.median_ms if first else None)
+        kept = value is not None and value <= limit
+        status: Status = "skipped" if elsewhere else "pass" if kept else "fail"
+        yield Verdict("max-latency-ms", result.path, limit, value, status, reason=elsewhere)
+    if (limit := limits.max_latency_ratio) is None:
+        return
+    latency = result.against.latency if result.against else {}
+    if not latency:
+        status = "skipped" if elsewhere else "fail"
+        yield Verdict("max-latency-ratio", result.path, limit, None, status, reason=elsewhere)
+    for size, found in latency.items():
+        gate = "max-latency-ratio" if len(latency) == 1 else f"max-latency-ratio at batch {size}"
+        ratio = found.ratio
+        status, reason = _ratio_status(ratio.low, ratio.high, limit)
+        if found.noisy and status != "inconclusive":
+            status = "inconclusive"
+            control = f"{found.control.low:.3f} to {found.control.high:.3f}"
+            reason = f"the machine is noisy: the baseline against itself gave {control}"
+        if elsewhere:
+            status, reason = "skipped", elsewhere
+        interval = (ratio.low, ratio.high)
+        yield Verdict(gate, result.path, limit, ratio.ratio, status, interval, reason)
+
+
+def _ratio_status(low: float, high: float, limit: float) -> tuple[Status, str | None]:
+    if high <= limit:
+        return "pass", None
+    if low > limit:
+        return "fail", None
+    return "inconclusive", "the interval holds the limit"
+
+
+def _elsewhere(result: FileResult, limits: Limits) -> str | None:
+    """Why limits on latency do not apply, where they are for another device."""
+    wanted = limits.latency_device
+    ran = "cuda" if result.provider_used.startswith(("CUDA", "Tensorrt")) else "cpu"
+    if wanted is None or ran == wanted:
+        return None
+    return f"the limit is for {wanted}, this ran on {ran}"
 
 
 def _finite(value: float | None) -> float | None:
@@ -107,4 +229,4 @@ def _finite(value: float | None) -> float | None:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from nnslim.errors import ConfigError
 from nnslim.measure.latency import LatencySettings
+from nnslim.measure.paired import PairedSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from nnslim.data.preprocess import Preprocess
     from nnslim.measure.accuracy import Accuracy
+    from nnslim.measure.comparison import Comparison
     from nnslim.measure.latency import Latency
 
 __all__ = ["SCHEMA", "EvalFile", "EvalReport", "EvalSettings", "FileResult"]
@@ -49,7 +52,9 @@ class EvalSettings:
         batch_sizes: Images per run for which latency is measured; empty for none.
         accuracy_batch: Images per run while accuracy is measured.
         workers: Processes that decode images that are not in memory.
-        latency: How long to measure.
+        latency: How long to measure each file.
+        paired: How long to measure each file against the baseline.
+        control: How long to measure the baseline against itself.
         seed: Of the random images that latency is measured on.
 
     Raises:
@@ -63,6 +68,10 @@ class EvalSettings:
     accuracy_batch: int = 100
     workers: int = 0
     latency: LatencySettings = field(default_factory=LatencySettings)
+    paired: PairedSettings = field(default_factory=PairedSettings)
+    control: PairedSettings = field(
+        default_factory=partial(PairedSettings, pairs=5, max_pairs=5, max_s=1.5)
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -93,6 +102,7 @@ class FileResult:
         provider_used: The one that ran.
         cudnn: Path of the cuDNN library, on a GPU.
         warnings: What the user should know, one sentence each.
+        against: The file against the baseline; None without one.
     """
 
     path: Path
@@ -112,6 +122,7 @@ class FileResult:
     provider_used: str
     cudnn: str | None
     warnings: tuple[str, ...]
+    against: Comparison | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
@@ -136,6 +147,7 @@ class FileResult:
             "provider_used": self.provider_used,
             "cudnn": self.cudnn,
             "warnings": list(self.warnings),
+            "against_baseline": None if self.against is None else self.against.to_json(),
         }
 
 

@@ -71,7 +71,11 @@ def test_network_file_and_onnx_file_side_by_side(net, onnx_path, data, tmp_path)
     assert any("BatchNorm is folded" in note for note in report.notes)
     assert "a note" in report.notes
     assert steps[0] == "reading net.safetensors"
-    assert steps[-1] == "latency at batch size 3"
+    assert steps[-2:] == ["latency at batch size 3", "net.onnx against the baseline"]
+    against = theirs.against if theirs.baseline is False else ours.against
+    assert against is not None
+    assert against.accuracy.drop_pp == 0
+    assert set(against.latency) == {1, 3}
 
 
 def test_json_is_plain_and_has_units(onnx_path, data):

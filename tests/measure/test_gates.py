@@ -9,6 +9,9 @@ import pytest
 
 from nnslim.errors import ConfigError
 from nnslim.measure import Accuracy, EvalReport, EvalSettings, FileResult, Limits, check_gates
+from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
+from nnslim.measure.latency import Latency
+from nnslim.measure.paired import PairedRatio
 
 
 def accuracy(top1):
@@ -45,33 +48,33 @@ def statuses(limits, *results):
 
 @pytest.mark.parametrize(("limit", "status"), [(90.9, "pass"), (91.0, "pass"), (91.01, "fail")])
 def test_min_top1(limit, status):
-    assert statuses(Limits(min_top1_pct=limit), RESULT) == [("min-top1", "small.onnx", status)]
+    assert statuses(Limits(min_top1=limit), RESULT) == [("min-top1", "small.onnx", status)]
 
 
 @pytest.mark.parametrize(("limit", "status"), [(1001, "pass"), (1000, "pass"), (999, "fail")])
 def test_max_params(limit, status):
-    assert statuses(Limits(max_parameters=limit), RESULT) == [("max-params", "small.onnx", status)]
+    assert statuses(Limits(max_params=limit), RESULT) == [("max-params", "small.onnx", status)]
 
 
 @pytest.mark.parametrize("missing", [None, accuracy(float("nan"))])
 def test_missing_or_nan_fails_whatever_the_limit(missing):
     result = replace(RESULT, accuracy=missing)
     for limit in (0.0, -1.0):
-        assert statuses(Limits(min_top1_pct=limit), result)[0][2] == "fail"
+        assert statuses(Limits(min_top1=limit), result)[0][2] == "fail"
     report = EvalReport((result,), EvalSettings(), None, 0, 0, 1, {}, ())
-    (verdict,) = check_gates(report, Limits(min_top1_pct=90))
+    (verdict,) = check_gates(report, Limits(min_top1=90))
     assert verdict.message == "small.onnx: min-top1 90 failed: not measured"
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf")])
 def test_a_limit_that_says_nothing(limit):
     with pytest.raises(ConfigError):
-        Limits(min_top1_pct=limit)
+        Limits(min_top1=limit)
 
 
 def test_every_file_but_baselines_and_no_limit_no_verdict():
     big = replace(RESULT, path=Path("big.onnx"), n_parameters=9000)
-    limits = Limits(min_top1_pct=90, max_parameters=2000)
+    limits = Limits(min_top1=90, max_params=2000)
     assert statuses(limits, RESULT, big) == [
         ("min-top1", "small.onnx", "pass"),
         ("max-params", "small.onnx", "pass"),
@@ -80,3 +83,68 @@ def test_every_file_but_baselines_and_no_limit_no_verdict():
     ]
     assert len(statuses(limits, RESULT, replace(big, baseline=True))) == 2
     assert statuses(Limits(), RESULT, big) == []
+
+
+def ratio(low: float, middle: float, high: float) -> PairedRatio:
+    return PairedRatio(middle, low, high, 2.0, 2.0 * middle, 5, 40)
+
+
+CALM = ratio(0.99, 1.0, 1.01)
+
+
+def against(drop=None, latency=None, control=CALM, **shares) -> Comparison:
+    found = None
+    if drop is not None:
+        low, middle, high = drop
+        found = AccuracyDrop(middle, low, high, 5, 3, 1000, 0.7, "cat", 2.0)
+    times = {} if latency is None else {1: LatencyRatio(ratio(*latency), control)}
+    values = {"params_ratio": 0.5, "macs_ratio": 0.5, "bytes_ratio": 0.5} | shares
+    return Comparison(found, times, **values)
+
+
+@pytest.mark.parametrize(
+    ("drop", "status"),
+    [
+        ((-0.2, 0.1, 0.4), "pass"),
+        ((-0.2, 0.1, 0.5), "pass"),
+        ((0.0, 0.4, 0.8), "inconclusive"),
+        ((0.3, 0.7, 1.1), "fail"),
+        (None, "fail"),
+    ],
+)
+def test_max_drop_looks_at_the_upper_end(drop, status):
+    result = replace(RESULT, against=against(drop))
+    assert statuses(Limits(max_drop=0.5), result) == [("max-drop", "small.onnx", status)]
+
+
+@pytest.mark.parametrize(
+    ("latency", "control", "status"),
+    [
+        ((0.60, 0.62, 0.70), CALM, "pass"),
+        ((0.66, 0.69, 0.72), CALM, "inconclusive"),
+        ((0.71, 0.75, 0.80), CALM, "fail"),
+        ((0.71, 0.75, 0.80), ratio(1.02, 1.04, 1.06), "inconclusive"),
+        ((0.60, 0.62, 0.65), ratio(0.90, 0.93, 0.96), "inconclusive"),
+    ],
+)
+def test_latency_ratio_has_three_verdicts(latency, control, status):
+    result = replace(RESULT, against=against(latency=latency, control=control))
+    limits = Limits(max_latency_ratio=0.7)
+    assert statuses(limits, result) == [("max-latency-ratio", "small.onnx", status)]
+
+
+def test_limits_for_another_device_are_skipped_and_exact_ones_are_not():
+    latency = {1: Latency(1.0, ((5.0, 5.0),))}
+    result = replace(RESULT, latency=latency, macs=80, against=against(latency=(0.9, 0.95, 1.0)))
+    limits = Limits(max_latency_ratio=0.5, max_latency_ms=1.0, max_macs=100, latency_device="cuda")
+    assert [status for *_, status in statuses(limits, result)] == ["pass", "skipped", "skipped"]
+    here = replace(limits, latency_device="cpu")
+    assert [status for *_, status in statuses(here, result)] == ["pass", "fail", "fail"]
+
+
+def test_shares_of_the_baseline():
+    result = replace(RESULT, against=against(params_ratio=0.51, macs_ratio=None))
+    limits = Limits(max_params_ratio=0.5, max_macs_ratio=0.9, max_bytes_ratio=0.5)
+    assert [status for *_, status in statuses(limits, result)] == ["fail", "fail", "pass"]
+    assert limits.needs_baseline == "--max-params-ratio"
+    assert statuses(limits, RESULT)[0][2] == "fail"  # nothing was compared
