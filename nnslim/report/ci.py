@@ -73,9 +73,7 @@ def comparison_table(document: Mapping[str, object]) -> Table:
         cells.append(_UNKNOWN if against["macs_ratio"] is None else _share(against["macs_ratio"]))
         rows.append(cells)
     heads = ["file", ">top-1 lost, points", ">agree, %"]
-    return Table.of(
-        "comparison", [*heads, ">latency, % (batch: ratio)", ">parameters, %", ">MACs, %"], rows
-    )
+    return Table.of("comparison", [*heads, ">latency, %", ">parameters, %", ">MACs, %"], rows)
 
 
 def markdown(document: Mapping[str, object]) -> str:
@@ -208,7 +206,7 @@ def _file_table(document: Mapping[str, object]) -> Table:
                 str(file["provider_used"]).removesuffix("ExecutionProvider"),
             ]
         )
-    heads = ["file", ">top-1, %", ">ms (batch: median)", ">parameters", ">MACs", ">size", "on"]
+    heads = ["file", ">top-1, %", ">ms by batch", ">parameters", ">MACs", ">size", "on"]
     return Table.of("files", heads, rows)
 
 

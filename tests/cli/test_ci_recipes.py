@@ -1,0 +1,105 @@
+"""The recipes of docs/ci.md run as they stand, with GitHub's variables set."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+from torch import nn
+
+from nnslim.data.preprocess import Preprocess
+from nnslim.network import trace_network
+from nnslim.onnx import export_onnx
+
+PAGE = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
+RECIPES = re.findall(
+    r"^\s*(?:- )?(?:exec )?(nnslim eval new\.onnx .*--data digits.*)$", PAGE, re.MULTILINE
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two files of one network: the pull request's and the main branch's."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    network = trace_network(model, torch.zeros(2, 1, 8, 8))
+    network.preprocess = Preprocess(size=(8, 8), mean=(0.5,), std=(0.25,))
+    place = tmp_path_factory.mktemp("ci")
+    for name in ("new.onnx", "main.onnx"):
+        export_onnx(network, place / name)
+    return place
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    for name in ("summary.md", "outputs.txt"):
+        (folder / name).write_text("")
+    (folder / "eval.xml").unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        "GITHUB_OUTPUT": str(folder / "outputs.txt"),
+    }
+    command = [sys.executable, "-m", "nnslim", *shlex.split(line)[1:]]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_page_has_its_recipes():
+    assert len(RECIPES) == 4
+
+
+@pytest.mark.parametrize("line", [line for line in RECIPES if "--require-gpu" not in line])
+def test_a_recipe_passes_for_an_unchanged_model(line, folder):
+    done = run(line, folder)
+    assert done.returncode == 0, done.stderr
+    outputs = dict(own.split("=") for own in (folder / "outputs.txt").read_text().split())
+    assert outputs["verdict"] == "passed"
+    assert float(outputs["top1_drop"]) == 0
+    assert "| new.onnx | max-drop |" in (folder / "summary.md").read_text()
+    if "eval.xml" in line:
+        suite = ET.parse(folder / "eval.xml").getroot()
+        assert (suite.get("failures"), suite.get("tests")) in {("0", "1"), ("0", "2")}
+
+
+def test_a_failed_gate_is_an_annotation_and_exit_code_1(folder):
+    line = "nnslim eval new.onnx --baseline main.onnx --data digits --device cpu --max-params 10"
+    done = run(line, folder)
+    assert done.returncode == 1
+    assert "::error title=nnslim%3A max-params::" in done.stderr
+    assert "verdict=failed" in (folder / "outputs.txt").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_recipe_says_that_it_could_not_run(folder):
+    (line,) = [line for line in RECIPES if "--require-gpu" in line]
+    done = run(line, folder)
+    assert done.returncode == 3
+    assert "verdict" not in (folder / "outputs.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--max-drop 1", "needs images to measure on"),
+        ("--max-latency-ratio 1.1", "needs something to compare with"),
+        ("--report eval.pdf", "the kind is told by the suffix"),
+        ("--report none/eval.md", "there is no folder"),
+        ("--report new.onnx.md --report main.html", ""),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(arguments, message, folder):
+    (folder / "main.html").write_text("mine")
+    done = run(f"nnslim eval new.onnx {arguments}", folder)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert (folder / "main.html").read_text() == "mine"
+    assert not (folder / "new.onnx.md").exists()
