@@ -118,7 +118,7 @@ def grow_network(
         InputError: Teacher, seed and data do not fit each other.
 
     Example:
-        >>> from torch import nn; from nnslim.network import trace_network
+        >>> import torch; from torch import nn; from nnslim.network import trace_network
         >>> from nnslim.data import load_data
         >>> from nnslim.grow import SeedConfig
         >>> from nnslim.train import TrainConfig

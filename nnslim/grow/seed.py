@@ -33,7 +33,8 @@ def narrowed(teacher: Network, width: Limit) -> Network:
         width: Channels to keep of every group: a share or a number, and at least 2 (of each part).
 
     Example:
-        >>> from nnslim.network import trace_network; from nnslim.prune.budget import Limit
+        >>> from torch import nn; from nnslim.network import trace_network
+        >>> from nnslim.prune.budget import Limit
         >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> narrowed(net, Limit(0.25, relative=True)).tensor("2.weight").shape

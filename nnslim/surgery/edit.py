@@ -115,7 +115,8 @@ def _group_count(group: ChannelGroup, keep: IntArray) -> IntArray:
     before = np.maximum.accumulate(np.where(keep == PLANT, -1, np.arange(len(keep))))
     np.add.at(count, keep[before], 1)
     if group.status == "frozen" and (count != 1).any():
-        raise ConfigError(f"group {group.name!r} cannot be changed: {group.reason}")
+        what = "cut" if (count == 0).any() else "planted into"
+        raise ConfigError(f"group {group.name!r} cannot be {what}: {group.reason}")
     if group.parts is not None and len(set(count[group.parts].sum(axis=1).tolist())) > 1:
         raise ConfigError(
             f"group {group.name!r} must keep the same number of channels in each of its"

@@ -91,6 +91,7 @@ def test_help_lists_the_commands_and_the_exit_codes():
     assert (status, stderr) == (0, "")
     assert re.findall(r"^  (prune|eval|export|grow) ", stdout, re.MULTILINE) == [
         "prune",
+        "grow",
         "eval",
         "export",
     ]

@@ -114,7 +114,7 @@ def test_what_cannot_be_planted_is_refused():
     frozen = next(g for g in channels.groups if g.status == "frozen")
     with pytest.raises(ConfigError, match="before every kept one"):
         plant_channels(network, Edit({group.name: np.array([PLANT, *range(group.width)])}))
-    with pytest.raises(ConfigError, match="cannot be changed"):
+    with pytest.raises(ConfigError, match="cannot be planted into"):
         plant_channels(network, Edit({frozen.name: np.array([*range(frozen.width), PLANT])}))
     with pytest.raises(ConfigError, match="make two of it"):
         plant_channels(network, Edit({group.name: np.array([0, PLANT])}))
