@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nnslim.report import Sink
+    from nnslim.cli.output import Output
 
 __all__ = ["check_reports", "publish", "write_reports"]
 
@@ -55,7 +55,7 @@ def write_reports(
         write_page(path, text, overwrite=overwrite)
 
 
-def publish(document: Mapping[str, object], sink: Sink) -> None:
+def publish(document: Mapping[str, object], sink: Output) -> None:
     """In a GitHub job: annotations to stderr, a summary and outputs to the files it names.
 
     Raises:
@@ -66,7 +66,7 @@ def publish(document: Mapping[str, object], sink: Sink) -> None:
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
     for line in github_annotations(document):
-        sink.info(line)
+        sink.workflow(line)
     _append("GITHUB_STEP_SUMMARY", markdown(document))
     lines = [f"{key}={value}\n" for key, value in outputs(document).items()]
     _append("GITHUB_OUTPUT", "".join(lines))

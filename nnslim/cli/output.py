@@ -96,6 +96,10 @@ class Output:
         if self.verbosity.verbose:
             self.info(message)
 
+    def workflow(self, command: str) -> None:
+        """Write a line for the CI system that runs this; said however quiet the rest is."""
+        self._write(self._err, Text(_visible(command)))
+
     def warn(self, message: str) -> None:
         """Say what the user should look at, although the work goes on."""
         self._write(self._err, Text.assemble(("warning: ", "yellow"), _visible(message)))

@@ -19,6 +19,7 @@ from nnslim.grow.rounds import Judged, Planter, judge, merit
 from nnslim.grow.seed import narrowed, reset
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
+from nnslim.train.processes import world_size
 from nnslim.train.stages import Record, Stages
 from nnslim.train.trainer import Surroundings, Trainer
 from nnslim.version import __version__
@@ -132,6 +133,11 @@ def grow_network(
         (3, '0')
     """
     config, around = config or GrowConfig(), around or Surroundings()
+    if world_size() > 1:
+        raise ConfigError(
+            f"growing runs in one process, here are {world_size()}",
+            hint="start it without torchrun or accelerate launch",
+        )
     if not data.has("val"):
         raise InputError("growing judges candidates on validation images, and there are none")
     if teacher.n_classes is None:

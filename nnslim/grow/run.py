@@ -18,7 +18,6 @@ from nnslim.grow.pipeline import grow_network
 from nnslim.grow.report import grow_json
 from nnslim.measure.shipped import export_and_measure
 from nnslim.report.grow import grow_verdict, render_grow_html
-from nnslim.train.processes import is_main
 from nnslim.train.trainer import EVENTS
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def run_grow(
     directory = RunDirectory(
         destination.path, overwrite=destination.overwrite, resume=destination.resume
     )
-    if not destination.resume and is_main() and directory.checkpoint.exists():
+    if not destination.resume and directory.checkpoint.exists():
         shutil.rmtree(directory.checkpoint)
     record = RunRecord(
         destination.argv, asdict(config), config.seed, datetime.now(UTC), destination.inputs
@@ -81,8 +80,6 @@ def run_grow(
     report["model"] = model_json(subject.seed or subject.teacher)
     report["teacher_model"] = model_json(subject.teacher)
     report["data"] = data_json(subject.data)
-    if not is_main():
-        return report
     with directory as run:
         save_network(result.network, run.file("model.safetensors"))
         report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))

@@ -95,7 +95,8 @@ class PlantedEntries(nn.Module):
 
     def _batch_norm(self, step: Step, args: list[object]) -> Tensor:
         """Normalise new channels by the batch's statistics, which also move the running ones."""
-        images, scale, shift, mean, variance = cast("list[Tensor]", args[:5])
+        images, mean, variance = cast("list[Tensor]", [args[0], *args[3:5]])
+        scale, shift = cast("list[Tensor | None]", args[1:3])
         momentum, epsilon = cast("list[float]", args[6:8])
         momentum = momentum if self.momentum is None else self.momentum
         names = [cast("TensorRef", arg).name for arg in step.node.args[3:5]]
@@ -112,8 +113,9 @@ class PlantedEntries(nn.Module):
                 running.index_copy_(0, index, moved)
         mean = mean.detach().clone().index_copy(0, index, own_mean)
         variance = variance.detach().clone().index_copy(0, index, own_variance)
-        factor = (variance + epsilon).rsqrt() * scale
-        offset = shift - mean * factor
+        factor = (variance + epsilon).rsqrt()
+        factor = factor if scale is None else factor * scale
+        offset = -mean * factor if shift is None else shift - mean * factor
         shape = [1, -1, *[1] * (images.dim() - 2)]
         return images * factor.view(shape).to(images) + offset.view(shape).to(images)
 

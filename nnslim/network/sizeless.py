@@ -1,8 +1,8 @@
 """A faster trace for models whose code never asks for a size: with one batch size for all.
 
-``torch.export`` spends a third to two thirds of its time on the arithmetic of a symbolic batch. A
-model that never reads a size cannot compute with one, nor branch on it, so a trace at any batch
-size is the trace at every batch size. Most CNNs are of this kind; attention mostly is not.
+``torch.export`` spends much of its time on the arithmetic of a symbolic batch. A model that never
+reads a size cannot compute with one, nor branch on it, so a trace at any batch size is the trace at
+every batch size. Most CNNs are of this kind; attention mostly is not.
 """
 
 from __future__ import annotations

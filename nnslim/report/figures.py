@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnslim.report.document import Group
 
-__all__ = ["BarChart", "Curve", "Panel", "line_panel", "nice_ticks", "width_chart"]
+__all__ = [
+    "CHARACTER",
+    "BarChart",
+    "Curve",
+    "Panel",
+    "line_panel",
+    "nice_ticks",
+    "shortened",
+    "width_chart",
+]
 
-_CHARACTER = 6.7  # width of a monospaced character at 11 px
+CHARACTER = 6.7  # width of a monospaced character at 11 px
 _LONGEST_LABEL = 44
 
 
@@ -53,13 +62,13 @@ def width_chart(groups: Sequence[Group], width: float = 900) -> BarChart:
     """Draw the groups that may be cut, all on one scale."""
     open_groups = [g for g in groups if g["status"] != "frozen"]
     widest = max((g["width_before"] for g in open_groups), default=1)
-    longest = max((len(_shortened(g["name"])) for g in open_groups), default=0)
-    left = _CHARACTER * longest + 10
-    right = _CHARACTER * len(f"{widest} -> {widest}") + 10
+    longest = max((len(shortened(g["name"])) for g in open_groups), default=0)
+    left = CHARACTER * longest + 10
+    right = CHARACTER * len(f"{widest} -> {widest}") + 10
     scale = (width - left - right) / widest
     bars = tuple(
         Bar(
-            _shortened(g["name"]),
+            shortened(g["name"]),
             g["name"],
             round(g["width_before"] * scale, 2),
             round(g["width_after"] * scale, 2),
@@ -74,7 +83,7 @@ def _change(before: int, after: int) -> str:
     return f"{before} \N{RIGHTWARDS ARROW} {after}" if after != before else str(before)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """Drop the middle of a long name: its ends tell layers apart."""
     if len(name) <= _LONGEST_LABEL:
         return name
@@ -117,7 +126,7 @@ class Panel:
     @property
     def legend(self) -> tuple[tuple[Curve, float], ...]:
         """Each curve and where its sample starts, right-aligned above the plot."""
-        widths = [23 + _CHARACTER * len(curve.name) + 16 for curve in self.curves]
+        widths = [23 + CHARACTER * len(curve.name) + 16 for curve in self.curves]
         starts = [self.size[0] - sum(widths[n:]) for n in range(len(widths))]
         return tuple(zip(self.curves, (round(x, 1) for x in starts), strict=True))
 

@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from nnslim.report.figures import Panel, line_panel
+from nnslim.report.figures import CHARACTER, Panel, line_panel, shortened
 from nnslim.report.page import flat, rendered
 from nnslim.report.table import Table
 from nnslim.report.units import count, percent, scaled
 
 __all__ = ["grow_tables", "grow_verdict", "render_grow_html"]
-
-_CHARACTER = 6.7  # width of a monospaced character at 11 px
-_LONGEST_LABEL = 30
 
 # The values of the report are plain JSON, see ``GrowResult`` and ``grow/report.py``.
 Json = Mapping[str, Any]
@@ -45,9 +42,8 @@ def grow_verdict(report: Mapping[str, object]) -> str:
 
 def _networks(report: Mapping[str, object]) -> Table:
     rows: list[list[str]] = []
-    names = {"teacher": "teacher", "seed": "seed", "grown": "grown", "polished": "polished"}
-    for key, name in names.items():
-        state = cast("Json | None", report.get(key))
+    for name in ("teacher", "seed", "grown", "polished"):
+        state = cast("Json | None", report.get(name))
         if state is not None:
             own = [count(state["params"]), scaled(state["macs"]), percent(state["top1_pct"])]
             rows.append([name, *own])
@@ -125,11 +121,10 @@ def _panels(report: Mapping[str, object], rounds: Sequence[Json]) -> tuple[Panel
     teacher, seed = cast("Json", report["teacher"]), cast("Json", report["seed"])
     states = [(seed["params"], seed["val"]), *((own["params"], own["judged"]) for own in rounds)]
     shares = [100 * params / teacher["params"] for params, _ in states]
-    level = [1.0] * len(states)
     top1 = {
-        "seed": [seed["val"]["top1_pct"] * one for one in level],
+        "seed": [seed["val"]["top1_pct"]] * len(states),
         "grown": [judged["top1_pct"] for _, judged in states],
-        "teacher": [teacher["val"]["top1_pct"] * one for one in level],
+        "teacher": [teacher["val"]["top1_pct"]] * len(states),
     }
     return (
         line_panel("validation top-1, %", shares, top1, "parameters, %"),
@@ -177,8 +172,8 @@ def _width_figure(report: Mapping[str, object], rounds: Sequence[Json]) -> _Widt
     seed = cast("Mapping[str, int]", report["seed_widths"])
     final = rounds[-1]["widths"] if rounds else seed
     widest = max(final.values(), default=1)
-    longest = max((len(_label(name)) for name in seed), default=0)
-    left, width = _CHARACTER * longest + 10, 900.0
+    longest = max((len(shortened(name)) for name in seed), default=0)
+    left, width = CHARACTER * longest + 10, 900.0
     scale = (width - left - 80) / widest
     rows: list[_Row] = []
     for name, first in seed.items():
@@ -193,12 +188,5 @@ def _width_figure(report: Mapping[str, object], rounds: Sequence[Json]) -> _Widt
                 pieces.append(_Piece(number, x, round((now - before) * scale, 2), opacity, text))
                 before = now
         end = round(left + before * scale, 1)
-        rows.append(_Row(_label(name), name, tuple(pieces), end, f"{first} \u2192 {before}"))
+        rows.append(_Row(shortened(name), name, tuple(pieces), end, f"{first} \u2192 {before}"))
     return _Widths(tuple(rows), round(left, 1), width, 18)
-
-
-def _label(name: str) -> str:
-    if len(name) <= _LONGEST_LABEL:
-        return name
-    half = (_LONGEST_LABEL - 1) // 2
-    return f"{name[:half]}\u2026{name[-half:]}"

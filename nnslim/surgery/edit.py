@@ -40,11 +40,6 @@ class Edit:
         found = {name: int((own == PLANT).sum()) for name, own in self.keep.items()}
         return {name: n for name, n in found.items() if n}
 
-    @property
-    def without_planting(self) -> Edit:
-        """The kept channels alone."""
-        return Edit({name: own[own != PLANT] for name, own in self.keep.items()})
-
 
 @dataclass(frozen=True)
 class Cut:

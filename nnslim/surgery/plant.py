@@ -50,12 +50,12 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
 
     Args:
         network: Any network.
-        edit: Channels by group, with ``PLANT`` for new ones. What it removes goes first.
+        edit: All channels of each group, with ``PLANT`` for new ones.
         channels: The network's groups, if they are known already.
 
     Raises:
-        ConfigError: The edit does not fit the groups, or the wider network's channels would not
-            belong together as they do now.
+        ConfigError: The edit does not fit the groups or removes something, or the wider network's
+            channels would not belong together as they do now.
 
     Example:
         >>> from nnslim.network import trace_network
@@ -66,9 +66,9 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
         (torch.Size([4, 3, 3, 3]), 1)
     """
     channels = channel_groups(network) if channels is None else channels
-    if any(len(own) - n < channels[name].width for name, n, own in _planted(edit)):
-        raise ConfigError("one edit removes and plants channels of a group; make two of it")
     cut = resolve_edit(channels, edit)
+    if not cut.alive.all():
+        raise ConfigError("one edit removes channels and plants some; make two of it")
     tensors = {
         name: _grown(tensor, cut, channels.tensors.get(name))
         for name, tensor in network.tensors().items()
@@ -86,10 +86,6 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
             places = _Places(channels, wider, counterpart, name)
             fresh[name] = _copied(tensor.detach(), tensors[name].detach(), places)
     return Planted(result, wider, fresh)
-
-
-def _planted(edit: Edit) -> list[tuple[str, int, IntArray]]:
-    return [(name, n, edit.keep[name]) for name, n in edit.planted.items()]
 
 
 def _grown(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:

@@ -76,6 +76,7 @@ def test_a_failed_gate_is_an_annotation_and_exit_code_1(folder):
     assert done.returncode == 1
     assert "::error title=nnslim%3A max-params::" in done.stderr
     assert "verdict=failed" in (folder / "outputs.txt").read_text()
+    assert "::error title=nnslim%3A max-params::" in run(f"{line} -q", folder).stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch import nn
 
 from nnslim.channels import channel_groups
 from nnslim.grow import PlantedEntries, growable, plant
@@ -87,6 +88,15 @@ def test_earlier_weights_are_bit_identical_in_random_networks(model: RandomNet, 
     groups = growable(network, channel_groups(network))
     assume(groups)
     plant_and_train(network, groups[seed % len(groups)].name, TRAININGS["adamw"])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norms_with_and_without_scale_and_shift(affine):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=affine), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Conv2d(4, 5, 6), nn.Flatten())
+    network = trace_network(model.eval(), torch.zeros(2, 3, 8, 8))
+    plant_and_train(network, "0", TRAININGS["adamw"])
 
 
 def test_what_trains_is_what_ships():

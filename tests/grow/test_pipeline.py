@@ -150,6 +150,14 @@ def test_what_does_not_fit_is_refused_with_both_numbers(teacher, data):
         grow_network(teacher, data, QUICK, seed=teacher)
 
 
+def test_several_processes_are_refused(teacher, data, monkeypatch):
+    launcher = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="growing runs in one process, here are 2"):
+        grow_network(teacher, data, QUICK)
+
+
 def test_a_teacher_worse_than_the_seed_is_a_warning(teacher, data):
     dull = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8))
     dull.preprocess = data.preprocess

@@ -118,6 +118,10 @@ def test_what_cannot_be_planted_is_refused():
         plant_channels(network, Edit({frozen.name: np.array([*range(frozen.width), PLANT])}))
     with pytest.raises(ConfigError, match="make two of it"):
         plant_channels(network, Edit({group.name: np.array([0, PLANT])}))
+    other = next(g for g in channels.groups if g.status == "free" and g is not group)
+    both = {group.name: np.array([*range(group.width), PLANT]), other.name: np.array([0])}
+    with pytest.raises(ConfigError, match="make two of it"):
+        plant_channels(network, Edit(both))
 
 
 PUBLISHED = [
