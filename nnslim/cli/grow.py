@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -110,6 +111,15 @@ def grow_command(
     subset: Annotated[
         int | None, option(help="Use only this many training images.", min=1, metavar="N")
     ] = None,
+    views: Annotated[
+        int | None,
+        option(
+            help="Vary every image in so many ways, over and over, and ask the teacher once for "
+            "each; without it, images are new in every epoch.",
+            min=1,
+            metavar="N",
+        ),
+    ] = None,
     workers: Annotated[int, option(help="Processes that decode image files.", min=0)] = 0,
     resume: Annotated[
         bool, option("--resume", help="Go on with an interrupted run in the output directory.")
@@ -161,6 +171,8 @@ def grow_command(
         images = open_data(data, download=download, seed=seed, sink=sink)
         if subset is not None:
             images = images.with_subset(subset, seed=seed)
+        if views is not None:
+            images = replace(images, augment=replace(images.augment, views=views))
         teaching = ModelFlags(arch, tuple(arch_arg or ()), trust_pickle, pixels)
         planted = ModelFlags(None, (), trust_pickle, pixels)
         subject = GrowSubject(

@@ -21,9 +21,11 @@ class Augment:
         flip: Whether half of the images are mirrored left to right.
         min_area: The smallest share of the image's area that a random resized crop keeps, as in
             ImageNet training; 1 takes the whole image. Comes before the shift.
+        views: So many versions of every image, over and over, so that a teacher's logits can be
+            remembered; None draws new ones in every epoch.
 
     Raises:
-        ConfigError: ``pad`` below 0, or ``min_area`` not above 0 and at most 1.
+        ConfigError: ``pad`` below 0, ``min_area`` not above 0 and at most 1, or no view.
 
     Example:
         >>> Augment(pad=4, flip=True).min_area
@@ -33,16 +35,24 @@ class Augment:
     pad: int
     flip: bool
     min_area: float = 1.0
+    views: int | None = None
 
     @property
     def varies(self) -> bool:
         """Whether an image differs from epoch to epoch."""
         return self.pad > 0 or self.flip or self.min_area < 1
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the versions of an image come again, to the last bit."""
+        return self.views is not None or not self.varies
+
     def __post_init__(self) -> None:
         if self.pad < 0 or not 0 < self.min_area <= 1:
             message = f"augmentation with pad {self.pad} and min_area {self.min_area}"
             raise ConfigError(message, hint="pad is at least 0, min_area above 0 and at most 1")
+        if self.views is not None and self.views < 1:
+            raise ConfigError(f"{self.views} views of every image", hint="ask for at least 1")
 
     def describe(self) -> str:
         """Return one line for people: what training does to the images.
@@ -56,7 +66,8 @@ class Augment:
         )
         shifted = f"shifted by up to {self.pad} px, " if self.pad else ""
         mirrored = "mirrored at random" if self.flip else "not mirrored"
-        return f"augmentation: {cropped}{shifted}{mirrored}"
+        views = "" if self.views is None else f", {self.views} views of each"
+        return f"augmentation: {cropped}{shifted}{mirrored}{views}"
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,15 @@ class Draws:
 def draw(augment: Augment, count: int, *, seed: int, epoch: int) -> Draws:
     """Draw the choices for ``count`` samples: a function of (seed, epoch) alone.
 
+    With ``views``, epoch and seed only say which view comes next, the same in every training.
+
     Example:
         >>> choices = draw(Augment(pad=1, flip=False), 5, seed=0, epoch=0)
         >>> choices.shift.shape, bool(choices.flip.any())
         (torch.Size([5, 2]), False)
     """
+    if augment.views is not None:
+        seed, epoch = 0, (seed + epoch) % augment.views
     rng = np.random.default_rng([seed, epoch, 1])
     shift = rng.integers(0, 2 * augment.pad + 1, (count, 2))
     flip = (rng.random(count) < 0.5) & augment.flip

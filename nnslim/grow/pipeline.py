@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nnslim.network.network import Network
     from nnslim.prune.plan import Metric
     from nnslim.train import TrainConfig
+    from nnslim.train.teaching import RememberingTeacher
 
 __all__ = ["GrowResult", "Judged", "Round", "grow_network"]
 
@@ -151,9 +152,10 @@ def grow_network(
         "teacher": fingerprint(teacher),
         "seed network": None if seed is None else fingerprint(seed),
         "training images": len(data.train),
+        "augmentation": asdict(data.augment),
     }
     stages = Stages(around.checkpoints, identity, teacher.graph.custom)
-    return _Growing(trainer, stages).run(seed)
+    return _Growing(trainer, stages, trainer.remembering_teacher()).run(seed)
 
 
 @dataclass
@@ -162,6 +164,7 @@ class _Growing:
 
     trainer: Trainer[GrowConfig]
     stages: Stages
+    teacher: RememberingTeacher | None
     rounds: list[Round] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -217,7 +220,12 @@ class _Growing:
             if own.epochs:
                 training = _whole(config.train, own.epochs, own.lr)
                 self.trainer.train(
-                    network, training, "seed", stage=_SEED_STAGE, checkpoints=checkpoints
+                    network,
+                    training,
+                    "seed",
+                    stage=_SEED_STAGE,
+                    checkpoints=checkpoints,
+                    teacher=self.teacher,
                 )
             return network, asdict(judge(self.trainer, network))
 
@@ -253,7 +261,7 @@ class _Growing:
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
     ) -> tuple[Network, Judged] | str:
         """Return the network after a round, or why the round was taken back."""
-        planter = Planter(self.trainer, self.stages)
+        planter = Planter(self.trainer, self.stages, self.teacher)
         compute = partial(planter.try_all, number, network, judged, proposals)
         network, record = self.stages.run(f"round-{number:03d}", compute)
         after = Judged(**cast("dict[str, float]", record["judged"]))
@@ -278,7 +286,12 @@ class _Growing:
             polished = copy.deepcopy(network)
             training = _whole(self.config.train, self.config.polish_epochs, self.config.polish_lr)
             self.trainer.train(
-                polished, training, "polish", stage=_POLISH_STAGE, checkpoints=checkpoints
+                polished,
+                training,
+                "polish",
+                stage=_POLISH_STAGE,
+                checkpoints=checkpoints,
+                teacher=self.teacher,
             )
             return polished, asdict(judge(self.trainer, polished))
 

@@ -67,10 +67,13 @@ class Planter:
     Attributes:
         trainer: The images, the teacher and the settings.
         stages: Keeps finished candidates.
+        teacher: Remembers its logits over the whole run, where images come again; None remembers
+            them for a round, whose candidates see the same images.
     """
 
     trainer: Trainer[GrowConfig]
     stages: Stages
+    teacher: RememberingTeacher | None = None
 
     @property
     def _config(self) -> GrowConfig:
@@ -86,7 +89,7 @@ class Planter:
     ) -> tuple[Network, Record]:
         """Train every candidate and return the one that gained most for its cost."""
         config, before = self._config, count_costs(network)
-        teacher = RememberingTeacher(copy.deepcopy(self.trainer.teacher))
+        teacher = self.teacher or RememberingTeacher(copy.deepcopy(self.trainer.teacher))
         stages = replace(self.stages, directory=directory)
         tried: list[tuple[Network, Record]] = []
         for index, proposal in enumerate(self._chosen(number, network, proposals)):

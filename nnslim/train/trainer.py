@@ -113,6 +113,31 @@ class Trainer(Generic[Settings]):
             workers=self.around.workers,
         )
 
+    def remembering_teacher(self) -> RememberingTeacher | None:
+        """Return a teacher that has seen all training images; None where new ones come every epoch.
+
+        It sees them in one fixed order, so that its logits do not depend on where a run resumed.
+        """
+        augment, device = self.data.augment, self.around.device
+        if not augment.repeats:
+            return None
+        teacher = RememberingTeacher(copy.deepcopy(self.teacher).to(device))
+        images = Loader(
+            self.data.train,
+            self._preprocess,
+            self.config.batch_size,
+            augment=augment,
+            workers=self.around.workers,
+        )
+        views = augment.views or 1
+        with self.around.sink.progress("asking the teacher", views * len(images)) as progress:
+            for view in range(views):
+                images.set_epoch(view)
+                for batch, _ in images:
+                    teacher(batch.to(device))
+                    progress.advance(1)
+        return teacher
+
     def calibrate(self, network: Network) -> Recalibration:
         """Give a network new batch norm statistics, in place."""
         batches = self.config.recalibrate_batches
@@ -144,7 +169,7 @@ class Trainer(Generic[Settings]):
         """
         if teacher is None:
             teacher = copy.deepcopy(self.teacher)
-            teacher = teacher if self.data.augment.varies else RememberingTeacher(teacher)
+            teacher = RememberingTeacher(teacher) if self.data.augment.repeats else teacher
         images = self.images(stage)
         voice = self.around.sink if followed else SILENT
         with self.around.sink.progress(label, config.epochs * len(images)) as progress:

@@ -65,3 +65,23 @@ def test_without_flip_nothing_is_mirrored():
 def test_impossible_augmentations_are_refused(pad, area):
     with pytest.raises(ConfigError, match=f"pad {pad} and min_area {area}"):
         Augment(pad=pad, flip=False, min_area=area)
+
+
+@given(st.integers(1, 5), st.integers(0, 9), st.integers(0, 9))
+def test_views_come_again_in_every_training_and_are_told_apart(
+    views: int, seed: int, epoch: int
+) -> None:
+    augment = Augment(pad=4, flip=True, views=views)
+    drawn = [draw(augment, 500, seed=seed, epoch=epoch + later).shift for later in range(views + 1)]
+    assert torch.equal(drawn[0], drawn[-1])
+    seen = {tuple(own.flatten().tolist()) for own in drawn}
+    assert len(seen) == views
+    assert seen == {
+        tuple(draw(augment, 500, seed=0, epoch=view).shift.flatten().tolist())
+        for view in range(views)
+    }
+
+
+def test_no_view_is_refused() -> None:
+    with pytest.raises(ConfigError, match="0 views of every image"):
+        Augment(pad=1, flip=False, views=0)

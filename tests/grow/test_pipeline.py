@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nnslim.artifact import load_network, save_network
-from nnslim.data import Data, Loader, load_data
+from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.errors import ConfigError, InputError
 from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
 from nnslim.grow.latency import latency_share
@@ -19,6 +19,7 @@ from nnslim.network import Network, trace_network
 from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
 from nnslim.prune.budget import Limit
 from nnslim.train import TrainConfig, fit
+from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
 
 CPU = torch.device("cpu")
@@ -184,10 +185,30 @@ class KilledError(Exception):
     pass
 
 
+def test_with_views_the_teacher_is_asked_once_for_each(teacher, data, monkeypatch):
+    asked: list[int] = []
+    real = RememberingTeacher.forward
+
+    def counting(self: RememberingTeacher, images: torch.Tensor) -> torch.Tensor:
+        before = self.answered
+        logits = real(self, images)
+        asked.append((self.answered - before) * len(images))
+        return logits
+
+    monkeypatch.setattr(RememberingTeacher, "forward", counting)
+    varied = replace(data, augment=Augment(pad=1, flip=True, views=3))
+    grow_network(teacher, varied, replace(QUICK, rounds=2))
+    assert sum(asked) == 3 * len(data.train)
+
+
 @pytest.mark.parametrize("after", [1, 3, 5])
-def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, monkeypatch):
+@pytest.mark.parametrize("views", [None, 2])
+def test_resumed_equals_uninterrupted(
+    teacher, data, tmp_path, after, views, monkeypatch
+):
     """Law 7, in the middle of a round: candidates that were done are not trained again."""
     config = replace(QUICK, rounds=2)
+    data = replace(data, augment=Augment(pad=1, flip=False, views=views))
     whole = grow_network(teacher, data, config, Surroundings(checkpoints=tmp_path / "whole"))
     calls: list[int] = []
     real = rounds.PlantedEntries
