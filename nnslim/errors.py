@@ -9,6 +9,7 @@ __all__ = [
     "GateFailedError",
     "InputError",
     "NnslimError",
+    "NotFiniteError",
     "UnsupportedModelError",
     "VerificationError",
 ]
@@ -64,6 +65,10 @@ class ExportMismatchError(NnslimError):
 
 class VerificationError(NnslimError):
     """An edit failed the check "cut = masked"; nothing is written."""
+
+
+class NotFiniteError(NnslimError):
+    """A training met a loss or a weight that is NaN or infinite."""
 
 
 class GateFailedError(NnslimError):

@@ -86,7 +86,8 @@ def grow_command(
         option(help="What candidates are judged by, on the validation images."),
     ] = "loss",
     per_cost: Annotated[
-        Literal["params", "macs", "none"], option(help="What the gain is divided by.")
+        Literal["params", "macs", "latency", "none"],
+        option(help="What the gain is divided by; latency: measured microseconds."),
     ] = "params",
     epochs: Annotated[int, option(help="Epochs of training each candidate.", min=1)] = 2,
     lr: Annotated[float, option(help="Peak learning rate of that.", min=0)] = 0.03,
@@ -156,19 +157,22 @@ def grow_command(
         )
         from nnslim.errors import ConfigError
         from nnslim.grow.run import GrowSubject, run_grow
-        from nnslim.prune.run import Destination
+        from nnslim.report import SILENT
         from nnslim.report.grow import grow_tables
         from nnslim.train import flush_denormals
+        from nnslim.train.output import Destination
+        from nnslim.train.processes import connected, is_main, own_device
         from nnslim.train.trainer import Surroundings
 
         context.with_resource(flush_denormals(torch.device("cpu")))
+        voice = sink if is_main() else SILENT
         if teacher is None:
             raise ConfigError("growing needs a teacher", hint="give --teacher MODEL")
         if data is None:
             raise ConfigError("growing needs images to train on", hint="give --data")
         settings = grow_settings(context.params)
         pixels = PreprocessFlags(input_size, mean, std)
-        images = open_data(data, download=download, seed=seed, sink=sink)
+        images = open_data(data, download=download, seed=seed, sink=voice)
         if subset is not None:
             images = images.with_subset(subset, seed=seed)
         if views is not None:
@@ -176,13 +180,16 @@ def grow_command(
         teaching = ModelFlags(arch, tuple(arch_arg or ()), trust_pickle, pixels)
         planted = ModelFlags(None, (), trust_pickle, pixels)
         subject = GrowSubject(
-            open_model(teacher, teaching, images, sink),
-            None if seed_model is None else open_model(seed_model, planted, images, sink),
+            open_model(teacher, teaching, images, voice),
+            None if seed_model is None else open_model(seed_model, planted, images, voice),
             images,
         )
         paths = (seed_model, teacher, Path(data))
         read = tuple(path for path in paths if path and path.exists())
         place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
         chosen = training_device(device, require_gpu=require_gpu)
-        report = run_grow(subject, settings, place, Surroundings(chosen, sink, workers=workers))
-        sink.result(report, *grow_tables(report), f"wrote {out}")
+        with connected(chosen):
+            around = Surroundings(own_device(chosen), voice, workers=workers)
+            report = run_grow(subject, settings, place, around)
+        if is_main():
+            sink.result(report, *grow_tables(report), f"wrote {out}")

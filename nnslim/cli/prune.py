@@ -225,12 +225,13 @@ def prune_command(
         from nnslim.cli.prune_settings import prune_settings
         from nnslim.errors import ConfigError
         from nnslim.prune import Surroundings
-        from nnslim.prune.run import Destination, Subject, run_prune
+        from nnslim.prune.run import Subject, run_prune
         from nnslim.prune.run import dry_run as plan_only
         from nnslim.report import SILENT
         from nnslim.report.html import render_html
         from nnslim.report.tables import prune_tables
         from nnslim.train import flush_denormals
+        from nnslim.train.output import Destination
         from nnslim.train.processes import connected, is_main, own_device
 
         # Before any tensor is touched: torch's worker threads copy the setting when they start.

@@ -11,13 +11,16 @@ from nnslim.measure.paired import PairedSettings
 from nnslim.onnx import SessionSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from nnslim.network.network import Network
 
-__all__ = ["latency_share"]
+__all__ = ["added_microseconds", "latency_share"]
 
 _SETTINGS = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
+_LEAST_SHARE = 0.01  # a difference that cannot be told from noise must not look like a bargain
 
 
 def latency_share(network: Network, teacher: Network, device: torch.device) -> tuple[float, float]:
@@ -33,3 +36,20 @@ def latency_share(network: Network, teacher: Network, device: torch.device) -> t
         bench = Bench(teacher.cpu(), Path(folder), SessionSettings(device=str(device)))
         found = bench.ratios(bench.export(network.cpu()), _SETTINGS)[1]
     return found.ratio, found.parent_ms
+
+
+def added_microseconds(
+    network: Network, candidates: Sequence[Network], device: torch.device
+) -> list[float]:
+    """Measure what each candidate takes longer than the network before it, one image per run.
+
+    Returns:
+        Microseconds in onnxruntime, each at least 1 % of the network's own latency.
+
+    Raises:
+        DeviceError: The device failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        bench = Bench(network.cpu(), Path(folder), SessionSettings(device=str(device)))
+        found = [bench.ratios(bench.export(own.cpu()), _SETTINGS)[1] for own in candidates]
+    return [1e3 * own.parent_ms * max(own.ratio - 1, _LEAST_SHARE) for own in found]

@@ -19,7 +19,7 @@ from nnslim.grow.rounds import Judged, Planter, judge, merit
 from nnslim.grow.seed import narrowed, reset
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
-from nnslim.train.processes import world_size
+from nnslim.train.processes import alone
 from nnslim.train.stages import Record, Stages
 from nnslim.train.trainer import Surroundings, Trainer
 from nnslim.version import __version__
@@ -134,11 +134,6 @@ def grow_network(
         (3, '0')
     """
     config, around = config or GrowConfig(), around or Surroundings()
-    if world_size() > 1:
-        raise ConfigError(
-            f"growing runs in one process, here are {world_size()}",
-            hint="start it without torchrun or accelerate launch",
-        )
     if not data.has("val"):
         raise InputError("growing judges candidates on validation images, and there are none")
     if teacher.n_classes is None:
@@ -219,14 +214,7 @@ class _Growing:
             network.history = ()
             if own.epochs:
                 training = _whole(config.train, own.epochs, own.lr)
-                self.trainer.train(
-                    network,
-                    training,
-                    "seed",
-                    stage=_SEED_STAGE,
-                    checkpoints=checkpoints,
-                    teacher=self.teacher,
-                )
+                self._train_whole(network, training, "seed", _SEED_STAGE, checkpoints)
             return network, asdict(judge(self.trainer, network))
 
         network, record = self.stages.run("seed", compute)
@@ -263,7 +251,7 @@ class _Growing:
         """Return the network after a round, or why the round was taken back."""
         planter = Planter(self.trainer, self.stages, self.teacher)
         compute = partial(planter.try_all, number, network, judged, proposals)
-        network, record = self.stages.run(f"round-{number:03d}", compute)
+        network, record = self.stages.run(f"round-{number:03d}", compute, together=True)
         after = Judged(**cast("dict[str, float]", record["judged"]))
         costs = count_costs(network)
         channels = channel_groups(network)
@@ -285,18 +273,30 @@ class _Growing:
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
             polished = copy.deepcopy(network)
             training = _whole(self.config.train, self.config.polish_epochs, self.config.polish_lr)
-            self.trainer.train(
-                polished,
-                training,
-                "polish",
-                stage=_POLISH_STAGE,
-                checkpoints=checkpoints,
-                teacher=self.teacher,
-            )
+            self._train_whole(polished, training, "polish", _POLISH_STAGE, checkpoints)
             return polished, asdict(judge(self.trainer, polished))
 
         polished, record = self.stages.run("polished", compute)
         return polished, Judged(**record)  # pyright: ignore[reportArgumentType]
+
+    def _train_whole(
+        self,
+        network: Network,
+        training: TrainConfig,
+        label: str,
+        stage: int,
+        checkpoints: Path | None,
+    ) -> None:
+        """Train every weight, in the main process: the result is that of a run in one process."""
+        with alone():
+            self.trainer.train(
+                network,
+                training,
+                label,
+                stage=stage,
+                checkpoints=checkpoints,
+                teacher=self.teacher,
+            )
 
     def _say(self, what: str, costs: Costs, judged: Judged) -> None:
         self.trainer.around.sink.info(

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from nnslim.channels import channel_groups
-from nnslim.grow.latency import latency_share
+from nnslim.errors import NotFiniteError
+from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
 from nnslim.grow.screening import best_channels, first_order_gain
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
+from nnslim.train.processes import alone, barrier, broadcast, is_main, rank, world_size
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
@@ -91,17 +93,24 @@ class Planter:
         config, before = self._config, count_costs(network)
         teacher = self.teacher or RememberingTeacher(copy.deepcopy(self.trainer.teacher))
         stages = replace(self.stages, directory=directory)
+        proposals = self._chosen(number, network, proposals)
+        self._share_out(stages, number, network, proposals, teacher)
+        trained = [
+            stages.run(_stage_of(i), partial(self._try, number, i, network, proposal, teacher))
+            for i, proposal in enumerate(proposals)
+        ]
+        costs = [_cost(config, before, proposal.costs) for proposal in proposals]
+        if config.per_cost == "latency":
+            networks, device = [own for own, _ in trained], self.trainer.around.device
+            costs = broadcast(added_microseconds(network, networks, device) if is_main() else costs)
         tried: list[tuple[Network, Record]] = []
-        for index, proposal in enumerate(self._chosen(number, network, proposals)):
-            compute = partial(self._try, number, index, network, proposal, teacher)
-            candidate, record = stages.run(f"candidate-{index:02d}", compute)
+        for (candidate, record), cost in zip(trained, costs, strict=True):
             after = Judged(**cast("dict[str, float]", record["judged"]))
             gain = merit(after, config.gain) - merit(judged, config.gain)
-            cost = _cost(config, before, proposal.costs)
             entry: Record = {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
             tried.append((candidate, entry))
             self.trainer.around.sink.detail(
-                f"  {proposal.group} +{proposal.count}: top-1 {after.top1_pct:.2f} %,"
+                f"  {record['group']} +{record['count']}: top-1 {after.top1_pct:.2f} %,"
                 f" loss {after.loss:.4f}, gain {gain:+.4f}"
             )
         # Where nothing gains, the least loss is best, whatever it costs.
@@ -113,10 +122,13 @@ class Planter:
         )
         chosen: Record = {key: best[1][key] for key in ("group", "count", "judged")}
         if config.latency is not None:
-            share, teacher_ms = latency_share(
-                best[0], self.trainer.teacher, self.trainer.around.device
+            share, teacher_ms = broadcast(
+                latency_share(best[0], self.trainer.teacher, self.trainer.around.device)
+                if is_main()
+                else (0.0, 0.0)
             )
             chosen |= {"latency_share": share, "teacher_ms": teacher_ms}
+        barrier()  # the main process will clear the candidates away
         return best[0], {**chosen, "candidates": [record for _, record in tried]}
 
     def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
@@ -174,37 +186,32 @@ class Planter:
     ) -> tuple[Network, Record]:
         """Plant, train what is new, give it statistics and judge the result."""
         began = time.perf_counter()
-        planted = self._plant(number, network, channel_groups(network), proposal)
         stage = _FIRST_ROUND_STAGE + number
-        label = f"round {number}, candidate {index + 1}: {proposal.group}"
-        training = self._config.train
-        if self._config.frozen:
-            entries = PlantedEntries(planted)
-            trained = sum(parameter.numel() for parameter in entries.parameters())
+        failed: str | None = None
+
+        def prepared() -> Network | PlantedEntries:
+            planted = self._plant(number, network, channel_groups(network), proposal)
+            return PlantedEntries(planted) if self._config.frozen else planted.network
+
+        student = prepared()
+        trained = sum(parameter.numel() for parameter in student.parameters())
+        try:
             self.trainer.train(
-                entries,
-                training,
-                label,
+                student,
+                self._config.train,
+                f"round {number}, candidate {index + 1}: {proposal.group}",
                 stage=stage,
                 checkpoints=checkpoints,
                 teacher=teacher,
                 followed=False,
             )
-            calibrate(entries, self.trainer.images(stage), self._config.recalibrate_batches)
-            result = entries.write_back()
-        else:
-            result = planted.network
-            trained = result.n_parameters
-            self.trainer.train(
-                result,
-                training,
-                label,
-                stage=stage,
-                checkpoints=checkpoints,
-                teacher=teacher,
-                followed=False,
-            )
-        return result, {
+        except NotFiniteError as error:
+            failed, student = error.message, prepared()
+            self.trainer.around.sink.warn(f"{proposal.group} stays as planted: {failed}")
+        if isinstance(student, PlantedEntries):
+            calibrate(student, self.trainer.images(stage), self._config.recalibrate_batches)
+            student = student.write_back()
+        return student, {
             "group": proposal.group,
             "count": proposal.count,
             "width": proposal.width,
@@ -212,15 +219,42 @@ class Planter:
             "macs": proposal.costs.macs,
             "trained_parameters": trained,
             "seconds": time.perf_counter() - began,
-            "judged": asdict(judge(self.trainer, result)),
+            "judged": asdict(judge(self.trainer, student)),
+            "failed": failed,
         }
+
+    def _share_out(
+        self,
+        stages: Stages,
+        number: int,
+        network: Network,
+        proposals: list[Proposal],
+        teacher: RememberingTeacher,
+    ) -> None:
+        """Of several processes, train every n-th candidate in each; all find all on the disk."""
+        own, size = rank(), world_size()
+        if size == 1:
+            return
+        here = self
+        if own > 0 and (folder := self.trainer.around.checkpoints) is not None:
+            around = replace(self.trainer.around, checkpoints=folder / f"process-{own}")
+            here = replace(self, trainer=replace(self.trainer, around=around))
+        with alone():
+            for index in range(own, len(proposals), size):
+                compute = partial(here._try, number, index, network, proposals[index], teacher)
+                stages.run(_stage_of(index), compute)
+        barrier()
+
+
+def _stage_of(index: int) -> str:
+    return f"candidate-{index:02d}"
 
 
 def _cost(config: GrowConfig, before: Costs, after: Costs) -> float:
     match config.per_cost:
         case "params":
             return float(max(after.params - before.params, 1))
-        case "macs":
+        case "macs" | "latency":  # latency is measured once a candidate is there
             return float(max(after.macs - before.macs, 1))
         case "none":
             return 1.0

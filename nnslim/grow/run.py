@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nnslim.artifact import save_network
-from nnslim.artifact.card import model_card
-from nnslim.artifact.directory import RunDirectory
 from nnslim.artifact.facts import data_json, model_json
-from nnslim.artifact.manifest import RunRecord, run_manifest, versions
+from nnslim.artifact.manifest import versions
 from nnslim.grow.pipeline import grow_network
 from nnslim.grow.report import grow_json
 from nnslim.measure.shipped import export_and_measure
 from nnslim.report.grow import grow_verdict, render_grow_html
-from nnslim.train.trainer import EVENTS
+from nnslim.train.output import RunOutput
+from nnslim.train.processes import is_main
 
 if TYPE_CHECKING:
     from nnslim.data import Data
     from nnslim.grow.config import GrowConfig
     from nnslim.models import LoadedModel
-    from nnslim.prune.run import Destination
+    from nnslim.train.output import Destination
     from nnslim.train.trainer import Surroundings
 
 __all__ = ["GrowSubject", "run_grow"]
@@ -50,47 +47,32 @@ def run_grow(
 ) -> dict[str, object]:
     """Grow and write the output directory; returns the content of ``report.json``.
 
+    Of several processes, the main one writes and measures what ships; the others return the rest.
+
     Raises:
         NnslimError: Whatever went wrong. Nothing is left half-written; what an interrupted run has
             finished stays for ``resume``.
     """
-    directory = RunDirectory(
-        destination.path, overwrite=destination.overwrite, resume=destination.resume
-    )
-    if not destination.resume and directory.checkpoint.exists():
-        shutil.rmtree(directory.checkpoint)
-    record = RunRecord(
-        destination.argv, asdict(config), config.seed, datetime.now(UTC), destination.inputs
-    )
-    try:
+    output = RunOutput(destination, asdict(config), config.seed)
+    with output.resumable(around.sink) as checkpoints:
         result = grow_network(
             subject.teacher.network,
             subject.data,
             config,
-            replace(around, checkpoints=directory.checkpoint),
+            replace(around, checkpoints=checkpoints),
             None if subject.seed is None else subject.seed.network,
         )
-    except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
-        if directory.checkpoint.exists():
-            around.sink.warn(
-                f"interrupted; the same command with --resume goes on in {directory.final}"
-            )
-        raise
     report = grow_json(result, subject.teacher.network, config)
     report["model"] = model_json(subject.seed or subject.teacher)
     report["teacher_model"] = model_json(subject.teacher)
     report["data"] = data_json(subject.data)
-    with directory as run:
+    if not is_main():
+        return report
+    with output.directory as run:
         save_network(result.network, run.file("model.safetensors"))
         report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))
-        events = directory.checkpoint / EVENTS
-        if events.exists():
-            run.write_text(EVENTS, events.read_text(encoding="utf-8"))
         report["versions"] = versions()
-        run.write_json("report.json", report)
-        run.write_text("report.html", render_grow_html(report))
-        run.write_text("README.md", model_card(_card(report, destination)))
-        run.write_json("run.json", run_manifest(record, run.path))
+        output.close(run, report, render_grow_html(report), _card(report, destination))
     return report
 
 

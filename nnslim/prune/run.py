@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nnslim.artifact import save_network
-from nnslim.artifact.card import model_card
-from nnslim.artifact.directory import RunDirectory
 from nnslim.artifact.facts import data_json, model_json
-from nnslim.artifact.manifest import RunRecord, run_manifest, versions
+from nnslim.artifact.manifest import versions
 from nnslim.errors import InputError
 from nnslim.measure.bench import Bench
 from nnslim.measure.paired import PairedSettings
@@ -25,17 +21,18 @@ from nnslim.prune.picture import picture_json
 from nnslim.prune.pipeline import plan_pruning, prune_network
 from nnslim.prune.report import config_json, plan_json, result_json
 from nnslim.report.html import render_html
-from nnslim.train.processes import barrier, is_main
-from nnslim.train.trainer import EVENTS
+from nnslim.train.output import RunOutput
+from nnslim.train.processes import is_main
 
 if TYPE_CHECKING:
     from nnslim.data import Data
     from nnslim.models import LoadedModel
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
+    from nnslim.train.output import Destination
     from nnslim.train.trainer import Surroundings
 
-__all__ = ["Destination", "Subject", "dry_run", "run_prune"]
+__all__ = ["Subject", "dry_run", "run_prune"]
 
 # The report's latency informs; a budget is checked more thoroughly when it is met.
 _QUICK = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
@@ -66,25 +63,6 @@ class Subject:
             self.data.require_classes(n_classes)
 
 
-@dataclass(frozen=True)
-class Destination:
-    """Where the result goes.
-
-    Attributes:
-        path: The output directory.
-        overwrite: Whether an earlier run there may be replaced.
-        resume: Whether to go on from the checkpoints of an interrupted run there.
-        argv: The command line, for the record.
-        inputs: Files that were read, for the record.
-    """
-
-    path: Path
-    overwrite: bool = False
-    resume: bool = False
-    argv: tuple[str, ...] = ()
-    inputs: tuple[Path, ...] = ()
-
-
 def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict[str, object]:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
     network = subject.model.network
@@ -110,46 +88,25 @@ def run_prune(
         NnslimError: Whatever went wrong. Nothing is left half-written; the checkpoints of a run
             that was interrupted while training stay for ``resume``.
     """
-    directory = RunDirectory(
-        destination.path, overwrite=destination.overwrite, resume=destination.resume
-    )
-    if not destination.resume and is_main() and directory.checkpoint.exists():
-        shutil.rmtree(directory.checkpoint)
-    barrier()
-    record = RunRecord(
-        destination.argv, config_json(config), config.seed, datetime.now(UTC), destination.inputs
-    )
+    output = RunOutput(destination, config_json(config), config.seed)
     network = subject.model.network
     if subject.data is not None:
         network.classes = network.classes or subject.data.classes
-    try:
-        result = prune_network(
-            network, subject.data, config, replace(around, checkpoints=directory.checkpoint)
-        )
-    except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
-        if directory.checkpoint.exists():
-            around.sink.warn(
-                f"interrupted; the same command with --resume goes on in {directory.final}"
-            )
-        raise
+    with output.resumable(around.sink) as checkpoints:
+        around = replace(around, checkpoints=checkpoints)
+        result = prune_network(network, subject.data, config, around)
     report = result_json(result, config)
     report["layers"] = list(result.layers)
     report["model"] = model_json(subject.model)
     report["data"] = data_json(subject.data)
     if not is_main():
         return report
-    with directory as run:
+    with output.directory as run:
         save_network(result.network, run.file("model.safetensors"))
         report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))
         report["latency"] = _latency(network, run.file("model.onnx"), config, around)
-        events = directory.checkpoint / EVENTS
-        if events.exists():
-            run.write_text(EVENTS, events.read_text(encoding="utf-8"))
         report["versions"] = versions()
-        run.write_json("report.json", report)
-        run.write_text("report.html", render_html(report))
-        run.write_text("README.md", model_card(_card(report, destination)))
-        run.write_json("run.json", run_manifest(record, run.path))
+        output.close(run, report, render_html(report), _card(report, destination))
     return report
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim.errors import NnslimError
+from nnslim.errors import NnslimError, NotFiniteError
 from nnslim.train.checkpoint import fingerprint
 from nnslim.train.processes import same_everywhere
 
@@ -28,30 +28,30 @@ def check_losses(losses: list[float], where: list[str], last_good: Path | None) 
         last_good: The newest checkpoint, if there is one.
 
     Raises:
-        NnslimError: Names the place and the checkpoint.
+        NotFiniteError: Names the place and the checkpoint.
 
     Example:
         >>> check_losses([0.5, math.nan], ["step 1", "step 2"], None)
         Traceback (most recent call last):
-        nnslim.errors.NnslimError: the loss is nan at step 2; lower --lr, or clip the gradients
+        nnslim.errors.NotFiniteError: the loss is nan at step 2; lower --lr, or clip the gradients
     """
     for loss, place in zip(losses, where, strict=True):
         if not math.isfinite(loss):
-            raise NnslimError(f"the loss is {loss} at {place}", hint=_hint(last_good))
+            raise NotFiniteError(f"the loss is {loss} at {place}", hint=_hint(last_good))
 
 
 def check_weights(network: nn.Module, where: str, last_good: Path | None) -> None:
     """Stop before weights that are not finite are saved: a step can spoil them after its loss.
 
     Raises:
-        NnslimError: Names the tensor, the place and the newest checkpoint.
+        NotFiniteError: Names the tensor, the place and the newest checkpoint.
     """
     state = network.state_dict()
     names = [name for name, tensor in state.items() if tensor.is_floating_point()]
     finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
     if not all(finite):
         name = names[finite.index(False)]
-        raise NnslimError(f"{name} is not finite after {where}", hint=_hint(last_good))
+        raise NotFiniteError(f"{name} is not finite after {where}", hint=_hint(last_good))
 
 
 def check_same(network: nn.Module, where: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "alone",
     "barrier",
     "broadcast",
     "broadcast_tensors",
@@ -35,6 +38,9 @@ __all__ = [
 
 T = TypeVar("T")
 _LAUNCHER_SETS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+# What one process does while the others wait may be a whole training.
+_PATIENCE = timedelta(days=7)
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
 
@@ -45,11 +51,15 @@ def rank() -> int:
         >>> rank(), world_size(), is_main()
         (0, 1, True)
     """
+    if _ALONE.get():
+        return 0
     return distributed.get_rank() if distributed.is_initialized() else _launched("RANK", 0)
 
 
 def world_size() -> int:
     """Return the number of processes."""
+    if _ALONE.get():
+        return 1
     connected_size = distributed.get_world_size() if distributed.is_initialized() else None
     return _launched("WORLD_SIZE", 1) if connected_size is None else connected_size
 
@@ -57,6 +67,22 @@ def world_size() -> int:
 def is_main() -> bool:
     """Return whether this process decides, writes and talks."""
     return rank() == 0
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Work as if there were no other process: this one decides, writes, and exchanges nothing.
+
+    Example:
+        >>> with alone():
+        ...     rank(), world_size()
+        (0, 1)
+    """
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 @contextmanager
@@ -70,7 +96,7 @@ def connected(device: torch.device) -> Generator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(own_device(device))
-    distributed.init_process_group(_BACKENDS[device.type])
+    distributed.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE)
     try:
         yield
     finally:

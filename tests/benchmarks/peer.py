@@ -44,7 +44,10 @@ def report(names: list[str], scaling: bool) -> None:
     from nnslim.report import Table
 
     out = Output()
-    found = {name: (_run("ours", name), _run("theirs", name)) for name in names}
+    found: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for name in names:
+        found[name] = _run("ours", name), _run("theirs", name)
+        out.info(" ".join(_row(name, *found[name])))
     out.result({}, Table.of(_TITLE, ["model", *_HEADS], [_row(n, *f) for n, f in found.items()]))
     both = [f for f in found.values() if "failed" not in f[1]]
     ran = [f for f in found.values() if not math.isnan(f[1]["total"])]

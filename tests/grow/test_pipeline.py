@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,16 +12,17 @@ from torch import nn
 
 from nnslim.artifact import load_network, save_network
 from nnslim.data import Augment, Data, Loader, load_data
-from nnslim.errors import ConfigError, InputError
+from nnslim.errors import ConfigError, InputError, NotFiniteError
 from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
-from nnslim.grow.latency import latency_share
+from nnslim.grow.latency import added_microseconds, latency_share
+from nnslim.grow.training import PlantedEntries
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
 from nnslim.prune.budget import Limit
-from nnslim.train import TrainConfig, fit
+from nnslim.train import FitResult, TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
-from nnslim.train.trainer import Surroundings
+from nnslim.train.trainer import Surroundings, Trainer
 
 CPU = torch.device("cpu")
 
@@ -151,12 +153,42 @@ def test_what_does_not_fit_is_refused_with_both_numbers(teacher, data):
         grow_network(teacher, data, QUICK, seed=teacher)
 
 
-def test_several_processes_are_refused(teacher, data, monkeypatch):
-    launcher = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in launcher.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="growing runs in one process, here are 2"):
-        grow_network(teacher, data, QUICK)
+def test_a_candidate_that_is_not_finite_stays_as_planted(teacher, data, monkeypatch):
+    calls: list[int] = []
+    real = Trainer.train
+
+    def failing(self: Trainer, network: nn.Module, *args: Any, **kwargs: Any) -> FitResult:
+        if isinstance(network, PlantedEntries):
+            calls.append(1)
+            if len(calls) == 1:
+                with torch.no_grad():
+                    for parameter in network.parameters():
+                        parameter.fill_(float("nan"))
+                raise NotFiniteError("the loss is nan at step 1")
+        return real(self, network, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "train", failing)
+    result = grow_network(teacher, data, replace(QUICK, rounds=1))
+    first, *others = result.rounds[0].candidates
+    assert first["failed"] == "the loss is nan at step 1"
+    assert abs(first["gain"]) < 1e-4  # planting changes nothing
+    assert all(entry["failed"] is None for entry in others)
+    assert result.rounds[0].group != first["group"]
+
+
+def test_gain_per_microsecond(teacher, data, monkeypatch):
+    """The cost is what the real measurement says, whatever the parameters are."""
+    said = iter([100.0, 1.0, 50.0])
+    monkeypatch.setattr(
+        rounds, "added_microseconds", lambda _, candidates, __: [next(said) for _ in candidates]
+    )
+    result = grow_network(teacher, data, replace(QUICK, rounds=1, per_cost="latency"))
+    costs = [entry["cost"] for entry in result.rounds[0].candidates]
+    assert costs == [100.0, 1.0, 50.0][: len(costs)]
+    monkeypatch.undo()
+    seed, grown = result.seed, result.network
+    (measured,) = added_microseconds(seed, [grown], CPU)
+    assert measured > 0
 
 
 def test_a_teacher_worse_than_the_seed_is_a_warning(teacher, data):
@@ -203,24 +235,22 @@ def test_with_views_the_teacher_is_asked_once_for_each(teacher, data, monkeypatc
 
 @pytest.mark.parametrize("after", [1, 3, 5])
 @pytest.mark.parametrize("views", [None, 2])
-def test_resumed_equals_uninterrupted(
-    teacher, data, tmp_path, after, views, monkeypatch
-):
+def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, views, monkeypatch):
     """Law 7, in the middle of a round: candidates that were done are not trained again."""
     config = replace(QUICK, rounds=2)
     data = replace(data, augment=Augment(pad=1, flip=False, views=views))
     whole = grow_network(teacher, data, config, Surroundings(checkpoints=tmp_path / "whole"))
     calls: list[int] = []
-    real = rounds.PlantedEntries
 
-    def failing(planted):
-        calls.append(1)
-        if len(calls) == after:
-            raise KilledError
-        return real(planted)
+    class Failing(PlantedEntries):
+        def __init__(self, planted):
+            calls.append(1)
+            if len(calls) == after:
+                raise KilledError
+            super().__init__(planted)
 
     around = Surroundings(checkpoints=tmp_path / "cut")
-    monkeypatch.setattr(rounds, "PlantedEntries", failing)
+    monkeypatch.setattr(rounds, "PlantedEntries", Failing)
     if after <= 4:
         with pytest.raises(KilledError):
             grow_network(teacher, data, config, around)

@@ -18,9 +18,10 @@ from nnslim.models import load_model
 from nnslim.network import trace_network
 from nnslim.onnx import SessionSettings, open_session
 from nnslim.prune import Limit, PruneConfig, SaliencyConfig, Surroundings, prune_network
-from nnslim.prune.run import Destination, Subject, dry_run, run_prune
+from nnslim.prune.run import Subject, dry_run, run_prune
 from nnslim.report import SILENT
 from nnslim.train import TrainConfig
+from nnslim.train.output import Destination
 
 FILES = [
     "README.md",
