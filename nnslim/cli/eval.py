@@ -86,6 +86,34 @@ def eval_command(
             metavar="PATH",
         ),
     ] = None,
+    input_layout: Annotated[
+        Literal["auto", "NCHW", "NHWC"],
+        option(help="Where channels are in the input of an .onnx file that does not say."),
+    ] = "auto",
+    output: Annotated[
+        str | None,
+        option(help="The logits of an .onnx file with several outputs.", metavar="NAME"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        option(help="Threads on the CPU; without it, one per core.", min=1, metavar="N"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        option(help="Processes that decode image files; without it, by cores.", min=0, metavar="N"),
+    ] = None,
+    cuda_option: Annotated[
+        list[str] | None,
+        option(
+            help="How CUDA is set up: prefer_nhwc, fuse_conv_bias, graph (0 or 1) and conv_search "
+            "(EXHAUSTIVE, HEURISTIC); repeatable.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    engine_cache: Annotated[
+        Path | None,
+        option(help="Folder where TensorRT keeps its engines.", metavar="DIR"),
+    ] = None,
     overwrite: options.Overwrite = False,
     arch: options.Arch = None,
     arch_arg: options.ArchArg = None,
@@ -111,6 +139,8 @@ def eval_command(
         from nnslim.cli.parse import parse_count, parse_counts
         from nnslim.errors import ConfigError
         from nnslim.measure import EvalSettings, Limits, check_gates, evaluate
+        from nnslim.measure.scoring import decoding_workers
+        from nnslim.onnx.cuda import CudaOptions
         from nnslim.report.ci import comparison_table, gate_table
         from nnslim.report.evaluation import evaluation_table
 
@@ -138,8 +168,14 @@ def eval_command(
         settings = EvalSettings(
             device=device,
             require_gpu=require_gpu,
+            threads=threads,
             batch_sizes=parse_counts(batch_size, "--batch-size"),
+            workers=decoding_workers() if workers is None else workers,
             seed=seed,
+            cuda=CudaOptions.parse(cuda_option or []),
+            engine_cache=engine_cache,
+            layout=None if input_layout == "auto" else input_layout,
+            output=output,
         )
         said = PreprocessFlags(input_size, mean, std)
         images = open_data(data, download=download, seed=seed, sink=sink) if data else None

@@ -6,12 +6,14 @@ Letters: N images, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nnslim.errors import InputError
+from nnslim.measure.overlap import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +36,7 @@ class Accuracy:
         loss: Mean cross-entropy in nats; None where a logit is not finite.
         n_not_finite: Images with a NaN or infinite logit; they count as wrong.
         correct: (N,) bool, top-1 per image in the order of the data.
+        predicted: (N,) int64, the class with the largest logit; -1 where a logit is not finite.
     """
 
     top1_pct: float
@@ -42,6 +45,7 @@ class Accuracy:
     loss: float | None
     n_not_finite: int
     correct: np.ndarray = field(repr=False, compare=False)
+    predicted: np.ndarray = field(repr=False, compare=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -68,7 +72,7 @@ def top_k_accuracy(
         >>> top_k_accuracy([(logits, np.array([1, 1]))]).top1_pct
         50.0
     """
-    ranks, losses, finite = [], [], []
+    ranks, losses, finite, predicted = [], [], [], []
     n_logits = 0
     for logits, labels in batches:
         _check_classes(logits, labels, n_classes)
@@ -79,6 +83,7 @@ def top_k_accuracy(
         ranks.append(np.where(is_finite, _rank(scores, labels), n_logits))
         losses.append(_cross_entropy(scores, labels))
         finite.append(is_finite)
+        predicted.append(np.where(is_finite, scores.argmax(axis=1), -1))
     if not ranks:
         raise InputError("the data has no images to measure accuracy on")
     rank, ok = np.concatenate(ranks), np.concatenate(finite)
@@ -90,6 +95,7 @@ def top_k_accuracy(
         loss=float(np.concatenate(losses).mean()) if ok.all() else None,
         n_not_finite=int((~ok).sum()),
         correct=correct,
+        predicted=np.concatenate(predicted),
     )
 
 
@@ -97,16 +103,25 @@ def onnx_accuracy(
     session: Session,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     n_classes: int | None = None,
+    watch: Stopwatch | None = None,
 ) -> Accuracy:
     """Score an open file on batches of images (N, C, H, W) and labels (N,).
 
     A session with a fixed batch gets each batch in pieces of that size, the last one filled up
     with zeros whose logits are dropped.
 
+    Args:
+        session: The open file.
+        batches: The images and their labels.
+        n_classes: What K must be; None only demands that every label is below K.
+        watch: Counts the time that onnxruntime takes.
+
     Raises:
         InputError: The images or the classes do not fit the file.
     """
-    pairs = ((_run_padded(session, images.numpy()), labels.numpy()) for images, labels in batches)
+    watch = watch or Stopwatch()
+    run = partial(_run_padded, session)
+    pairs = ((watch.call(run, images.numpy()), labels.numpy()) for images, labels in batches)
     return top_k_accuracy(pairs, n_classes)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnslim.errors import InputError
+from nnslim.measure.changes import Changes, find_changes
 from nnslim.measure.paired import PairedRatio, PairedSettings, measure_ratio
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class AccuracyDrop:
         p_value: Of McNemar's exact test that lost and won differ by chance.
         worst_class: Name of the class that loses most.
         worst_class_drop_pp: What it loses.
+        changes: Class by class, and from which class to which.
     """
 
     drop_pp: float
@@ -48,6 +50,7 @@ class AccuracyDrop:
     p_value: float
     worst_class: str
     worst_class_drop_pp: float
+    changes: Changes
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
@@ -60,9 +63,9 @@ class AccuracyDrop:
             "won": self.won,
             "n_images": self.n,
             "mcnemar_p": self.p_value,
-            "agreement_pct": 100 * (1 - (self.lost + self.won) / self.n),
             "worst_class": self.worst_class,
             "worst_class_drop_pp": self.worst_class_drop_pp,
+            **self.changes.to_json(),
         }
 
 
@@ -164,6 +167,7 @@ def accuracy_drop(
         _mcnemar(lost, won),
         classes[worst],
         float(by_class[worst]),
+        find_changes(baseline, own, labels, classes),
     )
 
 

@@ -20,10 +20,11 @@ from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
 from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
 from nnslim.measure.scoring import Score, score
 from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
+from nnslim.onnx.model_file import external_files, read_model
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nnslim.data import Data
     from nnslim.data.preprocess import Preprocess
@@ -40,6 +41,7 @@ class _Subject:
     cost: OnnxCost
     n_parameters: int
     counted: Literal["network", "onnx initializers"]
+    outside: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Timing:
 
     latency: Latency | None
     provider_used: str
+    provider_options: Mapping[str, str]
     cudnn: str | None
     warnings: tuple[str, ...]
 
@@ -136,8 +139,10 @@ def evaluate(
 def _prepare(file: EvalFile, onnx_path: Path) -> _Subject:
     network = file.network
     if network is None and file.path.suffix.lower() == ".onnx":
-        cost = onnx_file_cost(file.path)
-        return _Subject(file, file.path, cost, cost.n_parameters, "onnx initializers")
+        model = read_model(file.path)
+        cost, outside = onnx_file_cost(model), external_files(model, file.path)
+        own = cost.n_parameters
+        return _Subject(file, file.path, cost, own, "onnx initializers", outside)
     if not file.path.is_file():
         raise InputError(f"{file.path}: no such file", hint="check the path")
     if network is None:
@@ -151,13 +156,17 @@ def _prepare(file: EvalFile, onnx_path: Path) -> _Subject:
 
 
 def _open(subject: _Subject, settings: EvalSettings, batch: int, *, tf32: bool) -> Session:
-    """Open with a fixed batch, so that the GPU can tune for it."""
+    """Open with a fixed batch, so that the GPU can tune for it; a graph is for bound inputs."""
     wanted = SessionSettings(
         device=settings.device,
         require_gpu=settings.require_gpu,
         threads=settings.threads,
         batch=batch,
         use_tf32=tf32,
+        cuda=settings.cuda if tf32 else replace(settings.cuda, graph=False),
+        engine_cache=settings.engine_cache,
+        layout=settings.layout,
+        output=settings.output,
     )
     return open_session(subject.onnx_path, wanted)
 
@@ -212,7 +221,8 @@ def _measure_latency(
         else:
             session.warn(f"batch {size} not timed: the file is fixed to {session.batch} images")
         latency, warnings = found.get(index), session.warnings
-        timings.append(_Timing(latency, session.provider, session.cudnn, warnings))
+        provider, options = session.provider, session.provider_options
+        timings.append(_Timing(latency, provider, options, session.cudnn, warnings))
     return timings
 
 
@@ -257,17 +267,20 @@ def _fresh_run(
 
 
 def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing]) -> FileResult:
-    content = subject.file.path.read_bytes()
     own = accuracy.score
+    parts = (subject.file.path, *subject.outside)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes())
     warnings = [*accuracy.warnings, *(w for timing in timings.values() for w in timing.warnings)]
     timed_on = {timing.provider_used for timing in timings.values()} - {accuracy.provider_used}
     warnings += [f"timed on {other}, not {accuracy.provider_used}" for other in sorted(timed_on)]
     return FileResult(
         path=subject.file.path,
         baseline=subject.file.baseline,
-        sha256=hashlib.sha256(content).hexdigest(),
-        n_bytes=len(content),
-        onnx_bytes=subject.onnx_path.stat().st_size,
+        sha256=digest.hexdigest(),
+        n_bytes=sum(part.stat().st_size for part in parts),
+        onnx_bytes=sum(p.stat().st_size for p in (subject.onnx_path, *subject.outside)),
         n_parameters=subject.n_parameters,
         parameters_counted=subject.counted,
         macs=subject.cost.macs,
@@ -275,9 +288,12 @@ def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing])
         accuracy=own.accuracy if own else None,
         preprocess=own.preprocess if own else None,
         preprocess_from=own.origin if own else None,
+        images_per_s=own.images_per_s if own else None,
+        onnxruntime_busy=own.busy if own else None,
         latency={size: t.latency for size, t in timings.items() if t.latency is not None},
         provider_requested=accuracy.provider_requested,
         provider_used=accuracy.provider_used,
+        provider_options=next((t.provider_options for t in timings.values()), {}),
         cudnn=next((timing.cudnn for timing in timings.values() if timing.cudnn), None),
         warnings=tuple(dict.fromkeys(warnings)),
     )

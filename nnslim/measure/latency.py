@@ -2,10 +2,14 @@
 
 Machines drift (clocks, other load), so candidates are interleaved in rounds, first to last and then
 last to first (ABBA), and every call's time is kept with its round: comparisons stay paired.
+A turn right after a turn of the same candidate is not like one after a pause (schedulers, caches):
+the order also rotates, so that all follow themselves equally often.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,16 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["Latency", "LatencySettings", "measure_latency"]
 
 
+_LEAST_FOR_P99 = 1000
+_AGREEING = 3  # successive blocks
+
+
 @dataclass(frozen=True)
 class LatencySettings:
     """How long to measure; times are per candidate.
 
     Attributes:
         warmup_runs: Untimed calls at least.
-        warmup_s: Untimed seconds at least.
+        warmup_s: Untimed seconds at least; none of both is no warm-up at all.
         warmup_cap_s: Untimed seconds at most, but never fewer than one call.
+        settled: Warm-up goes on until the medians of three successive blocks agree within this
+            share, or ``warmup_cap_s``.
+        block_s: A turn of the fastest candidate lasts at least this long; all make as many calls.
         rounds: Rounds at least.
-        calls_per_round: Calls of one candidate before the next one's turn.
+        calls_per_round: Calls of one candidate before the next one's turn, at least.
         min_s: Timed seconds at least.
         max_s: Timed seconds at most, but never fewer than one round.
 
@@ -40,15 +51,17 @@ class LatencySettings:
     warmup_runs: int = 10
     warmup_s: float = 0.5
     warmup_cap_s: float = 5.0
+    settled: float = 0.02
+    block_s: float = 0.01
     rounds: int = 20
-    calls_per_round: int = 5
+    calls_per_round: int = 1
     min_s: float = 1.0
     max_s: float = 10.0
 
     def __post_init__(self) -> None:
         if min(self.rounds, self.calls_per_round) < 1 or self.warmup_runs < 0:
             raise ConfigError("latency needs at least one round of one call")
-        if min(self.warmup_s, self.warmup_cap_s, self.min_s, self.max_s) < 0:
+        if min(self.warmup_s, self.warmup_cap_s, self.block_s, self.min_s, self.max_s) < 0:
             raise ConfigError("latency times must not be negative")
 
 
@@ -59,10 +72,12 @@ class Latency:
     Attributes:
         cold_start_ms: The very first call, in none of the statistics.
         rounds_ms: One tuple of calls per round, in order.
+        settled: Whether the warm-up ended because times agreed, not because of its cap.
     """
 
     cold_start_ms: float
     rounds_ms: tuple[tuple[float, ...], ...] = field(repr=False)
+    settled: bool = True
 
     @property
     def samples_ms(self) -> np.ndarray:
@@ -85,19 +100,38 @@ class Latency:
         return float(np.percentile(self.samples_ms, 90))
 
     @property
+    def p99_ms(self) -> float | None:
+        """99 of 100 calls were faster; None below 1,000 calls, which cannot tell."""
+        return float(np.percentile(self.samples_ms, 99)) if self.n >= _LEAST_FOR_P99 else None
+
+    @property
     def min_ms(self) -> float:
         """The fastest call."""
         return float(self.samples_ms.min())
+
+    @property
+    def cov(self) -> float:
+        """Standard deviation of the calls as a share of their mean."""
+        samples = self.samples_ms
+        return float(samples.std() / samples.mean()) if samples.any() else 0.0
+
+    @property
+    def round_medians_ms(self) -> np.ndarray:
+        """Median call of each round, (n_rounds,)."""
+        return np.array([statistics.median(calls) for calls in self.rounds_ms])
 
     def to_json(self) -> dict[str, object]:
         """Return the statistics as plain JSON values."""
         return {
             "median_ms": self.median_ms,
             "p90_ms": self.p90_ms,
+            "p99_ms": self.p99_ms,
             "min_ms": self.min_ms,
             "cold_start_ms": self.cold_start_ms,
             "n_calls": self.n,
             "n_rounds": len(self.rounds_ms),
+            "cov": self.cov,
+            "warmup_settled": self.settled,
         }
 
 
@@ -116,22 +150,35 @@ def measure_latency(
     """
     settings = settings or LatencySettings()
     cold = [_timed_ns(run, clock_ns) for run in candidates]
-    for run in candidates:
-        _warm_up(run, settings, clock_ns)
+    warm = [_warm_up(run, settings, clock_ns) for run in candidates]
+    known = [calls or [first] for (calls, _), first in zip(warm, cold, strict=True)]
+    n_calls = _calls_per_turn(known, settings)
     rounds: list[list[tuple[int, ...]]] = [[] for _ in candidates]
-    order = list(range(len(candidates)))
+    orders = _orders(len(candidates))
     spent_ns = 0
     while candidates and not _enough(len(rounds[0]), spent_ns / len(candidates), settings):
-        for index in order:
-            n_calls = settings.calls_per_round
+        for index in orders[len(rounds[0]) % len(orders)]:
             calls = tuple(_timed_ns(candidates[index], clock_ns) for _ in range(n_calls))
             rounds[index].append(calls)
             spent_ns += sum(calls)
-        order.reverse()
     return tuple(
-        Latency(first / 1e6, tuple(tuple(ns / 1e6 for ns in calls) for calls in own))
-        for first, own in zip(cold, rounds, strict=True)
+        Latency(first / 1e6, tuple(tuple(ns / 1e6 for ns in calls) for calls in own), settled)
+        for first, own, (_, settled) in zip(cold, rounds, warm, strict=True)
     )
+
+
+def _orders(n: int) -> list[list[int]]:
+    """Each rotation and its reverse: for two, ABBA and then BAAB.
+
+    Example:
+        >>> ["".join("ABC"[i] for i in order) for order in _orders(3)]
+        ['ABC', 'CBA', 'BCA', 'ACB', 'CAB', 'BAC']
+    """
+    orders: list[list[int]] = []
+    for first in range(n):
+        rotated = [(first + i) % n for i in range(n)]
+        orders += [rotated, rotated[::-1]]
+    return orders
 
 
 def _timed_ns(run: Callable[[], object], clock_ns: Callable[[], int]) -> int:
@@ -142,13 +189,37 @@ def _timed_ns(run: Callable[[], object], clock_ns: Callable[[], int]) -> int:
 
 def _warm_up(
     run: Callable[[], object], settings: LatencySettings, clock_ns: Callable[[], int]
-) -> None:
-    spent_ns, done = 0, 0
-    while done < settings.warmup_runs or spent_ns < settings.warmup_s * 1e9:
-        if done and spent_ns >= settings.warmup_cap_s * 1e9:
-            return
-        spent_ns += _timed_ns(run, clock_ns)
-        done += 1
+) -> tuple[list[int], bool]:
+    """Call until times agree: returns the calls in ns, and whether they do."""
+    calls: list[int] = []
+    if settings.warmup_runs == 0 and settings.warmup_s == 0:
+        return calls, True
+    medians: list[float] = []
+    spent_ns, block_ns, begin = 0, 0, 0
+    while True:
+        calls.append(_timed_ns(run, clock_ns))
+        spent_ns += calls[-1]
+        block_ns += calls[-1]
+        if block_ns >= settings.block_s * 1e9:
+            medians.append(statistics.median(calls[begin:]))
+            block_ns, begin = 0, len(calls)
+        long_enough = len(calls) >= settings.warmup_runs and spent_ns >= settings.warmup_s * 1e9
+        if long_enough and _agree(medians[-_AGREEING:], settings.settled):
+            return calls, True
+        if spent_ns >= settings.warmup_cap_s * 1e9:
+            return calls, False
+
+
+def _agree(medians: Sequence[float], within: float) -> bool:
+    return len(medians) == _AGREEING and max(medians) <= (1 + within) * min(medians)
+
+
+def _calls_per_turn(warm: Sequence[Sequence[int]], settings: LatencySettings) -> int:
+    """Enough for the fastest, by what calls take when nobody disturbs them."""
+    quick = min((sorted(calls)[len(calls) // 10] for calls in warm), default=0)
+    return min(
+        max(settings.calls_per_round, math.ceil(settings.block_s * 1e9 / max(quick, 1))), 1000
+    )
 
 
 def _enough(n_rounds: int, spent_ns: float, settings: LatencySettings) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from nnslim.errors import ConfigError
 from nnslim.measure.latency import LatencySettings
 from nnslim.measure.paired import PairedSettings
+from nnslim.onnx.cuda import CudaOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy
     from nnslim.measure.comparison import Comparison
     from nnslim.measure.latency import Latency
+    from nnslim.onnx.image_input import Layout
 
 __all__ = ["SCHEMA", "EvalFile", "EvalReport", "EvalSettings", "FileResult"]
 
@@ -56,6 +58,10 @@ class EvalSettings:
         paired: How long to measure each file against the baseline.
         control: How long to measure the baseline against itself.
         seed: Of the random images that latency is measured on.
+        cuda: Further options of the GPU; a CUDA graph is for latency alone.
+        engine_cache: Folder where TensorRT keeps the engines that it builds.
+        layout: Of the input of files that do not say; None tells it from the sizes.
+        output: Name of the logits in files of several outputs.
 
     Raises:
         ConfigError: A batch size below 1.
@@ -73,6 +79,10 @@ class EvalSettings:
         default_factory=partial(PairedSettings, pairs=5, max_pairs=5, max_s=1.5)
     )
     seed: int = 0
+    cuda: CudaOptions = field(default_factory=CudaOptions)
+    engine_cache: Path | None = None
+    layout: Layout | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         if min((*self.batch_sizes, self.accuracy_batch)) < 1:
@@ -97,9 +107,12 @@ class FileResult:
         accuracy: None without data.
         preprocess: What the images went through; None without data.
         preprocess_from: Where that came from.
+        images_per_s: Images decoded and run per second while accuracy was measured.
+        onnxruntime_busy: Part of that time in which onnxruntime was running.
         latency: By images per run.
         provider_requested: The onnxruntime provider that the device asks for.
         provider_used: The one that ran.
+        provider_options: Those of its options that change speed or rounding, while it was timed.
         cudnn: Path of the cuDNN library, on a GPU.
         warnings: What the user should know, one sentence each.
         against: The file against the baseline; None without one.
@@ -117,9 +130,12 @@ class FileResult:
     accuracy: Accuracy | None
     preprocess: Preprocess | None
     preprocess_from: Literal["file", "caller", "data"] | None
+    images_per_s: float | None
+    onnxruntime_busy: float | None
     latency: Mapping[int, Latency]
     provider_requested: str
     provider_used: str
+    provider_options: Mapping[str, str]
     cudnn: str | None
     warnings: tuple[str, ...]
     against: Comparison | None = None
@@ -140,11 +156,14 @@ class FileResult:
             **_accuracy_json(self.accuracy),
             "preprocess": None if self.preprocess is None else self.preprocess.to_json(),
             "preprocess_from": self.preprocess_from,
+            "images_per_s": self.images_per_s,
+            "onnxruntime_busy": self.onnxruntime_busy,
             "latency": [
                 {"batch_size": size, **latency.to_json()} for size, latency in self.latency.items()
             ],
             "provider_requested": self.provider_requested,
             "provider_used": self.provider_used,
+            "provider_options": dict(self.provider_options),
             "cudnn": self.cudnn,
             "warnings": list(self.warnings),
             "against_baseline": None if self.against is None else self.against.to_json(),

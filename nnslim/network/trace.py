@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def trace_network(
           (1): Module()
         )
     """
-    with _eval_mode(module):
+    with _eval_mode(module), _no_garbage_collection():
         program = _export(module, examples)
         reader = ProgramReader(program, operators or {})
         graph, constants = canonicalise(reader.graph())
@@ -73,6 +74,18 @@ def _eval_mode(module: nn.Module) -> Generator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
+
+
+@contextmanager
+def _no_garbage_collection() -> Generator[None]:
+    """A trace makes a million objects that live: looking through them takes a tenth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:

@@ -10,15 +10,16 @@ from onnxruntime.capi import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import onnxruntime as ort
 
-__all__ = ["CPU", "CUDA", "ORT_ERRORS", "ExecutionError", "Inference", "plain_message"]
+__all__ = ["CPU", "CUDA", "ORT_ERRORS", "TENSORRT", "ExecutionError", "Inference", "plain_message"]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 
 ExecutionError: type[Exception] = _native.EPFail
 
@@ -64,6 +65,10 @@ class Inference(Protocol):
 
     def get_modelmeta(self) -> ort.ModelMetadata:
         """Return the file's own properties."""
+        ...
+
+    def get_provider_options(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the options in use, by provider."""
         ...
 
     def io_binding(self) -> ort.IOBinding:

@@ -12,14 +12,14 @@ from nnslim.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["free_batch_name", "read_model"]
+__all__ = ["external_files", "free_batch_name", "read_model"]
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read ``path`` whole, weights included.
+    """Read ``path``; weights in files beside it stay there, and are only looked for.
 
     Raises:
-        InputError: No such file, not ONNX or cut short, or weights kept outside the file.
+        InputError: No such file, not ONNX or cut short, or weights outside of its folder.
 
     Example:
         >>> from pathlib import Path
@@ -37,17 +37,38 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path}: not readable as ONNX", hint=hint) from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: holds no ONNX graph", hint="export it again")
-    _refuse_external_data(model, path)
+    external_files(model, path)
     return model
 
 
-def _refuse_external_data(model: onnx.ModelProto, path: Path) -> None:
-    """A file with its weights elsewhere is not what would be shipped, and may point anywhere."""
+def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """Files in which a model keeps weights, each inside of the model's own folder.
+
+    Args:
+        model: What ``path`` holds.
+        path: The model's file.
+
+    Returns:
+        Every file once, in the order of names.
+
+    Raises:
+        InputError: A place outside of the folder, which a file of somebody else must not name, or
+            a file that is not there; names the tensor.
+    """
+    home = path.parent.resolve()
+    found: set[Path] = set()
     for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            place = next((e.value for e in tensor.external_data if e.key == "location"), "?")
-            hint = "save it again as one file (onnx.save with save_as_external_data=False)"
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        place = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        file = (home / place).resolve()  # follows links
+        if not place or not file.is_relative_to(home) or file == home:
+            hint = "save it again as one file, or with its data beside it"
             raise InputError(f"{path}: {tensor.name} is stored outside, in {place}", hint=hint)
+        if not file.is_file():
+            raise InputError(f"{path}: {tensor.name} is in {place}, which is not there")
+        found.add(file)
+    return tuple(sorted(found))
 
 
 def free_batch_name(model: onnx.ModelProto) -> str | None:

@@ -43,8 +43,8 @@ def provider_lost(session: Inference, wanted: str) -> str | None:
     return None if first == wanted else first
 
 
-def work_elsewhere(session: Inference, wanted: str, model: onnx.ModelProto) -> list[str]:
-    """L2: operator types of the nodes that another provider took, apart from shape arithmetic.
+def work_elsewhere(session: Inference, wanted: Sequence[str], model: onnx.ModelProto) -> list[str]:
+    """L2: operator types of the nodes that other providers took, apart from shape arithmetic.
 
     onnxruntime keeps arithmetic on shapes on the CPU by design; a node counts as such only when
     the model itself types all of its outputs as something that images never are (int64, bool).
@@ -52,7 +52,7 @@ def work_elsewhere(session: Inference, wanted: str, model: onnx.ModelProto) -> l
     strays = [
         node
         for part in session.get_provider_graph_assignment_info()
-        if part.ep_name != wanted
+        if part.ep_name not in wanted
         for node in part.get_nodes()
     ]
     if not strays:

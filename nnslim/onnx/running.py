@@ -9,11 +9,12 @@ import numpy as np
 import onnxruntime as ort
 
 from nnslim.errors import DeviceError, InputError
-from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, ExecutionError, plain_message
+from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, TENSORRT, ExecutionError, plain_message
+from nnslim.onnx.image_input import image_input
 from nnslim.onnx.placement import cudnn_library, provider_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from nnslim.onnx.backend import Inference
@@ -21,7 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundRun", "Session"]
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+# What the user can do with: all that decides speed or rounding, and no handles or paths.
+_REPORTED = (
+    "device_id",
+    "cudnn_conv_algo_search",
+    "use_tf32",
+    "prefer_nhwc",
+    "fuse_conv_bias",
+    "enable_cuda_graph",
+    "enable_cudnn",
+    "trt_fp16_enable",
+    "trt_engine_cache_enable",
+    "trt_cuda_graph_enable",
+)
 
 
 class BoundRun:
@@ -42,17 +55,16 @@ class BoundRun:
 
 
 class Session:
-    """An open network with one input and one output, and the truth about where it runs.
+    """An open network with one input and its logits, and the truth about where it runs.
 
     Attributes:
         path: The file.
         settings: What was asked for.
         provider_requested: The provider that the asked device stands for (``auto``: the GPU's).
         provider: The provider that runs the network.
+        provider_options: Those of its options that change speed or rounding, as it reports them.
         metadata: The file's own properties (``nnslim.preprocess`` and the like).
-        input_name: Name of the input.
-        input_shape: (C, H, W), None where the file leaves one open.
-        batch: The fixed number of images per run, or None.
+        input: How images become its input.
         cudnn: Path of the cuDNN library in use, set by ``check_still_on_device`` on a GPU.
     """
 
@@ -61,22 +73,36 @@ class Session:
         self._warnings: list[str] = []
         self.path = path
         self.settings = settings
-        self.provider_requested = CPU if settings.device == "cpu" else CUDA
+        named = settings.device.partition(":")[0]
+        self.provider_requested = {"cpu": CPU, "tensorrt": TENSORRT}.get(named, CUDA)
         self.provider = inference.get_providers()[0]
+        own = inference.get_provider_options().get(self.provider, {})
+        self.provider_options: Mapping[str, str] = {k: own[k] for k in _REPORTED if k in own}
         self.metadata: dict[str, str] = dict(inference.get_modelmeta().custom_metadata_map)
         inputs, outputs = inference.get_inputs(), inference.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in _DTYPES:
-            found = f"{_describe(inputs)} in and {_describe(outputs)} out"
-            raise InputError(f"{path}: needs one float tensor in and one out, has {found}")
-        if len(inputs[0].shape) != 4:
-            raise InputError(f"{path}: input is {inputs[0].shape}, images are (N, C, H, W)")
-        dims = [d if isinstance(d, int) else None for d in inputs[0].shape]
-        self.input_name: str = inputs[0].name
-        self.batch = dims[0]
-        self.input_shape = (dims[1], dims[2], dims[3])
+        if len(inputs) != 1:
+            raise InputError(f"{path}: needs one image tensor in, has {_describe(inputs)}")
+        try:
+            first = inputs[0]
+            self.input = image_input(
+                first.name, first.type, first.shape, self.metadata, settings.layout
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error.message}", hint=error.hint) from error
+        if self.input.guessed:
+            self.warn("channels are taken to be last, as its sizes say (--input-layout)")
         self.cudnn: str | None = None
-        self._output_name: str = outputs[0].name
-        self._dtype = _DTYPES[inputs[0].type]
+        self._output_name = _logits_name(outputs, settings.output, self.metadata, path)
+
+    @property
+    def batch(self) -> int | None:
+        """The fixed number of images per run, or None."""
+        return self.input.batch
+
+    @property
+    def input_shape(self) -> tuple[int | None, int | None, int | None]:
+        """(C, H, W) whatever the layout, None where the file leaves one open."""
+        return self.input.shape
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -92,10 +118,10 @@ class Session:
         """Return float32 logits (N, K) of images ``x`` (N, C, H, W).
 
         Raises:
-            InputError: The network refuses this shape.
+            InputError: The network refuses this shape, or its output is not (N, K).
             DeviceError: The GPU failed during the run; nothing is repeated on the CPU.
         """
-        feed = {self.input_name: np.ascontiguousarray(x, dtype=self._dtype)}
+        feed = {self.input.name: self.input.feed(x)}
         try:
             logits = self._inference.run([self._output_name], feed)[0]
         except ExecutionError as error:
@@ -107,17 +133,21 @@ class Session:
             raise InputError(
                 f"{self.path}: cannot run {shape} images: {plain_message(error)}"
             ) from error
-        return np.asarray(logits, dtype=np.float32)
+        return self._checked(np.asarray(logits, dtype=np.float32))
+
+    def _checked(self, logits: np.ndarray) -> np.ndarray:
+        """Drop the sizes of 1 after (N, K) that a network without a flatten leaves."""
+        if logits.ndim > 2 and logits.size == logits.shape[0] * logits.shape[1]:
+            return logits.reshape(logits.shape[:2])
+        return logits
 
     def bind(self, x: np.ndarray) -> BoundRun:
         """Put ``x`` (N, C, H, W) on the device, to be run many times without copies."""
-        device = "cuda" if self.provider == CUDA else "cpu"
+        device = "cpu" if self.provider == CPU else "cuda"
         index = self.settings.device_index if device == "cuda" else 0
-        value = ort.OrtValue.ortvalue_from_numpy(
-            np.ascontiguousarray(x, dtype=self._dtype), device, index
-        )
+        value = ort.OrtValue.ortvalue_from_numpy(self.input.feed(x), device, index)
         binding = self._inference.io_binding()
-        binding.bind_ortvalue_input(self.input_name, value)
+        binding.bind_ortvalue_input(self.input.name, value)
         binding.bind_output(self._output_name, device, index)
         binding.synchronize_inputs()
         return BoundRun(self._inference, binding)
@@ -130,10 +160,27 @@ class Session:
         """
         if other := provider_lost(self._inference, self.provider):
             raise DeviceError(f"{self.path}: moved from {self.provider} to {other} while running")
-        if self.provider == CUDA:
+        if self.provider != CPU:
             self.cudnn = cudnn_library()
             if self.cudnn is None and sys.platform == "linux":
                 self.warn("no cuDNN library in this process: convolutions may run in slow code")
+
+
+def _logits_name(
+    outputs: Sequence[ort.NodeArg], wanted: str | None, metadata: Mapping[str, str], path: Path
+) -> str:
+    """The only output, or the one that the caller names; a file of nnslim has one."""
+    names = [str(output.name) for output in outputs]
+    if len(names) == 1 and (wanted is None or "nnslim.version" in metadata):
+        return names[0]
+    if wanted in names:
+        return wanted
+    if wanted is not None:
+        raise InputError(f"{path}: has no output {wanted}", hint=f"there is {', '.join(names)}")
+    raise InputError(
+        f"{path}: has {len(names)} outputs, {_describe(outputs)}",
+        hint="say which are the logits with --output NAME",
+    )
 
 
 def _describe(arguments: Sequence[ort.NodeArg]) -> str:

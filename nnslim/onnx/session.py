@@ -8,7 +8,7 @@ import onnxruntime as ort
 import torch  # before onnxruntime looks for CUDA: torch brings the libraries it needs
 
 from nnslim.errors import DeviceError, InputError
-from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, plain_message
+from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, TENSORRT, plain_message
 from nnslim.onnx.capture import capture_native_output, loader_reason
 from nnslim.onnx.model_file import free_batch_name, read_model
 from nnslim.onnx.placement import provider_lost, summarise, work_elsewhere
@@ -50,9 +50,9 @@ def open_session(
     if settings.device == "cpu":
         return _open_on_cpu(make, path, model, settings)
     if settings.device != "auto" or settings.require_gpu:
-        return _open_on_cuda(make, path, model, settings)
+        return _open_on_gpu(make, path, model, settings)
     try:
-        return _open_on_cuda(make, path, model, settings)
+        return _open_on_gpu(make, path, model, settings)
     except DeviceError as error:
         session = _open_on_cpu(make, path, model, settings)
         session.warn(f"running on the CPU: {error.message}")
@@ -71,35 +71,55 @@ def _open_on_cpu(
     return Session(inference, path, settings)
 
 
-def _open_on_cuda(
+def _open_on_gpu(
     make: Callable[..., Inference], path: Path, model: onnx.ModelProto, settings: SessionSettings
 ) -> Session:
     """Checks L1 and L2; raises DeviceError with the loader's own reason."""
     strict = settings.device != "auto" or settings.require_gpu
     options = _options(model, settings)
-    providers: list[object] = [(CUDA, _cuda_options(settings))]
+    providers = _gpu_providers(settings)
+    wanted = providers[0][0]
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    else:
-        providers.append(CPU)
     inference, failure = None, None
     with capture_native_output() as captured:
         _load_cuda_libraries()
         try:
-            inference = make(str(path), options, providers=providers, enable_fallback=0)
+            inference = make(
+                str(path),
+                options,
+                providers=providers if strict else [*providers, CPU],
+                enable_fallback=0,
+            )
         except ORT_ERRORS as error:
             failure = error
     hint = "check the driver and CUDA libraries, or use --device cpu"
-    if inference is None or provider_lost(inference, CUDA):
+    if wanted == TENSORRT:
+        hint = "it needs the TensorRT libraries of this onnxruntime's version; or use --device cuda"
+    if inference is None or provider_lost(inference, wanted):
         why = loader_reason(captured.text) or (
             plain_message(failure) if failure else "no reason given"
         )
-        raise DeviceError(f"{CUDA} did not start: {why}", hint=hint) from failure
+        raise DeviceError(f"{wanted} did not start: {why}", hint=hint) from failure
     inference.disable_fallback()
-    if strays := work_elsewhere(inference, CUDA, model):
-        message = f"{path}: {CUDA} leaves {summarise(strays)} to the CPU"
+    if strays := work_elsewhere(inference, [name for name, _ in providers], model):
+        message = f"{path}: {wanted} leaves {summarise(strays)} to the CPU"
         raise DeviceError(message, hint="its times would not be the GPU's; use --device cpu")
     return Session(inference, path, settings)
+
+
+def _gpu_providers(settings: SessionSettings) -> list[tuple[str, dict[str, str]]]:
+    """CUDA, with TensorRT before it where that was asked for."""
+    device, tf32 = settings.device_index, settings.use_tf32
+    cuda = settings.cuda.for_provider(device=device, batch=settings.batch, tf32=tf32)
+    if not settings.device.startswith("tensorrt"):
+        return [(CUDA, cuda)]
+    engine = {"device_id": str(device), "trt_cuda_graph_enable": str(int(settings.cuda.graph))}
+    if settings.engine_cache is not None:
+        place = str(settings.engine_cache)
+        engine |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": place}
+        engine |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": place}
+    return [(TENSORRT, engine), (CUDA, cuda)]
 
 
 def _options(model: onnx.ModelProto, settings: SessionSettings) -> ort.SessionOptions:
@@ -112,16 +132,6 @@ def _options(model: onnx.ModelProto, settings: SessionSettings) -> ort.SessionOp
     if settings.batch is not None and name is not None:
         options.add_free_dimension_override_by_name(name, settings.batch)
     return options
-
-
-def _cuda_options(settings: SessionSettings) -> dict[str, str]:
-    """EXHAUSTIVE tunes per shape, so it is for fixed ones; DEFAULT is ORT's slow fallback mode."""
-    return {
-        "device_id": str(settings.device_index),
-        "cudnn_conv_algo_search": "HEURISTIC" if settings.batch is None else "EXHAUSTIVE",
-        "use_tf32": "1" if settings.use_tf32 else "0",
-        "enable_cudnn": "1",
-    }
 
 
 def _load_cuda_libraries() -> None:

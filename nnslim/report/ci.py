@@ -14,6 +14,7 @@ from nnslim.report.table import Table
 from nnslim.report.units import count, milliseconds, percent, scaled, size
 
 __all__ = [
+    "change_tables",
     "comparison_table",
     "eval_html",
     "gate_table",
@@ -30,6 +31,7 @@ _WORDS = {"pass": "passed", "fail": "FAILED", "inconclusive": "inconclusive", "s
 _MOST_ANNOTATIONS = 9
 # GitHub drops a summary of over 1024 kB whole.
 _MOST_SUMMARY = 1_000_000
+_MOST_CHANGES = 10
 _UNKNOWN = "-"
 
 
@@ -76,11 +78,46 @@ def comparison_table(document: Mapping[str, object]) -> Table:
     return Table.of("comparison", [*heads, ">latency, %", ">parameters, %", ">MACs, %"], rows)
 
 
+def change_tables(document: Mapping[str, object]) -> list[Table]:
+    """For every compared file: the classes that change most, and what images are called instead."""
+    tables: list[Table] = []
+    for file in _files(document):
+        drop = (file["against_baseline"] or {}).get("accuracy")
+        if drop is None or not drop["moves"]:
+            continue
+        name = _name(file["path"], document)
+        classes = sorted(drop["per_class"], key=lambda own: own["own_pct"] - own["baseline_pct"])
+        changed = [own for own in classes if own["own_pct"] != own["baseline_pct"]]
+        rows = [
+            [
+                str(own["name"]),
+                count(own["n"]),
+                percent(own["baseline_pct"]),
+                percent(own["own_pct"]),
+                f"{own['own_pct'] - own['baseline_pct']:+.2f}",
+            ]
+            for own in changed[:_MOST_CHANGES]
+        ]
+        heads = ["class", ">images", ">baseline, %", ">file, %", ">change"]
+        tables.append(Table.of(f"{name}: classes, worst change first", heads, rows))
+        moves = [
+            [str(own["label"]), str(own["baseline"]), str(own["own"]), count(own["n"])]
+            for own in drop["moves"][:_MOST_CHANGES]
+        ]
+        heads = ["images of", "baseline says", "file says", ">images"]
+        tables.append(Table.of(f"{name}: most frequent changes", heads, moves))
+    return tables
+
+
 def markdown(document: Mapping[str, object]) -> str:
     """Return a page for a pull request: verdict first, then the tables, then where it ran."""
     tables = (gate_table(document), comparison_table(document), _file_table(document))
     parts = [f"### nnslim eval: {_headline(document)}"]
     parts += [_markdown_table(table) for table in tables if table.rows]
+    if changes := [table for table in change_tables(document) if table.rows]:
+        shown = [f"{table.title}\n\n{_markdown_table(table)}" for table in changes]
+        head = "<details><summary>what changed, by class</summary>"
+        parts.append("\n\n".join([head, *shown, "</details>"]))
     notes = [f"- {note}" for note in cast("Sequence[str]", document["notes"])]
     facts = [f"- {key}: {value}" for key, value in _facts(document).items()]
     details = "\n".join(["<details><summary>where and how</summary>", "", *facts, *notes, ""])
@@ -159,6 +196,7 @@ def outputs(document: Mapping[str, object]) -> dict[str, str]:
 def eval_html(document: Mapping[str, object]) -> str:
     """Return a self-contained page of the same tables."""
     tables = (gate_table(document), comparison_table(document), _file_table(document))
+    tables = (*tables, *change_tables(document))
     return rendered(
         "eval.html.j2",
         headline=_headline(document),

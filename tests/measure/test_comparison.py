@@ -6,16 +6,21 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnslim.errors import InputError
-from nnslim.measure.accuracy import Accuracy
+from nnslim.measure.accuracy import Accuracy, top_k_accuracy
+from nnslim.measure.changes import find_changes
 from nnslim.measure.comparison import accuracy_drop
 
 CLASSES = ("a", "b")
 
 
 def measured(correct: np.ndarray) -> Accuracy:
-    return Accuracy(100 * float(correct.mean()), None, len(correct), None, 0, correct)
+    labels = np.arange(len(correct)) % 2
+    predicted = np.where(correct, labels, 1 - labels)
+    return Accuracy(100 * float(correct.mean()), None, len(correct), None, 0, correct, predicted)
 
 
 def drop_of(baseline: np.ndarray, own: np.ndarray):
@@ -69,3 +74,29 @@ def test_other_images_are_refused():
         accuracy_drop(
             measured(np.ones(3, bool)), measured(np.ones(4, bool)), np.zeros(4, int), CLASSES
         )
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 60))
+def test_changes_count_what_a_loop_counts(seed: int, n_classes: int, n: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, n_classes, n)
+    logits = [generator.standard_normal((n, n_classes)) for _ in range(2)]
+    logits[1][generator.random(n) < 0.2] = np.nan
+    one, two = (top_k_accuracy([(own, labels)], n_classes) for own in logits)
+    names = tuple(f"class {i}" for i in range(n_classes))
+    found = find_changes(one, two, labels, names)
+    moves: dict[tuple[str, str, str], int] = {}
+    same = 0
+    for i in range(n):
+        nan = bool(np.isnan(logits[1][i]).any())
+        a = names[int(np.argmax(logits[0][i]))]
+        b = "(not finite)" if nan else names[int(np.argmax(logits[1][i]))]
+        same += a == b
+        if a != b:
+            key = (names[labels[i]], a, b)
+            moves[key] = moves.get(key, 0) + 1
+    assert {(m.label, m.baseline, m.own): m.n for m in found.moves} == moves
+    assert [m.n for m in found.moves] == sorted(moves.values(), reverse=True)
+    assert found.agreement_pct == pytest.approx(100 * same / n)
+    assert sum(own.n for own in found.per_class) == n
+    assert sum(own.n * own.own_pct for own in found.per_class) == pytest.approx(n * two.top1_pct)

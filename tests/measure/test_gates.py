@@ -9,13 +9,14 @@ import pytest
 
 from nnslim.errors import ConfigError
 from nnslim.measure import Accuracy, EvalReport, EvalSettings, FileResult, Limits, check_gates
+from nnslim.measure.changes import Changes
 from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.paired import PairedRatio
 
 
 def accuracy(top1):
-    return Accuracy(top1, None, 10, None, 0, np.zeros(10, bool))
+    return Accuracy(top1, None, 10, None, 0, np.zeros(10, bool), np.zeros(10, int))
 
 
 RESULT = FileResult(
@@ -31,9 +32,12 @@ RESULT = FileResult(
     accuracy=accuracy(91.0),
     preprocess=None,
     preprocess_from=None,
+    images_per_s=None,
+    onnxruntime_busy=None,
     latency={},
     provider_requested="CPUExecutionProvider",
     provider_used="CPUExecutionProvider",
+    provider_options={},
     cudnn=None,
     warnings=(),
 )
@@ -96,7 +100,8 @@ def against(drop=None, latency=None, control=CALM, **shares) -> Comparison:
     found = None
     if drop is not None:
         low, middle, high = drop
-        found = AccuracyDrop(middle, low, high, 5, 3, 1000, 0.7, "cat", 2.0)
+        changes = Changes(99.0, (), ())
+        found = AccuracyDrop(middle, low, high, 5, 3, 1000, 0.7, "cat", 2.0, changes)
     times = {} if latency is None else {1: LatencyRatio(ratio(*latency), control)}
     values = {"params_ratio": 0.5, "macs_ratio": 0.5, "bytes_ratio": 0.5} | shares
     return Comparison(found, times, **values)

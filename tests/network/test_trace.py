@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import re
 
 import pytest
@@ -161,6 +162,24 @@ def test_a_failed_trace_leaves_the_source_as_it_was():
     with pytest.raises(UnsupportedModelError):
         trace_network(model, torch.zeros(2, *SHAPE))
     assert all(child.training for child in model.modules())
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_as_it_was(enabled):
+    class Fails(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    before = gc.isenabled()
+    try:
+        gc.enable() if enabled else gc.disable()
+        trace_network(nn.Flatten(), torch.zeros(2, 3))
+        assert gc.isenabled() is enabled
+        with pytest.raises(UnsupportedModelError):
+            trace_network(Fails(), torch.zeros(2, 3))
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable() if before else gc.disable()
 
 
 def test_nodes_name_module_and_source_line():
