@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from nnslim.measure.results import EvalSettings
     from nnslim.onnx import Session
 
-__all__ = ["Score", "decoding_workers", "score"]
+__all__ = ["Score", "as_pixels", "decoding_workers", "images_per_run", "score"]
 
 _MOST_WORKERS = 8
+_MOST_IMAGES = 100
+# 20 images of 224 px: a first batch that is soon decoded, and activations of hundreds of MB.
+_MOST_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Score:
         preprocess: How images became inputs.
         origin: Whose preprocessing that is.
         warnings: What the user should know, one sentence each.
-        images_per_s: Images decoded, normalised and run per second of wall time.
+        images_per_s: Images decoded, normalised, run and scored per second of wall time; those
+            that another file has left in memory are not decoded again.
         busy: Part of that time in which onnxruntime was running, 0 to 1.
     """
 
@@ -44,9 +48,21 @@ class Score:
 
 
 def score(
-    session: Session, data: Data, settings: EvalSettings, preprocess: Preprocess | None
+    session: Session,
+    data: Data,
+    settings: EvalSettings,
+    preprocess: Preprocess | None,
+    *,
+    keep: bool = False,
 ) -> Score:
     """Run the test split; the file's own preprocessing wins over the caller's and the data's.
+
+    Args:
+        session: The open file.
+        data: Its test split is run.
+        settings: Images per run, and workers that decode.
+        preprocess: The caller's; None where there is none.
+        keep: Leave the decoded images in memory for the next file, where they fit.
 
     Raises:
         InputError: Size, channels or number of classes of file and data disagree.
@@ -56,9 +72,10 @@ def score(
 
     chosen, origin = _choose(session, data, preprocess)
     _check_size(session, chosen)
-    fed = _as_pixels(chosen) if session.input.takes_pixels else chosen
-    loader = Loader(data.test, fed, settings.accuracy_batch, workers=settings.workers)
+    fed = as_pixels(chosen) if session.input.takes_pixels else chosen
     watch = Stopwatch()
+    batch = images_per_run(settings, chosen)
+    loader = Loader(data.test, fed, batch, workers=settings.workers, keep=keep)
     accuracy = onnx_accuracy(session, ahead(loader), len(data.classes), watch)
     seconds = max(watch.total_s, 1e-9)
     session.check_still_on_device()
@@ -67,13 +84,28 @@ def score(
     return Score(accuracy, chosen, origin, warnings, rate, busy)
 
 
+def images_per_run(settings: EvalSettings, preprocess: Preprocess) -> int:
+    """What the settings say, else what fits in memory at this size of an image.
+
+    Example:
+        >>> from nnslim.measure.results import EvalSettings
+        >>> large = Preprocess(size=(224, 224), mean=(0.5,), std=(0.25,))
+        >>> images_per_run(EvalSettings(), large)
+        20
+    """
+    if settings.accuracy_batch is not None:
+        return settings.accuracy_batch
+    height, width = preprocess.size
+    return max(1, min(_MOST_IMAGES, _MOST_PIXELS // (height * width)))
+
+
 def decoding_workers() -> int:
     """Processes that decode image files: all cores but one; on two cores a thread is enough."""
     cores = SessionSettings().n_threads
     return min(cores - 1, _MOST_WORKERS) if cores > 2 else 0
 
 
-def _as_pixels(preprocess: Preprocess) -> Preprocess:
+def as_pixels(preprocess: Preprocess) -> Preprocess:
     """The same size and crop, for a file that takes values from 0 to 255."""
     n = preprocess.channels
     return replace(preprocess, mean=(0.0,) * n, std=(1 / 255,) * n)

@@ -6,10 +6,9 @@ import contextlib
 import copy
 import hashlib
 import inspect
-import json
 import re
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import onnx
@@ -20,8 +19,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.network.network import Network
+from nnslim.onnx.metadata import PREFIX, network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
 from nnslim.onnx.prepare import with_plain_attention
+from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = ["ExportReport", "ExportSettings", "export_onnx", "weights_sha256"]
 
 _IR_VERSION = 10  # what torch pins; onnxruntime reads it and later ones
 _OPSETS = range(18, 26)  # what torch.onnx writes itself; others go through a converter
-_PREFIX = "nnslim."
+_HALF_RTOL = 2e-2
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,12 @@ class ExportSettings:
     Attributes:
         opset: Version of the ONNX operators, 18 to 25.
         batch: Number of images per run, or None for any.
+        half: Compute in float16 inside; input and logits stay float32.
+        with_preprocess: Take pixels, uint8 (N, H, W, C), and normalise inside; size and crop stay
+            outside.
         provenance: More entries for the file's metadata; keys must not start with ``nnslim.``.
-        rtol: Largest allowed difference to the network, relative to the largest absolute logit.
+        rtol: Largest allowed difference to the network, relative to the largest absolute logit;
+            None is 1e-4, and 2e-2 in float16, whose values have 11 bits.
         seed: Seed of the images that both are compared on.
 
     Raises:
@@ -54,8 +59,10 @@ class ExportSettings:
 
     opset: int = 20
     batch: int | None = None
+    half: bool = False
+    with_preprocess: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
-    rtol: float = DEFAULT_RTOL
+    rtol: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +71,9 @@ class ExportSettings:
             raise ConfigError(f"opset {self.opset} cannot be written", hint=f"take {limits}")
         if self.batch is not None and self.batch < 1:
             raise ConfigError(f"batch {self.batch} must be at least 1")
-        if reserved := [key for key in self.provenance if key.startswith(_PREFIX)]:
+        if self.rtol is not None and not self.rtol > 0:
+            raise ConfigError(f"a difference of {self.rtol} cannot be kept", hint="above 0")
+        if reserved := [key for key in self.provenance if key.startswith(PREFIX)]:
             raise ConfigError(f"metadata key {reserved[0]} is reserved for nnslim itself")
 
 
@@ -94,6 +103,23 @@ class ExportReport:
     metadata: Mapping[str, str]
     parity: Parity
 
+    @classmethod
+    def of(cls, path: Path, parity: Parity, batch: int | None) -> ExportReport:
+        """Describe a file as it stands on the disk."""
+        content = path.read_bytes()
+        model = onnx.load_model_from_string(content)
+        return cls(
+            path=path,
+            sha256=hashlib.sha256(content).hexdigest(),
+            n_bytes=len(content),
+            opset=next(entry.version for entry in model.opset_import if not entry.domain),
+            ir_version=model.ir_version,
+            n_nodes=len(model.graph.node),
+            batch=batch,
+            metadata={entry.key: entry.value for entry in model.metadata_props},
+            parity=parity,
+        )
+
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
         plain: dict[str, object] = asdict(self)
@@ -106,7 +132,8 @@ def export_onnx(
     """Write ``network`` to ``path``; an existing file is replaced only by a verified one.
 
     A float32 evaluation copy on the CPU is exported: BatchNorm is folded into convolutions by the
-    exporter. The file maps ``input`` (N, C, H, W) to ``logits`` (N, K), all float32.
+    exporter. The file maps ``input`` (N, C, H, W) to ``logits`` (N, K), all float32; with
+    ``with_preprocess`` it takes uint8 (N, H, W, C).
 
     Args:
         network: Has ``input_shape`` (C, H, W); where it has ``preprocess`` and ``classes``, they
@@ -115,8 +142,9 @@ def export_onnx(
         settings: Opset, batch and metadata.
 
     Raises:
-        UnsupportedModelError: The network holds something that ONNX cannot express, or has other
-            inputs or outputs.
+        UnsupportedModelError: The network holds something that ONNX cannot express, has other
+            inputs or outputs, or weights beyond float16.
+        ConfigError: The preprocessing is to be inside and is not known.
         ExportMismatchError: onnxruntime computes something else, or the batch is hard-coded.
         InputError: ``path`` cannot be written.
     """
@@ -126,30 +154,38 @@ def export_onnx(
     if isinstance(frozen, Network):
         _check_ends(frozen)
         frozen = with_plain_attention(frozen).eval()
-    batch = settings.batch
-    model = _to_onnx(frozen, settings)
-    metadata = _metadata(network) | dict(settings.provenance)
+    wanted = exported = _with_pixels(frozen, network, settings)
+    if settings.half:
+        half = HalfInside(copy.deepcopy(frozen), frozen.input_shape)  # pyright: ignore
+        exported = _with_pixels(half, network, settings)
+    model = _to_onnx(exported, settings)
+    metadata = network_metadata(
+        network,
+        precision="float16" if settings.half else "float32",
+        pixels=settings.with_preprocess,
+    ) | dict(settings.provenance)
     content = _finish(model, metadata)
     with _new_file(path) as temporary:
         temporary.write_bytes(content)
-        written = _read_back(temporary, settings)
-        parity = _prove(frozen, temporary, settings)
-    return ExportReport(
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        n_bytes=len(content),
-        opset=written.opset_import[0].version,
-        ir_version=written.ir_version,
-        n_nodes=len(written.graph.node),
-        batch=batch,
-        metadata=metadata,
-        parity=parity,
-    )
+        _read_back(temporary, settings)
+        parity = _prove(wanted, temporary, settings)
+        report = ExportReport.of(temporary, parity, settings.batch)
+    return replace(report, path=path)
+
+
+def _with_pixels(inner: nn.Module, network: nn.Module, settings: ExportSettings) -> nn.Module:
+    """Put the normalisation of ``network`` before ``inner``, where that was asked for."""
+    if not settings.with_preprocess:
+        return inner
+    preprocess = getattr(network, "preprocess", None)
+    if preprocess is None:
+        raise ConfigError("how pixels become inputs is not known", hint="give --mean and --std")
+    return PixelsIn(inner, preprocess, network.input_shape)  # pyright: ignore
 
 
 def _to_onnx(frozen: nn.Module, settings: ExportSettings) -> ir.Model:
-    shape: tuple[int, ...] = tuple(frozen.input_shape)  # pyright: ignore
-    example = torch.zeros((settings.batch or 2, *shape))
+    frozen = frozen.eval()
+    example = images_for(frozen, settings.batch or 2)
     try:
         # Some of torch.onnx's messages go to stdout even with verbose=False.
         with contextlib.redirect_stdout(sys.stderr):
@@ -214,45 +250,18 @@ def _finish(model: ir.Model, metadata: Mapping[str, str]) -> bytes:
     return ir.to_proto(model).SerializeToString(deterministic=True)
 
 
-def _metadata(network: nn.Module) -> dict[str, str]:
-    preprocess = getattr(network, "preprocess", None)
-    classes = getattr(network, "classes", None)
-    values = {"version": __version__, "weights_sha256": weights_sha256(network)}
-    if preprocess is not None:
-        values["preprocess"] = json.dumps(preprocess.to_json(), sort_keys=True)
-    if classes is not None:
-        values["classes"] = json.dumps(list(classes), ensure_ascii=False)
-    return {f"{_PREFIX}{key}": value for key, value in values.items()}
-
-
-def weights_sha256(network: nn.Module) -> str:
-    """Hash names, types, shapes and values of all parameters and buffers, in the order of names.
-
-    Example:
-        >>> from torch import nn
-        >>> layer = nn.Linear(2, 3)
-        >>> weights_sha256(layer) == weights_sha256(nn.Linear(2, 3))
-        False
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _prove(frozen: nn.Module, path: Path, settings: ExportSettings) -> Parity:
     batches = (1, 2, 5) if settings.batch is None else (settings.batch,)
+    rtol = settings.rtol or (_HALF_RTOL if settings.half else DEFAULT_RTOL)
     try:
-        return check_parity(frozen, path, batches, rtol=settings.rtol, seed=settings.seed)
+        return check_parity(frozen, path, batches, rtol=rtol, seed=settings.seed)
     except ExportMismatchError as error:
         message = error.message.replace(str(path), "the exported file")
         hint = error.hint or "nothing was written; please report this network"
         raise ExportMismatchError(message, hint=hint) from error
 
 
-def _read_back(path: Path, settings: ExportSettings) -> onnx.ModelProto:
+def _read_back(path: Path, settings: ExportSettings) -> None:
     """Check the written bytes: valid, and of the versions that were asked for."""
     try:
         onnx.checker.check_model(path, full_check=True)
@@ -264,7 +273,6 @@ def _read_back(path: Path, settings: ExportSettings) -> onnx.ModelProto:
     if versions != {"": settings.opset} or model.ir_version != _IR_VERSION:
         found = f"opsets {versions}, IR {model.ir_version}"
         raise ExportMismatchError(f"asked for opset {settings.opset}, the file has {found}")
-    return model
 
 
 def _check_ends(network: Network) -> None:

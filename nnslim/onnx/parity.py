@@ -22,6 +22,7 @@ import torch
 from nnslim.errors import ExportMismatchError, InputError
 from nnslim.onnx.session import open_session
 from nnslim.onnx.settings import SessionSettings
+from nnslim.onnx.wrappers import PixelsIn, images_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,8 @@ def check_parity(
     """Run both on seeded random images (N, C, H, W), in float32 on the CPU for a path.
 
     Args:
-        network: Has ``input_shape`` (C, H, W); it is copied and left as it is.
+        network: Has ``input_shape`` (C, H, W); it is copied and left as it is. A ``PixelsIn``
+            is compared on random pixels.
         target: An open session, or a file to open on the CPU.
         batches: Batch sizes; take some that differ from the one used for export.
         rtol: Largest allowed difference, relative to the largest absolute logit. Where the
@@ -108,13 +110,13 @@ def check_parity(
     if isinstance(session, Path):
         session = open_session(session, SessionSettings(device="cpu"))
     reference = copy.deepcopy(network).cpu().float().eval()
-    shape: tuple[int, ...] = tuple(network.input_shape)  # pyright: ignore
     generator = torch.Generator().manual_seed(seed)
-    images = [torch.randn((batch, *shape), generator=generator) for batch in batches]
+    images = [images_for(network, batch, generator) for batch in batches]
     entries: list[BatchParity] = []
     for x in images:
         wanted = _network_logits(reference, x)
-        entries.append(_compare(wanted, _session_logits(session, x.numpy(), wanted.shape)))
+        fed = x.permute(0, 3, 1, 2) if isinstance(network, PixelsIn) else x
+        entries.append(_compare(wanted, _session_logits(session, fed.numpy(), wanted.shape)))
     noise: float | None = None
     if not all(entry.max_rel <= rtol for entry in entries):  # so that NaN fails, too
         noise = _noise(reference, images)
@@ -132,7 +134,12 @@ def check_parity(
 def _noise(reference: nn.Module, images: Sequence[torch.Tensor]) -> float:
     """How far rounding moves the network's logits; 0 where it does not run in float64."""
     try:
-        exact = [_network_logits(copy.deepcopy(reference).double(), x.double()) for x in images]
+        exact = [
+            _network_logits(
+                copy.deepcopy(reference).double(), x.double() if x.is_floating_point() else x
+            )
+            for x in images
+        ]
     except ExportMismatchError:
         return 0.0
     rounded = [reference, *(_jittered(reference, seed) for seed in range(3))]

@@ -75,6 +75,11 @@ def _open_on_gpu(
     make: Callable[..., Inference], path: Path, model: onnx.ModelProto, settings: SessionSettings
 ) -> Session:
     """Checks L1 and L2; raises DeviceError with the loader's own reason."""
+    if not settings.device.startswith("tensorrt") and _is_quantised(model):
+        raise DeviceError(
+            f"{path}: is int8, for which {CUDA} has no kernels: it would be slower than float32",
+            hint="take --device cpu, or --device tensorrt where TensorRT is installed",
+        )
     strict = settings.device != "auto" or settings.require_gpu
     options = _options(model, settings)
     providers = _gpu_providers(settings)
@@ -106,6 +111,11 @@ def _open_on_gpu(
         message = f"{path}: {wanted} leaves {summarise(strays)} to the CPU"
         raise DeviceError(message, hint="its times would not be the GPU's; use --device cpu")
     return Session(inference, path, settings)
+
+
+def _is_quantised(model: onnx.ModelProto) -> bool:
+    kinds = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv")
+    return any(node.op_type in kinds for node in model.graph.node)
 
 
 def _gpu_providers(settings: SessionSettings) -> list[tuple[str, dict[str, str]]]:

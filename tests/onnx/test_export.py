@@ -19,7 +19,7 @@ from nnslim.onnx import (
     open_session,
 )
 from nnslim.onnx import export as export_module
-from nnslim.onnx.export import weights_sha256
+from nnslim.onnx.metadata import weights_sha256
 from tests.onnx.nets import Clamped, Head, two_branches
 
 

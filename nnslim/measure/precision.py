@@ -1,0 +1,199 @@
+"""Exports of less precision than float32, judged by what the images say and not by logits alone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnslim.artifact.replacing import replacing
+from nnslim.data import Loader
+from nnslim.errors import ConfigError, ExportMismatchError, InputError
+from nnslim.measure.accuracy import onnx_accuracy
+from nnslim.measure.comparison import accuracy_drop
+from nnslim.measure.scoring import as_pixels
+from nnslim.onnx import ExportReport, ExportSettings, SessionSettings, export_onnx, open_session
+from nnslim.onnx.quantize import Calibration, quantize_file
+
+if TYPE_CHECKING:
+    from nnslim.data import Data, Preprocess
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.network.network import Network
+
+__all__ = ["PrecisionCheck", "PrecisionSettings", "export_checked"]
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """How an export of less precision is made and judged.
+
+    Attributes:
+        int8: Quantise to 8-bit integers after the export.
+        calibration_samples: Training images that give the scales of int8; docs/results/export.md.
+        max_drop: Top-1 accuracy that the file may lose against float32, in percentage points.
+        seed: Of the choice of calibration images.
+
+    Raises:
+        ConfigError: A number out of its range.
+    """
+
+    int8: bool = False
+    calibration_samples: int = 128
+    max_drop: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.calibration_samples < 1 or not 0 <= self.max_drop <= 100:
+            raise ConfigError(
+                f"{self.calibration_samples} calibration images, at most {self.max_drop} points"
+                " lost",
+                hint="give at least 1 image, and 0 to 100 points",
+            )
+
+
+@dataclass(frozen=True)
+class PrecisionCheck:
+    """A file against the float32 file of the same network, in onnxruntime on the CPU.
+
+    Attributes:
+        split: The images: ``test``, or ``val`` where there are none.
+        n_images: How many.
+        top1_pct: Of the file.
+        float32_top1_pct: Of the float32 file.
+        drop_pp: What it loses, in percentage points.
+        low: Lower end of the interval that holds the true drop 19 times out of 20.
+        high: Its upper end.
+        agreement_pct: Images that both call the same.
+        calibration: What int8 was calibrated on, or None.
+    """
+
+    split: str
+    n_images: int
+    top1_pct: float
+    float32_top1_pct: float
+    drop_pp: float
+    low: float
+    high: float
+    agreement_pct: float
+    calibration: Calibration | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def export_checked(
+    network: Network,
+    path: Path,
+    settings: ExportSettings,
+    data: Data | None,
+    precision: PrecisionSettings,
+) -> tuple[ExportReport, PrecisionCheck | None]:
+    """Write one ONNX file; with data, only if its accuracy is close enough to float32's.
+
+    Args:
+        network: What is exported; it is not changed.
+        path: Where to write.
+        settings: Of the export; with int8, of the float32 file that is quantised.
+        data: Calibrates int8 on its training images, and judges on its test images.
+        precision: int8, and how much may be lost.
+
+    Returns:
+        What was written, and how it compares; None for float32, or without data.
+
+    Raises:
+        ConfigError: int8 without data, or with ``half``.
+        InputError: The file cannot be quantised or written, or the data lack a split.
+        ExportMismatchError: The file computes something else, or loses too much.
+    """
+    if precision.int8 and (data is None or settings.half):
+        what = "half precision" if data is not None else "nothing to measure its scales on"
+        hint = "give one of --int8 and --half" if data is not None else "give --data"
+        raise ConfigError(f"int8 and {what} do not go together", hint=hint)
+    if data is None or not (settings.half or precision.int8):
+        return export_onnx(network, path, settings=settings), None
+    if network.preprocess is None:
+        raise ConfigError("how images become inputs is not known", hint="give --mean and --std")
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        plain, small = Path(folder) / "float32.onnx", Path(folder) / "small.onnx"
+        calibration: Calibration | None = None
+        report = export_onnx(network, plain, settings=replace(settings, half=False))
+        if precision.int8:
+            calibration = _quantise(plain, small, network.preprocess, data, settings, precision)
+            report = ExportReport.of(small, report.parity, settings.batch)
+        else:
+            report = export_onnx(network, small, settings=settings)
+        check = _judge(plain, small, network.preprocess, data, calibration)
+        if not check.drop_pp <= precision.max_drop:
+            raise ExportMismatchError(
+                f"the file would have {check.top1_pct:.2f} % top-1 on {check.n_images:,} images"
+                f" instead of {check.float32_top1_pct:.2f}, and may lose"
+                f" {precision.max_drop:g} points",
+                hint="nothing was written; allow more with --max-drop, or export float32",
+            )
+        try:
+            with replacing(path) as temporary:
+                shutil.copyfile(small, temporary)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    return replace(report, path=path), check
+
+
+def _quantise(  # noqa: PLR0913, PLR0917 - two files and what is known about them
+    plain: Path,
+    small: Path,
+    preprocess: Preprocess,
+    data: Data,
+    settings: ExportSettings,
+    precision: PrecisionSettings,
+) -> Calibration:
+    """Calibrate on training images as they are at test time: nothing is augmented."""
+    train = data.train
+    generator = np.random.default_rng([precision.seed, 8])
+    n = min(precision.calibration_samples, len(train))
+    numbers = np.sort(generator.permutation(len(train))[:n])
+    calibration = Calibration.of(numbers)
+    session = open_session(plain, SessionSettings(device="cpu"))
+    fed = as_pixels(preprocess) if settings.with_preprocess else preprocess
+    size = settings.batch or _BATCH
+
+    def batches() -> Iterator[np.ndarray]:
+        for images, _ in Loader(train.subset(numbers), fed, size):
+            if settings.batch in (None, len(images)):
+                yield session.input.feed(images.numpy())
+
+    quantize_file(plain, small, batches(), calibration)
+    return calibration
+
+
+def _judge(
+    plain: Path, small: Path, preprocess: Preprocess, data: Data, calibration: Calibration | None
+) -> PrecisionCheck:
+    name = "test" if data.has("test") else "val"
+    split = data.splits[name]
+
+    def accuracy(path: Path) -> Accuracy:
+        session = open_session(path, SessionSettings(device="cpu"))
+        fed = as_pixels(preprocess) if session.input.takes_pixels else preprocess
+        return onnx_accuracy(session, Loader(split, fed, 100), len(data.classes))
+
+    baseline, own = accuracy(plain), accuracy(small)
+    drop = accuracy_drop(baseline, own, split.labels, data.classes)
+    return PrecisionCheck(
+        name,
+        own.n,
+        own.top1_pct,
+        baseline.top1_pct,
+        drop.drop_pp,
+        drop.low,
+        drop.high,
+        drop.changes.agreement_pct,
+        calibration,
+    )

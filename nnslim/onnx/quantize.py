@@ -1,0 +1,143 @@
+"""Eight-bit integers for the CPU: weights and activations quantised after training (QDQ).
+
+Written by onnxruntime's own tool from a verified float32 file; the scale of every activation comes
+from its smallest and largest value on calibration images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedOpsetsPass
+
+from nnslim.errors import InputError
+from nnslim.onnx.metadata import PREFIX
+from nnslim.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    import numpy as np
+
+__all__ = ["Calibration", "quantize_file"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the scales were measured on.
+
+    Attributes:
+        n_images: Training images.
+        sha256: Hash of their numbers in the training split, as int64.
+    """
+
+    n_images: int
+    sha256: str
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> Calibration:
+        """Describe images by their numbers in the training split.
+
+        Example:
+            >>> import numpy as np
+            >>> Calibration.of(np.array([3, 5])).n_images
+            2
+        """
+        digest = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
+        return cls(len(numbers), digest)
+
+
+def quantize_file(
+    source: Path, target: Path, batches: Iterable[np.ndarray], calibration: Calibration
+) -> None:
+    """Write an int8 copy of a float32 file.
+
+    Activations become uint8 with a scale and a zero point each, weights int8 with a scale for each
+    output channel. The input stays what it is, and so do the properties of the file.
+
+    Args:
+        source: A float32 file of one input.
+        target: Where to write.
+        batches: Inputs of the file, as it takes them.
+        calibration: What those are, for the metadata.
+
+    Raises:
+        InputError: onnxruntime cannot quantise the file; says why.
+    """
+    # Lazy: the tool is a third of a second that no other export pays for.
+    from onnxruntime.quantization import (  # noqa: PLC0415
+        QuantFormat,
+        QuantType,
+        quant_pre_process,
+        quantize_static,
+    )
+
+    model = onnx.load_model(source)
+    with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
+        ready, raw = Path(folder) / "ready.onnx", Path(folder) / "raw.onnx"
+        # Both print advice; some of it goes to the root logger.
+        with contextlib.redirect_stdout(sys.stderr), _quiet_logging():
+            try:
+                quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+                quantize_static(
+                    str(ready),
+                    str(raw),
+                    _Reader(model.graph.input[0].name, batches),  # pyright: ignore
+                    quant_format=QuantFormat.QDQ,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                )
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                first = str(error).partition("\n")[0]
+                raise InputError(f"{source}: cannot be quantised: {first}") from error
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        target.write_bytes(_finished(raw, model.ir_version, properties, calibration))
+
+
+def _finished(
+    path: Path, ir_version: int, properties: Mapping[str, str], calibration: Calibration
+) -> bytes:
+    """Drop operator sets that nothing uses, and give the file its properties back."""
+    model = ir.load(path)
+    RemoveUnusedOpsetsPass()(model)
+    ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    own = {"precision": "int8", "calibration_images": str(calibration.n_images)}
+    own["calibration_sha256"] = calibration.sha256
+    model.metadata_props.update(properties)
+    model.metadata_props.update({f"{PREFIX}{key}": value for key, value in own.items()})
+    model.ir_version = ir_version
+    model.producer_name, model.producer_version = "nnslim", __version__
+    return ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+class _Reader:
+    """Hands out calibration batches one by one, as onnxruntime's tool asks for them."""
+
+    def __init__(self, name: str, batches: Iterable[np.ndarray]) -> None:
+        self._name, self._batches = name, iter(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next batch, or None after the last."""
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: batch}
+
+
+@contextlib.contextmanager
+def _quiet_logging() -> Generator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
