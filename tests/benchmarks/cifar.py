@@ -61,7 +61,8 @@ def main() -> None:
     for seed in range(options.seeds):
         for file in options.models:
             for arm in options.arms:
-                name = f"{Path(file).name.partition('-')[0]}-{arm}-{seed}"
+                kind = f"{len(data.train)}-{options.sparse_epochs}+{options.epochs}-{options.lr:g}"
+                name = f"{Path(file).name.partition('-')[0]}-{arm}-{kind}-{seed}"
                 place = root / name
                 if (place / "result.json").exists():
                     continue
@@ -72,8 +73,8 @@ def main() -> None:
                 found = run_arm(arm, dense_network(file), data, config, around)
                 save_network(found.pop("network"), place / "model.safetensors")
                 write_json(place / "result.json", {"arm": arm, "seed": seed, **found})
-                write_report(root, Path(options.report), vars(options))
-    write_report(root, Path(options.report), vars(options))
+                write_report(root, Path(options.report))
+    write_report(root, Path(options.report))
 
 
 def _options() -> argparse.Namespace:
@@ -83,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sparse-epochs", type=int, default=1)
     parser.add_argument("--sparse-lr", type=float, default=0.02)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--saliency", default="logits")
@@ -98,7 +100,7 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
         limits={"params": HALF, "macs": HALF},
         saliency=SaliencyConfig(options.saliency, options.samples),
         sparse=SparseConfig(options.sparse_epochs, options.sparse_lr),
-        train=TrainConfig(epochs=options.epochs, lr=0.05, seed=seed),
+        train=TrainConfig(epochs=options.epochs, lr=options.lr, seed=seed),
         seed=seed,
     )
 
@@ -147,6 +149,7 @@ def run_arm(
         "params_share": costs.params / full.params,
         "macs_share": costs.macs / full.macs,
         "images": len(data.train),
+        "lr": config.train.lr,
         "epochs": epochs,
         "sparse_epochs": config.sparse.epochs if arm in ("ours", "torch-pruning") else 0,
         "seconds": time.perf_counter() - start,

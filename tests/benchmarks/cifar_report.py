@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeAlias
 
 from nnslim.artifact import write_page
 
@@ -18,29 +18,34 @@ _NAMES = {
     "taylor": "first-order Taylor, global, per cost",
     "torch-pruning": "Torch-Pruning, group norm with its sparse training, inner filters",
 }
+_Setting: TypeAlias = tuple[str, int, float, int, int]
 _COLUMNS = ("dense", "sparse", "cut", "calibrated", "tuned")
 
 
-def write_report(root: Path, page: Path, options: Mapping[str, Any]) -> None:
+def write_report(root: Path, page: Path) -> None:
     """Write one table per network; arms in the order of their final accuracy."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, dict[_Setting, list[dict[str, Any]]]] = {}
     for path in sorted(root.glob("*/result.json")):
         network = path.parent.name.partition("-")[0]
         result = json.loads(path.read_text())
-        found.setdefault(network, {}).setdefault(result["arm"], []).append(result)
-    text = [_HEAD.format(**options)]
+        own = (result["images"], result["lr"], result["epochs"], result["sparse_epochs"])
+        found.setdefault(network, {}).setdefault((result["arm"], *own), []).append(result)
+    text = [_HEAD]
     for network, arms in found.items():
         text += [f"\n## {network}\n", _table(arms)]
     write_page(page, "\n".join(text) + _TAIL, overwrite=True)
 
 
-def _table(arms: Mapping[str, list[dict[str, Any]]]) -> str:
-    heads = ["arm", "params", "MACs", "images", "epochs", "dense", "after sparse"]
+def _table(arms: Mapping[_Setting, list[dict[str, Any]]]) -> str:
+    heads = ["arm", "params", "MACs", "images", "rate", "epochs", "dense", "after sparse"]
     heads += ["right after removal", "new statistics", "**final**", "drop", "minutes"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
-    order = sorted(arms, key=lambda arm: -mean(r["top1_pct"]["tuned"] for r in arms[arm]))
-    for arm in order:
-        runs = arms[arm]
+    order = sorted(
+        arms,
+        key=lambda own: (*own[1:3], -mean(run["top1_pct"]["tuned"] for run in arms[own])),
+    )
+    for setting in order:
+        arm, runs = setting[0], arms[setting]
         epochs = f"{runs[0]['sparse_epochs']} + {runs[0]['epochs']}"
         top1 = [_spread([r["top1_pct"][c] for r in runs if c in r["top1_pct"]]) for c in _COLUMNS]
         drop = mean(r["top1_pct"]["dense"] - r["top1_pct"]["tuned"] for r in runs)
@@ -48,7 +53,8 @@ def _table(arms: Mapping[str, list[dict[str, Any]]]) -> str:
             f"{100 * mean(r[key] for r in runs):.1f} %" for key in ("params_share", "macs_share")
         ]
         images = f"{runs[0]['images']:,}"
-        cells = [_NAMES[arm], *shares, images, epochs, *top1[:-1], f"**{top1[-1]}**", f"{drop:.2f}"]
+        cells = [_NAMES[arm], *shares, images, f"{runs[0]['lr']:g}", epochs, *top1[:-1]]
+        cells += [f"**{top1[-1]}**", f"{drop:.2f}"]
         cells.append(f"{mean(r['seconds'] for r in runs) / 60:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -69,10 +75,10 @@ from the published file, sees the same training images in the same order and aug
 at most half of the parameters and half of the MACs (Torch-Pruning's only half of the MACs: it
 cannot cut the residual stream, and half of the parameters would leave it fewer MACs than the
 others), gets new batch norm statistics and is fine-tuned with the same settings (SGD, peak learning
-rate 0.05, cosine, half of the loss from the dense network's logits at temperature 4). Epochs are
-those of sparse training on the dense network plus those of fine-tuning; arms without sparse
-training are fine-tuned longer, until they have spent at least as many multiply-adds of training.
-Seeds: {seeds}.
+rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
+Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
+sparse training are fine-tuned longer, until they have spent at least as many multiply-adds of training.
+Rows of equal images and rate belong together.
 """
 
 _TAIL = """
