@@ -77,7 +77,7 @@ cannot cut the residual stream, and half of the parameters would leave it fewer 
 others), gets new batch norm statistics and is fine-tuned with the same settings (SGD, peak learning
 rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
-sparse training are fine-tuned longer, until they have spent at least as many multiply-adds of training.
+sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
 Rows of equal images and rate belong together.
 """
 
