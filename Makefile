@@ -5,7 +5,7 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow sweep clean
+.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow bench-export bench-gpu sweep clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ bench-cifar: $(STAMP) ## compare recipes on CIFAR-10: make bench-cifar DATA=cifa
 
 bench-grow: $(STAMP) ## compare planting with its controls: make bench-grow DATA=cifar10.npz TEACHER=resnet20.th (1 h)
 	@$(BIN)/python -m tests.benchmarks.grow $(DATA) $(TEACHER) $(ARGS)
+
+bench-export: $(STAMP) ## float32, float16 and int8 of a network: make bench-export DATA=cifar10.npz MODELS="resnet20.th"
+	@$(BIN)/python -m tests.benchmarks.export $(DATA) $(MODELS) $(ARGS)
+
+bench-gpu: $(STAMP) ## latency of small CNNs under every CUDA option, on a machine with a GPU
+	@$(BIN)/python -m tests.benchmarks.gpu $(ARGS)
 
 sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/coverage.md (1 h)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
