@@ -15,6 +15,7 @@ from nnslim.errors import ConfigError, DeviceError, InputError
 from nnslim.onnx import SessionSettings, open_session
 from nnslim.onnx import running as running_module
 from nnslim.onnx.capture import capture_native_output, loader_reason
+from nnslim.onnx.cuda import CudaOptions
 from nnslim.onnx.placement import cudnn_library
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -100,6 +101,64 @@ def test_auto_takes_the_gpu_when_it_runs_everything(onnx_path):
     assert (session.provider, session.warnings) == (CUDA, ())
     assert fake.asked[1:] == [CPU]
     assert fake.asked[0][1]["use_tf32"] == "0"  # accuracy and parity are in full float32
+
+
+def test_options_of_the_gpu_are_explicit_and_reported(onnx_path):
+    fake = Fake([CUDA, CPU])
+    options = CudaOptions(prefer_nhwc=True, graph=True)
+    settings = SessionSettings(device="cuda:2", batch=8, use_tf32=True, cuda=options)
+    session = open_session(onnx_path, settings, factory=fake)
+    ((name, given),) = fake.asked
+    assert name == CUDA
+    assert given == {
+        "device_id": "2",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": "1",
+        "enable_cudnn": "1",
+        "prefer_nhwc": "1",
+        "fuse_conv_bias": "0",
+        "enable_cuda_graph": "1",
+    }
+    assert dict(session.provider_options) == given  # and no handle
+    free = SessionSettings(device="cuda")
+    open_session(onnx_path, free, factory=fake)
+    assert fake.asked[0][1]["cudnn_conv_algo_search"] == "HEURISTIC"
+    with pytest.raises(ConfigError, match="a CUDA graph needs a fixed batch"):
+        SessionSettings(device="cuda", cuda=options)
+
+
+def test_tensorrt_stands_before_cuda_and_takes_it_along(onnx_path, tmp_path):
+    trt = "TensorrtExecutionProvider"
+    fake = Fake([trt, CUDA, CPU])
+    settings = SessionSettings(device="tensorrt:1", batch=1, engine_cache=tmp_path)
+    session = open_session(onnx_path, settings, factory=fake)
+    assert [name for name, _ in fake.asked] == [trt, CUDA]
+    given = fake.asked[0][1]
+    assert given["trt_engine_cache_path"] == given["trt_timing_cache_path"] == str(tmp_path)
+    assert given["device_id"] == "1"
+    assert session.provider == session.provider_requested == trt
+    lost = Fake([CUDA, CPU], log=LOADER_LOG)
+    with pytest.raises(DeviceError, match=r"Tensorrt.* did not start: libcuda\.so\.1"):
+        open_session(onnx_path, settings, factory=lost)
+    on_cuda = Fake([trt, CUDA, CPU])
+    on_cuda.get_provider_graph_assignment_info = lambda: [
+        SimpleNamespace(ep_name=CUDA, get_nodes=lambda: [SimpleNamespace(name="a", op_type="Conv")])
+    ]
+    assert open_session(onnx_path, settings, factory=on_cuda).provider == trt
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("algo=1", "not known; there are prefer_nhwc"),
+        ("graph", "not known"),
+        ("graph=maybe", "takes 0 or 1"),
+        ("conv_search=DEFAULT", "takes EXHAUSTIVE or HEURISTIC"),
+    ],
+)
+def test_options_of_the_gpu_that_make_no_sense(text, message):
+    with pytest.raises(ConfigError, match=message):
+        CudaOptions.parse([text])
 
 
 def test_l1_provider_did_not_load(onnx_path):
