@@ -8,6 +8,7 @@ scratch      planting's final architecture with fresh weights, everything traine
 uniform      the teacher narrowed evenly to the same parameters, everything trained
 random       planting into one random group a round, trained as long as the round's candidates were
 unfrozen     planting in which everything trains in every round
+polished     planting's network, everything trained for another ``--polish-epochs``
 prune        ``nnslim prune`` of the teacher, which starts with what the teacher has learned
 
 A pass is one epoch over the training images; all candidates count. A size goes on from where the
@@ -45,7 +46,7 @@ from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
 GROWN = ("planting", "random", "unfrozen")
-ARMS = ("planting", "scratch", "uniform", "random", "unfrozen", "prune")
+ARMS = ("planting", "polished", "scratch", "uniform", "random", "unfrozen", "prune")
 CPU = torch.device("cpu")
 
 
@@ -87,8 +88,12 @@ class Bench:
             around = Surroundings(sink=self.out)
             return prune_network(self.teacher, self.data, config, around).network, passes
         grown = load_network(self._place("planting", size, seed).with_suffix(".safetensors"))
-        start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
-        network = reset(copy.deepcopy(start), seed + 1)
+        if arm == "polished":
+            network, epochs, lr = grown, self.options.polish_epochs, 0.05
+            passes += epochs
+        else:
+            start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
+            network, epochs, lr = reset(copy.deepcopy(start), seed + 1), passes, 0.1
         loader = Loader(
             self.data.train,
             self.teacher.preprocess or self.data.preprocess,
@@ -98,7 +103,7 @@ class Bench:
             seed=seed,
             drop_last=True,
         )
-        training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
+        training = TrainConfig(epochs=epochs, lr=lr, seed=seed)
         teacher = RememberingTeacher(copy.deepcopy(self.teacher))
         fit(network, loader, training, device=CPU, teacher=teacher)
         return network, passes
@@ -209,6 +214,8 @@ images, candidates that were not kept included; minutes of a size that goes on f
 are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
+- *polished*: what planting gave, everything trained for {polish_epochs} passes more (learning rate
+  0.05): what `--polish-epochs` does, with more passes than the others had.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
 - *uniform*: the teacher narrowed evenly to the same parameters, trained as long.
 - *random*: planting into a random group, trained as long as all candidates of a round.
@@ -232,6 +239,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--growth", type=float, default=100.0)
     parser.add_argument("--seed-epochs", type=int, default=20)
+    parser.add_argument("--polish-epochs", type=int, default=20)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--build", default="build/bench-grow")
     parser.add_argument("--report", default="docs/results/grow.md")
