@@ -7,7 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+from nnslim.errors import InputError
+
+__all__ = ["check_place", "new_file", "replacing"]
 
 
 @contextmanager
@@ -36,3 +38,40 @@ def replacing(path: Path) -> Generator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Generator[Path]:
+    """Like ``replacing``, for a file that the user named.
+
+    Raises:
+        InputError: The file cannot be written.
+
+    Example:
+        >>> with new_file(Path("missing") / "a.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        Traceback (most recent call last):
+        nnslim.errors.InputError: missing/a.txt: cannot be written: No such file or directory
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where no file can be, before work is done for it.
+
+    Raises:
+        InputError: The folder is missing, or ``path`` is a folder.
+
+    Example:
+        >>> check_place(Path("missing") / "net.onnx")
+        Traceback (most recent call last):
+        nnslim.errors.InputError: missing: no such folder; make it, or choose another
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder", hint="make it, or choose another")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file", hint="add a file name")

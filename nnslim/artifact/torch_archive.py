@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from nnslim.artifact.replacing import replacing
+from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.version import __version__
 
@@ -79,6 +79,7 @@ def export_archive(network: Network, path: Path, *, batch: int | None = None) ->
     """
     if path.suffix != ".pt2":
         raise InputError(f"{path}: an archive of torch.export ends in .pt2")
+    check_place(path)
     frozen = copy.deepcopy(network).cpu().float().eval()
     shape = tuple(frozen.input_shape)
     batches = (1, 2, 5) if batch is None else (batch,)
@@ -100,15 +101,12 @@ def export_archive(network: Network, path: Path, *, batch: int | None = None) ->
         "preprocess": frozen.preprocess and frozen.preprocess.to_json(),
         "classes": frozen.classes and list(frozen.classes),
     }
-    try:
-        with replacing(path) as temporary:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.export.save(program, temporary, extra_files={_FACTS: json.dumps(facts)})
-            max_rel = _largest_difference(frozen, temporary, batches)
-            content = temporary.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    with new_file(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.save(program, temporary, extra_files={_FACTS: json.dumps(facts)})
+        max_rel = _largest_difference(frozen, temporary, batches)
+        content = temporary.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     return ArchiveReport(path, digest, len(content), batch, max_rel, batches)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import typer
 
@@ -37,13 +38,16 @@ def apply_config(context: typer.Context, value: Path | None) -> Path | None:
     if path is not None:
         commands = _options_by_command(context)
         _reject_unknown(tables, commands, path, "table")
+        settings: dict[str, dict[str, _Setting]] = {}
         for command, table in tables.items():
-            _reject_unknown(_table(table, path, command), commands[command], path, f"[{command}]")
-        command = str(context.info_name)
-        chosen = _table(tables.get(command, {}), path, command)
+            own = _table(table, path, command)
+            known = {*commands[command], *_inner_tables(command)}
+            _reject_unknown(own, known, path, f"[{command}]")
+            settings[command] = _flat(own, command, path)
+        chosen = settings.get(str(context.info_name), {})
         context.default_map = {
-            key: _as_typed(context, key, chosen[key], f"{path}: [{command}] {key}")
-            for key in chosen
+            key: _as_typed(context, key, setting.value, f"{path}: {setting.where} {key}")
+            for key, setting in chosen.items()
         }
         context.meta[_PATH_KEY] = path
     return path
@@ -52,6 +56,39 @@ def apply_config(context: typer.Context, value: Path | None) -> Path | None:
 def config_path(context: typer.Context) -> Path | None:
     """Return the file that ``apply_config`` used, if any."""
     return context.meta.get(_PATH_KEY)
+
+
+class _Setting(NamedTuple):
+    """A value, and the table that it stands in."""
+
+    value: object
+    where: str
+
+
+def _inner_tables(command: str) -> dict[str, set[str]]:
+    """Return the tables that a command's table may hold, with their keys: options, too."""
+    if command != "eval":
+        return {}
+    # Lazy: only a file with [eval] needs to know what can be a gate.
+    from nnslim.measure.gates import Limits
+
+    return {"gates": {field.name for field in fields(Limits)}}
+
+
+def _flat(table: Mapping[str, object], command: str, path: Path) -> dict[str, _Setting]:
+    """Take the keys of inner tables for the command's own; one key in two tables is refused."""
+    inner = _inner_tables(command)
+    found = {key: _Setting(v, f"[{command}]") for key, v in table.items() if key not in inner}
+    for name, known in inner.items():
+        where = f"[{command}.{name}]"
+        own = _table(table.get(name, {}), path, f"{command}.{name}")
+        _reject_unknown(own, known, path, where)
+        for key, value in own.items():
+            if key in found:
+                message = f"{path}: {key} stands in [{command}] and in {where}"
+                raise ConfigError(message, hint="keep one of the two")
+            found[key] = _Setting(value, where)
+    return found
 
 
 def _find(named: Path | None) -> tuple[Path | None, Mapping[str, object]]:

@@ -13,7 +13,7 @@ from nnslim.cli.options import command_output, option
 if TYPE_CHECKING:
     from nnslim.cli.inputs import ModelFlags
     from nnslim.data import Data
-    from nnslim.measure import EvalFile, EvalReport, Verdict
+    from nnslim.measure import EvalFile, Verdict
     from nnslim.report import Sink
 
 __all__ = ["eval_command"]
@@ -98,6 +98,18 @@ def eval_command(
         int | None,
         option(help="Threads on the CPU; without it, one per core.", min=1, metavar="N"),
     ] = None,
+    latency_budget: Annotated[
+        float,
+        option(
+            help="Seconds for each file's latency against the baseline, at each batch size; it "
+            "ends earlier once the interval is within 1 %.",
+            min=0,
+            metavar="SECONDS",
+        ),
+    ] = 60.0,
+    samples: Annotated[
+        Path | None, option(help="Write every timed call to this .npz file.", metavar="FILE")
+    ] = None,
     workers: Annotated[
         int | None,
         option(help="Processes that decode image files; without it, by cores.", min=0, metavar="N"),
@@ -139,10 +151,11 @@ def eval_command(
         from nnslim.cli.parse import parse_count, parse_counts
         from nnslim.errors import ConfigError
         from nnslim.measure import EvalSettings, Limits, check_gates, evaluate
+        from nnslim.measure.paired import PairedSettings
+        from nnslim.measure.samples import check_samples, write_samples
         from nnslim.measure.scoring import decoding_workers
         from nnslim.onnx.cuda import CudaOptions
-        from nnslim.report.ci import comparison_table, gate_table
-        from nnslim.report.evaluation import evaluation_table
+        from nnslim.report.evaluation import evaluation_tables, speed_notes, warning_lines
 
         limits = Limits(
             min_top1,
@@ -165,12 +178,14 @@ def eval_command(
                 f"{limits.needs_baseline} needs something to compare with", hint="give --baseline"
             )
         reports = check_reports(report or [], overwrite=overwrite)
+        sample_file = check_samples(samples, overwrite=overwrite) if samples else None
         settings = EvalSettings(
             device=device,
             require_gpu=require_gpu,
             threads=threads,
             batch_sizes=parse_counts(batch_size, "--batch-size"),
             workers=decoding_workers() if workers is None else workers,
+            paired=PairedSettings(budget_s=latency_budget, seed=seed),
             seed=seed,
             cuda=CudaOptions.parse(cuda_option or []),
             engine_cache=engine_cache,
@@ -195,12 +210,17 @@ def eval_command(
 
             found = evaluate(subjects, images, settings, preprocess=preprocess, on_step=on_step)
         verdicts = check_gates(found, limits)
-        _say(found, images, sink)
         gates = [verdict.to_json() for verdict in verdicts]
         document = {**found.to_json(), "gates": gates}
-        tables = (evaluation_table(found), comparison_table(document), gate_table(document))
-        sink.result(document, *(table for table in tables if table.rows))
+        for warning in warning_lines(document):
+            sink.warn(warning)
+        known = images.notes if images else ()  # said when the data was opened
+        for note in (*(note for note in found.notes if note not in known), *speed_notes(document)):
+            sink.info(note)
+        sink.result(document, *evaluation_tables(document))
         write_reports(reports, document, overwrite=overwrite)
+        if sample_file is not None:
+            write_samples(sample_file, found)
         publish(document, sink)
         _require(verdicts, sink, strict=strict)
 
@@ -224,15 +244,6 @@ def _subjects(
         network = None if kind == "onnx" else open_model(path, own, data, sink).network
         subjects.append(EvalFile(path, baseline=is_baseline, network=network))
     return subjects
-
-
-def _say(report: EvalReport, data: Data | None, sink: Sink) -> None:
-    for note in report.notes:
-        if data is None or note not in data.notes:  # those were said when the data was opened
-            sink.info(note)
-    for result in report.files:
-        for warning in result.warnings:
-            sink.warn(f"{result.path}: {warning}")
 
 
 def _require(verdicts: tuple[Verdict, ...], sink: Sink, *, strict: bool) -> None:

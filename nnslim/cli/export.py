@@ -65,7 +65,10 @@ def export_command(
     ] = 2.0,
     target: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
-        option(help="Where the file will run; CUDA has no kernels for int8."),
+        option(
+            help="Where the file will run: CUDA has no kernels for int8, TensorRT wants zero "
+            "points of 0."
+        ),
     ] = "cpu",
     arch: options.Arch = None,
     arch_arg: options.ArchArg = None,
@@ -109,7 +112,8 @@ def export_command(
             with_preprocess=with_preprocess,
             seed=seed,
         )
-        precision = PrecisionSettings(int8, calibration_samples, max_drop, seed)
+        symmetric = target == "tensorrt"
+        precision = PrecisionSettings(int8, calibration_samples, max_drop, seed, symmetric)
         place = _place(model, out, ".pt2" if pt2 else ".onnx", overwrite=overwrite)
         said = PreprocessFlags(input_size, mean, std)
         images = open_data(data, download=download, seed=seed, sink=sink) if data else None
@@ -171,6 +175,11 @@ def _summary(report: ExportReport, check: PrecisionCheck | None, *, int8: bool) 
             f" ({check.low:+.2f} to {check.high:+.2f}), the same answer for"
             f" {check.agreement_pct:.2f} %"
         )
+        if check.logits_max_rel is not None:
+            lines.append(
+                f"its logits differ from float32's by up to {100 * check.logits_max_rel:.1f} % of"
+                " the largest"
+            )
     return "\n".join(lines)
 
 

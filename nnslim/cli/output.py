@@ -132,7 +132,7 @@ class Output:
         for row in table.rows:
             grid.add_row(*(Text(_visible(cell)) for cell in row))
         if table.title:
-            self._write(self._out, Text(_visible(table.title), style="bold"))
+            self._out.print(Text(_visible(table.title), style="bold", overflow="fold"))
         self._write(self._out, grid)
 
     @staticmethod

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nnslim.data.augment import Augment, Draws, crop_flip, draw
-from nnslim.data.images import fit_image, interpolation_mode, is_fitted
+from nnslim.data.images import fit_image, interpolation_mode
 from nnslim.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class Loader:
         seed: Of order and augmentation.
         drop_last: Leave out a last batch that is smaller, unless it is the only one.
         workers: Processes that decode files; sets in memory need none.
+        keep: Decode while iterating, and keep what comes to at most 1.5 GB, of whatever size, for
+            the loaders of this split that come after the first whole epoch; not with ``augment``.
 
     Raises:
-        ConfigError: ``batch_size`` below 1.
+        ConfigError: ``batch_size`` below 1, or ``keep`` with ``augment``.
         InputError: The images have other channels than ``preprocess``; when iterating or
             caching, an image that cannot be read.
 
@@ -67,9 +69,12 @@ class Loader:
         seed: int = 0,
         drop_last: bool = False,
         workers: int = 0,
+        keep: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"a batch of {batch_size} images", hint="ask for at least 1")
+        if keep and augment is not None:
+            raise ConfigError("augmented images differ each epoch: they are not kept")
         split.require_channels(preprocess.channels)
         self.split = split
         self.preprocess = preprocess
@@ -80,7 +85,8 @@ class Loader:
         self.drop_last = drop_last
         self.workers = workers
         self.epoch = 0
-        self._images = _resident(split, preprocess, self.augment)
+        self._keeps = keep and _n_bytes(split, preprocess) <= _CACHE_BYTES
+        self._images = _resident(split, preprocess, self.augment, decode=not keep)
         self._labels = torch.from_numpy(split.labels)
 
     def __len__(self) -> int:
@@ -102,7 +108,9 @@ class Loader:
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         batches = (torch.from_numpy(order[s : s + self.batch_size]) for s in starts)
         if self._images is None:
-            yield from self._from_files(batches, draws)
+            decoded = self._decoded(batches, draws)
+            for images, chosen in self._kept(decoded) if self._keeps else decoded:
+                yield _normalised(images, self.preprocess), self._labels[chosen]
             return
         for chosen in batches:
             images = self._images[chosen]
@@ -111,9 +119,10 @@ class Loader:
                 images = crop_flip(images, shift, flip, self.augment.pad)
             yield _normalised(images, self.preprocess), self._labels[chosen]
 
-    def _from_files(
+    def _decoded(
         self, batches: Iterator[torch.Tensor], draws: Draws
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (images (N, H, W, C) uint8, their numbers (N,))."""
         tickets = (_tickets(chosen, draws) for chosen in batches)
         loader = DataLoader(
             _Items(self.split, self.preprocess, self.augment),
@@ -125,8 +134,22 @@ class Loader:
         for batch in loader:
             if isinstance(batch, InputError):
                 raise batch
-            images, chosen = batch
-            yield _normalised(images, self.preprocess), self._labels[chosen]
+            yield batch
+
+    def _kept(
+        self, decoded: Iterator[tuple[torch.Tensor, torch.Tensor]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pass the batches on; after a whole epoch the split has all images in memory."""
+        height, width = self.preprocess.size
+        count = len(self.split)
+        whole = torch.empty((count, height, width, self.preprocess.channels), dtype=torch.uint8)
+        seen = 0
+        for images, chosen in decoded:
+            whole[chosen] = images
+            seen += len(chosen)
+            yield images, chosen
+        if seen == count:
+            self.split.keep(self.preprocess, whole.numpy())
 
 
 class _Ticket(NamedTuple):
@@ -197,16 +220,24 @@ def _random_crop(
         return crop(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0)
 
 
-def _resident(split: Split, preprocess: Preprocess, augment: Augment) -> torch.Tensor | None:
+def _resident(
+    split: Split, preprocess: Preprocess, augment: Augment, *, decode: bool
+) -> torch.Tensor | None:
     """Return the images (N, h, w, C) uint8 if they are in memory or small enough to be."""
     if augment.min_area < 1:
         return None
-    images = split.images
-    n_bytes = len(split) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
-    small = max(preprocess.size) <= _CACHE_SIDE and n_bytes <= _CACHE_BYTES
-    if images is None or not is_fitted(images.shape[1:3], preprocess):
-        images = split.fitted(preprocess).images if small else None
-    return None if images is None else torch.from_numpy(images)
+    found = split.kept(preprocess)
+    small = max(preprocess.size) <= _CACHE_SIDE and _n_bytes(split, preprocess) <= _CACHE_BYTES
+    if found is None and small and decode:
+        found = split.fitted(preprocess)
+    if found is None or found.images is None:
+        return None
+    return torch.from_numpy(found.images)
+
+
+def _n_bytes(split: Split, preprocess: Preprocess) -> int:
+    """What the images take as uint8, at the size of the network's input."""
+    return len(split) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
 
 
 def _normalised(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:

@@ -101,13 +101,26 @@ class Split:
             InputError: An unreadable file, or a wrong number of channels.
         """
         self.require_channels(preprocess.channels)
+        if (kept := self.kept(preprocess)) is not None:
+            return kept
+        images = fit_all(lambda i: self.read(i, preprocess.channels), len(self), preprocess)
+        return self.keep(preprocess, images)
+
+    def kept(self, preprocess: Preprocess) -> Split | None:
+        """Return what ``fitted`` would, where no image needs to be decoded or resized for it."""
         if self.images is not None and is_fitted(self.images.shape[1:3], preprocess):
             return self
-        how = (preprocess.size, preprocess.resize, preprocess.interpolation, preprocess.channels)
-        if how not in self._fitted:
-            images = fit_all(lambda i: self.read(i, preprocess.channels), len(self), preprocess)
-            self._fitted[how] = Split(self.labels, images, name=self.name)
-        return self._fitted[how]
+        return self._fitted.get(_fitting(preprocess))
+
+    def keep(self, preprocess: Preprocess, images: NDArray[np.uint8]) -> Split:
+        """Take the images (N, h, w, C) that ``fitted`` would make, from who has made them."""
+        own = Split(self.labels, images, name=self.name)
+        return self._fitted.setdefault(_fitting(preprocess), own)
+
+
+def _fitting(preprocess: Preprocess) -> tuple[object, ...]:
+    """What of a preprocessing decides the uint8 image."""
+    return preprocess.size, preprocess.resize, preprocess.interpolation, preprocess.channels
 
 
 def _checked_labels(labels: ArrayLike, name: str) -> NDArray[np.int64]:

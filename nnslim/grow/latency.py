@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnslim.measure.bench import Bench
-from nnslim.measure.paired import PairedSettings
+from nnslim.measure.paired import QUICK
 from nnslim.onnx import SessionSettings
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["added_microseconds", "latency_share"]
 
-_SETTINGS = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
 _LEAST_SHARE = 0.01  # a difference that cannot be told from noise must not look like a bargain
 
 
@@ -34,7 +33,7 @@ def latency_share(network: Network, teacher: Network, device: torch.device) -> t
     """
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(teacher.cpu(), Path(folder), SessionSettings(device=str(device)))
-        found = bench.ratios(bench.export(network.cpu()), _SETTINGS)[1]
+        found = bench.ratios(bench.export(network.cpu()), QUICK)[1]
     return found.ratio, found.parent_ms
 
 
@@ -51,5 +50,5 @@ def added_microseconds(
     """
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(network.cpu(), Path(folder), SessionSettings(device=str(device)))
-        found = [bench.ratios(bench.export(own.cpu()), _SETTINGS)[1] for own in candidates]
+        found = [bench.ratios(bench.export(own.cpu()), QUICK)[1] for own in candidates]
     return [1e3 * own.parent_ms * max(own.ratio - 1, _LEAST_SHARE) for own in found]

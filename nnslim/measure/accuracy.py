@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nnslim.onnx import Session
 
-__all__ = ["Accuracy", "network_accuracy", "onnx_accuracy", "top_k_accuracy"]
+__all__ = ["Accuracy", "network_accuracy", "onnx_accuracy", "run_padded", "top_k_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def onnx_accuracy(
         InputError: The images or the classes do not fit the file.
     """
     watch = watch or Stopwatch()
-    run = partial(_run_padded, session)
+    run = partial(run_padded, session)
     pairs = ((watch.call(run, images.numpy()), labels.numpy()) for images, labels in batches)
     return top_k_accuracy(pairs, n_classes)
 
@@ -156,7 +156,8 @@ def _network_logits(
         yield logits.float().cpu().numpy(), labels.numpy()
 
 
-def _run_padded(session: Session, images: np.ndarray) -> np.ndarray:
+def run_padded(session: Session, images: np.ndarray) -> np.ndarray:
+    """Return logits (N, K) of any number of images (N, C, H, W), also of a file of fixed batch."""
     size = session.batch
     if size is None or size == len(images):
         return session.run(images)

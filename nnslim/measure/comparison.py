@@ -6,6 +6,7 @@ Differences are paired, so that what both have in common (hard images, a busy ma
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 
 from nnslim.errors import InputError
 from nnslim.measure.changes import Changes, find_changes
-from nnslim.measure.paired import PairedRatio, PairedSettings, measure_ratio
+from nnslim.measure.paired import PairedRatio, PairedSettings, measure_ratios
 
 if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy
@@ -75,20 +76,31 @@ class LatencyRatio:
 
     Attributes:
         ratio: The file against its baseline.
-        control: The baseline against a fresh session of its own, measured in the same way.
+        control: The baseline against a fresh session of its own, measured in the same rounds.
+        threads: Of each session, on the CPU.
     """
 
     ratio: PairedRatio
     control: PairedRatio
+    threads: int | None = None
 
     @property
     def noisy(self) -> bool:
         """Whether the machine finds a difference where there is none."""
         return not self.control.low <= 1.0 <= self.control.high
 
+    def hides(self, limit: float) -> bool:
+        """Whether noise is wider than what is asked: the limit's distance from 1.
+
+        A ratio further than that from the limit is seen through more noise.
+        """
+        asked = max(abs(limit - 1), abs(self.ratio.ratio - limit))
+        return self.control.high - self.control.low > asked
+
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
-        return {**self.ratio.to_json(), "control": self.control.to_json(), "noisy": self.noisy}
+        own = {"control": self.control.to_json(), "noisy": self.noisy, "cpu_threads": self.threads}
+        return {**self.ratio.to_json(), **own}
 
 
 @dataclass(frozen=True)
@@ -208,17 +220,19 @@ def latency_ratio(
     open_baseline: Callable[[], Callable[[], object]],
     open_own: Callable[[], Callable[[], object]],
     settings: PairedSettings,
-    control: PairedSettings,
+    threads: int | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> LatencyRatio:
-    """Measure a file against its baseline, and that against itself.
+    """Measure a file against its baseline, and that against itself, in the same rounds.
 
     Args:
         open_baseline: Opens a fresh session of the baseline and returns its run.
         open_own: The same for the file.
-        settings: How long to measure the ratio.
-        control: How long to measure the baseline against itself.
+        settings: How long to measure; a third of the time goes to the control.
+        threads: What each session was opened with, for the record.
+        clock_ns: The clock.
     """
-    return LatencyRatio(
-        measure_ratio(lambda: (open_baseline(), open_own()), settings),
-        measure_ratio(lambda: (open_baseline(), open_baseline()), control),
+    ratio, control = measure_ratios(
+        lambda: (open_baseline(), open_own(), open_baseline()), settings, clock_ns
     )
+    return LatencyRatio(ratio, control, threads)

@@ -18,7 +18,13 @@ from nnslim.measure.comparison import AccuracyDrop, Comparison, accuracy_drop, l
 from nnslim.measure.latency import Latency, measure_latency
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
 from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
-from nnslim.measure.scoring import Score, score
+from nnslim.measure.scoring import Score, images_per_run, score
+from nnslim.measure.steadiness import (
+    busy_cores,
+    machine_warnings,
+    ratio_warnings,
+    unsteadiness,
+)
 from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
 from nnslim.onnx.model_file import external_files, read_model
 from nnslim.version import __version__
@@ -60,6 +66,7 @@ class _Timing:
     """Latency of one file at one batch size; None where the file cannot take it."""
 
     latency: Latency | None
+    e2e: Latency | None
     provider_used: str
     provider_options: Mapping[str, str]
     cudnn: str | None
@@ -93,6 +100,7 @@ def evaluate(
     """
     settings = settings or EvalSettings()
     say = on_step or (lambda _: None)
+    machine = machine_warnings()
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         subjects: list[_Subject] = []
         accuracies: list[_Accuracy] = []
@@ -101,7 +109,8 @@ def evaluate(
             subjects.append(_prepare(file, Path(folder) / f"{index}.onnx"))
         for subject in subjects:
             say(f"accuracy of {subject.file.path.name}")
-            accuracies.append(_measure_accuracy(subject, data, settings, preprocess))
+            keep = len(subjects) > 1
+            accuracies.append(_measure_accuracy(subject, data, settings, preprocess, keep=keep))
         timings: list[dict[int, _Timing]] = [{} for _ in subjects]
         images = [accuracy.image for accuracy in accuracies]
         for size in settings.batch_sizes:
@@ -117,9 +126,11 @@ def evaluate(
                 if index != first:
                     say(f"{subject.file.path.name} against the baseline")
                     pair = subjects[first], subject
+                    calm = _free_threads(settings, results[index].provider_used)
                     both = results[first], results[index]
-                    against = _compare(pair, both, images[index], data, settings)
-                    results[index] = replace(results[index], against=against)
+                    against = _compare(pair, both, images[index], data, calm)
+                    warnings = (*results[index].warnings, *_unclear(against, settings))
+                    results[index] = replace(results[index], against=against, warnings=warnings)
     return EvalReport(
         files=tuple(results),
         settings=settings,
@@ -133,6 +144,7 @@ def evaluate(
             "torch": torch.__version__,
         },
         notes=(*(data.notes if data else ()), *_notes(results)),
+        warnings=machine,
     )
 
 
@@ -172,11 +184,18 @@ def _open(subject: _Subject, settings: EvalSettings, batch: int, *, tf32: bool) 
 
 
 def _measure_accuracy(
-    subject: _Subject, data: Data | None, settings: EvalSettings, preprocess: Preprocess | None
+    subject: _Subject,
+    data: Data | None,
+    settings: EvalSettings,
+    preprocess: Preprocess | None,
+    *,
+    keep: bool,
 ) -> _Accuracy:
-    session = _open(subject, settings, settings.accuracy_batch, tf32=False)
+    expected = preprocess or (data.preprocess if data else None)
+    batch = 1 if expected is None else images_per_run(settings, expected)
+    session = _open(subject, settings, batch, tf32=False)
     try:
-        own = None if data is None else score(session, data, settings, preprocess)
+        own = None if data is None else score(session, data, settings, preprocess, keep=keep)
         image = _image_shape(session, preprocess if own is None else own.preprocess)
     except InputError as error:
         message = error.message.removeprefix(f"{subject.onnx_path}: ")
@@ -205,24 +224,28 @@ def _measure_latency(
     size: int,
     settings: EvalSettings,
 ) -> list[_Timing]:
-    """Time all files in turns, each on the same random images."""
+    """Time all files in turns, each on the same random images, by both clocks."""
     sessions = [_open(subject, settings, size, tf32=True) for subject in subjects]
     able = [index for index, session in enumerate(sessions) if session.batch == size]
-    runs: list[Callable[[], None]] = []
+    runs: list[Callable[[], object]] = []
     for index in able:
         generator = np.random.default_rng(settings.seed)
         x = generator.standard_normal((size, *images[index]), dtype=np.float32)
-        runs.append(sessions[index].bind(x))
-    found = dict(zip(able, measure_latency(runs, settings.latency), strict=True))
+        runs += [sessions[index].bind(x), partial(sessions[index].run, x)]
+    timed = measure_latency(runs, settings.latency)
+    found = dict(zip(able, zip(timed[::2], timed[1::2], strict=True), strict=True))
     timings: list[_Timing] = []
     for index, session in enumerate(sessions):
         if index in found:
             session.check_still_on_device()
         else:
             session.warn(f"batch {size} not timed: the file is fixed to {session.batch} images")
-        latency, warnings = found.get(index), session.warnings
+        latency, e2e = found.get(index, (None, None))
+        if latency is not None and (said := unsteadiness(latency)):
+            session.warn(f"latency at batch {size} is unsteady: {'; '.join(said)}")
         provider, options = session.provider, session.provider_options
-        timings.append(_Timing(latency, provider, options, session.cudnn, warnings))
+        warnings = session.warnings
+        timings.append(_Timing(latency, e2e, provider, options, session.cudnn, warnings))
     return timings
 
 
@@ -244,7 +267,7 @@ def _compare(
             partial(_fresh_run, subjects[0], settings, size, image),
             partial(_fresh_run, subjects[1], settings, size, image),
             settings.paired,
-            settings.control,
+            SessionSettings(threads=settings.threads).n_threads,
         )
         for size in sizes
         if size in own.latency
@@ -256,6 +279,31 @@ def _compare(
         own.macs / baseline.macs if baseline.macs and own.macs is not None else None,
         own.onnx_bytes / max(baseline.onnx_bytes, 1),
     )
+
+
+def _free_threads(settings: EvalSettings, provider: str) -> EvalSettings:
+    """Compare on the cores that are free: threads that wait for a core hide any difference."""
+    if settings.threads is not None or not provider.startswith("CPU"):
+        return settings
+    busy = busy_cores()
+    free = SessionSettings().n_threads - round(busy or 0.0)
+    return replace(settings, threads=max(1, free))
+
+
+def _unclear(against: Comparison, settings: EvalSettings) -> tuple[str, ...]:
+    wanted = SessionSettings(threads=settings.threads).n_threads
+    fewer = [
+        f"compared on {found.threads} of {wanted} threads, since others keep cores busy; "
+        "--threads chooses"
+        for found in against.latency.values()
+        if found.threads not in (None, wanted)
+    ]
+    wide = [
+        f"batch {size}: {said}"
+        for size, found in against.latency.items()
+        for said in ratio_warnings(found.ratio, settings.paired.half_width)
+    ]
+    return (*fewer[:1], *wide)
 
 
 def _fresh_run(
@@ -291,6 +339,7 @@ def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing])
         images_per_s=own.images_per_s if own else None,
         onnxruntime_busy=own.busy if own else None,
         latency={size: t.latency for size, t in timings.items() if t.latency is not None},
+        latency_e2e={size: t.e2e for size, t in timings.items() if t.e2e is not None},
         provider_requested=accuracy.provider_requested,
         provider_used=accuracy.provider_used,
         provider_options=next((t.provider_options for t in timings.values()), {}),

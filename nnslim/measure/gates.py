@@ -197,7 +197,7 @@ def _latency(result: FileResult, limits: Limits) -> Iterator[Verdict]:
         gate = "max-latency-ratio" if len(latency) == 1 else f"max-latency-ratio at batch {size}"
         ratio = found.ratio
         status, reason = _ratio_status(ratio.low, ratio.high, limit)
-        if found.noisy and status != "inconclusive":
+        if (found.noisy or found.hides(limit)) and status != "inconclusive":
             status = "inconclusive"
             control = f"{found.control.low:.3f} to {found.control.high:.3f}"
             reason = f"the machine is noisy: the baseline against itself gave {control}"

@@ -37,7 +37,8 @@ class LatencySettings:
         warmup_s: Untimed seconds at least; none of both is no warm-up at all.
         warmup_cap_s: Untimed seconds at most, but never fewer than one call.
         settled: Warm-up goes on until the medians of three successive blocks agree within this
-            share, or ``warmup_cap_s``.
+            share, or ``warmup_cap_s``. After a candidate that never settled, the others get
+            ``warmup_s``.
         block_s: A turn of the fastest candidate lasts at least this long; all make as many calls.
         rounds: Rounds at least.
         calls_per_round: Calls of one candidate before the next one's turn, at least.
@@ -54,7 +55,7 @@ class LatencySettings:
     settled: float = 0.02
     block_s: float = 0.01
     rounds: int = 20
-    calls_per_round: int = 1
+    calls_per_round: int = 5
     min_s: float = 1.0
     max_s: float = 10.0
 
@@ -116,6 +117,11 @@ class Latency:
         return float(samples.std() / samples.mean()) if samples.any() else 0.0
 
     @property
+    def round_fastest_ms(self) -> np.ndarray:
+        """Fastest call of each round, (n_rounds,)."""
+        return np.array([min(calls) for calls in self.rounds_ms])
+
+    @property
     def round_medians_ms(self) -> np.ndarray:
         """Median call of each round, (n_rounds,)."""
         return np.array([statistics.median(calls) for calls in self.rounds_ms])
@@ -150,7 +156,12 @@ def measure_latency(
     """
     settings = settings or LatencySettings()
     cold = [_timed_ns(run, clock_ns) for run in candidates]
-    warm = [_warm_up(run, settings, clock_ns) for run in candidates]
+    warm: list[tuple[list[int], bool]] = []
+    cap_s = settings.warmup_cap_s
+    for run in candidates:
+        warm.append(_warm_up(run, settings, cap_s, clock_ns))
+        if not warm[-1][1]:  # on such a machine times do not agree however long one waits
+            cap_s = min(cap_s, settings.warmup_s)
     known = [calls or [first] for (calls, _), first in zip(warm, cold, strict=True)]
     n_calls = _calls_per_turn(known, settings)
     rounds: list[list[tuple[int, ...]]] = [[] for _ in candidates]
@@ -188,7 +199,10 @@ def _timed_ns(run: Callable[[], object], clock_ns: Callable[[], int]) -> int:
 
 
 def _warm_up(
-    run: Callable[[], object], settings: LatencySettings, clock_ns: Callable[[], int]
+    run: Callable[[], object],
+    settings: LatencySettings,
+    cap_s: float,
+    clock_ns: Callable[[], int],
 ) -> tuple[list[int], bool]:
     """Call until times agree: returns the calls in ns, and whether they do."""
     calls: list[int] = []
@@ -206,7 +220,7 @@ def _warm_up(
         long_enough = len(calls) >= settings.warmup_runs and spent_ns >= settings.warmup_s * 1e9
         if long_enough and _agree(medians[-_AGREEING:], settings.settled):
             return calls, True
-        if spent_ns >= settings.warmup_cap_s * 1e9:
+        if spent_ns >= cap_s * 1e9:
             return calls, False
 
 

@@ -18,7 +18,7 @@ _POLL_S = 0.2
 
 @dataclass
 class Stopwatch:
-    """Wall time of a pass over data, and the part of it that was spent in a function.
+    """Wall time since it was made, and the part of it that was spent in a function.
 
     Attributes:
         busy_s: Seconds in the functions called so far.
@@ -27,12 +27,15 @@ class Stopwatch:
 
     busy_s: float = 0.0
     clock: Callable[[], float] = time.perf_counter
-    _began: float | None = field(default=None, init=False, repr=False)
+    _made: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._made = self.clock()
 
     @property
     def total_s(self) -> float:
-        """Seconds since the first call began."""
-        return 0.0 if self._began is None else self.clock() - self._began
+        """Seconds since it was made."""
+        return self.clock() - self._made
 
     def call(self, function: Callable[[T], R], argument: T) -> R:
         """Call a function, and count the time that it takes.
@@ -43,7 +46,6 @@ class Stopwatch:
             (3, True)
         """
         began = self.clock()
-        self._began = began if self._began is None else self._began
         result = function(argument)
         self.busy_s += self.clock() - began
         return result

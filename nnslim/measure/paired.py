@@ -2,19 +2,21 @@
 
 Both run in turns (rounds in ABBA order), so that a machine that drifts or is shared slows both
 alike, and in several fresh pairs of sessions, since the choice of kernels and memory is each
-session's own luck. The datum of a round is the log of the ratio of the medians.
+session's own luck. The datum of a round is the log of the ratio of the fastest calls: other work on
+the machine only ever adds time, and in most turns some call escapes it. docs/eval.md has figures.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from nnslim.errors import ConfigError
+from nnslim.measure.interval import median_of_medians
 from nnslim.measure.latency import LatencySettings, measure_latency
 
 if TYPE_CHECKING:
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
     from nnslim.measure.latency import Latency
 
 __all__ = [
+    "QUICK",
     "PairedRatio",
     "PairedSettings",
+    "Stop",
     "log_ratios",
     "measure_ratio",
+    "measure_ratios",
     "paired_ratio",
 ]
+
+Stop = Literal["width", "budget", "pairs"]
+
+# The budget has room for half as many pairs again as there must be.
+_ROOM = 1.5
+# Below this many pairs Student's t is of no use, so not even a spent budget stops earlier.
+_LEAST_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -36,15 +48,19 @@ class PairedSettings:
     """How long to measure a ratio.
 
     Attributes:
-        pairs: Fresh pairs of sessions at least.
+        pairs: Fresh pairs of sessions at least, unless the budget is spent after three.
         max_pairs: Pairs at most.
         half_width: Stop between ``pairs`` and ``max_pairs`` once the interval's half-width is at
             most this share of the ratio. Never on significance, which would bias the result.
-        rounds: Rounds per pair.
-        block_s: A turn lasts at least this long, in one or more calls.
-        warmup_s: Untimed seconds of each session, and never fewer than ``warmup_runs`` calls.
-        warmup_runs: Untimed calls of each session.
+        rounds: Rounds per pair at least, unless they take longer than ``max_s``.
+        least_rounds: Rounds in all, at least.
+        min_s: Timed seconds in all, at least.
         max_s: Timed seconds per pair and network at most, but never fewer than one round.
+        budget_s: Start no further pair that would end later than this; a third of it at most is
+            warm-up.
+        block_s: A turn of the faster network lasts at least this long, in one or more calls.
+        warmup_s: Untimed seconds of each session at least.
+        warmup_runs: Untimed calls of each session at least.
         draws: Bootstrap draws.
         seed: Of the bootstrap.
 
@@ -53,21 +69,39 @@ class PairedSettings:
     """
 
     pairs: int = 5
-    max_pairs: int = 9
+    max_pairs: int = 30
     half_width: float = 0.01
     rounds: int = 8
-    block_s: float = 0.02
-    warmup_s: float = 0.3
-    warmup_runs: int = 3
+    least_rounds: int = 20
+    min_s: float = 3.0
     max_s: float = 4.0
-    draws: int = 4000
+    budget_s: float = 60.0
+    block_s: float = 0.01
+    warmup_s: float = 0.5
+    warmup_runs: int = 10
+    draws: int = 10_000
     seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.pairs, self.rounds, self.draws) < 1 or self.max_pairs < self.pairs:
             raise ConfigError("a paired latency needs at least one pair, one round and one draw")
-        if min(self.block_s, self.warmup_s, self.max_s, self.half_width) < 0:
+        times = (self.block_s, self.warmup_s, self.min_s, self.max_s, self.budget_s)
+        if min(*times, self.half_width) < 0:
             raise ConfigError("latency times and widths must not be negative")
+
+
+# For a search that measures many networks, and checks the one that it takes in the end.
+QUICK = PairedSettings(
+    pairs=3,
+    max_pairs=5,
+    rounds=6,
+    least_rounds=1,
+    min_s=0.0,
+    max_s=2.0,
+    block_s=0.02,
+    warmup_s=0.3,
+    warmup_runs=3,
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +116,10 @@ class PairedRatio:
         candidate_ms: The same of the candidate.
         n_pairs: Fresh pairs of sessions.
         n_rounds: Rounds in all.
+        stop: Why no further pair was measured: the interval is narrow, the time is spent, or these
+            were the most pairs; None where the caller chose.
+        seconds: What it took, with opening and warm-up.
+        sessions: What each pair measured: (parent, candidate).
     """
 
     ratio: float
@@ -91,6 +129,14 @@ class PairedRatio:
     candidate_ms: float
     n_pairs: int
     n_rounds: int
+    stop: Stop | None = None
+    seconds: float | None = None
+    sessions: tuple[tuple[Latency, Latency], ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width, as a share of the ratio."""
+        return (self.high - self.low) / 2 / self.ratio
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
@@ -103,7 +149,16 @@ class PairedRatio:
             "candidate_ms": self.candidate_ms,
             "n_session_pairs": self.n_pairs,
             "n_rounds": self.n_rounds,
+            "n_calls": sum(parent.n + own.n for parent, own in self.sessions),
+            "cov_between_sessions": self._cov(),
+            "stopped_by": self.stop,
+            "seconds": self.seconds,
         }
+
+    def _cov(self) -> float | None:
+        """Standard deviation of the pairs' own ratios, as a share."""
+        own = [float(np.median(log_ratios(*pair))) for pair in self.sessions]
+        return float(np.std(own, ddof=1)) if len(own) > 1 else None
 
 
 def measure_ratio(
@@ -127,62 +182,124 @@ def measure_ratio(
         >>> round(found.ratio, 6), found.parent_ms, found.candidate_ms
         (0.6, 10.0, 6.0)
     """
+    return measure_ratios(open_pair, settings, clock_ns)[0]
+
+
+def measure_ratios(
+    open_runs: Callable[[], Sequence[Callable[[], object]]],
+    settings: PairedSettings | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> tuple[PairedRatio, ...]:
+    """Measure candidates against one parent, all in the same rounds.
+
+    The first candidate's interval decides when to stop.
+
+    Args:
+        open_runs: Opens fresh sessions and returns the parent's run, then each candidate's.
+        settings: How long to measure.
+        clock_ns: The clock.
+
+    Returns:
+        A ratio for each candidate.
+
+    Example:
+        >>> now = [0]
+        >>> def takes(ms):
+        ...     return lambda: now.append(now.pop() + ms * 1_000_000)
+        >>> found = measure_ratios(
+        ...     lambda: (takes(10), takes(6), takes(10)), clock_ns=lambda: now[0]
+        ... )
+        >>> [round(own.ratio, 6) for own in found]
+        [0.6, 1.0]
+    """
     settings = settings or PairedSettings()
-    found: list[tuple[Latency, Latency]] = []
+    begin = clock_ns()
+    found: list[tuple[Latency, ...]] = []
+    logs: list[np.ndarray] = []  # of the first candidate
     while True:
-        runs = open_pair()
-        if len(found) % 2:  # every other pair the candidate goes first
-            candidate, parent = measure_latency(
-                runs[::-1], _turns(runs, settings, clock_ns), clock_ns
+        runs = open_runs()
+        # Each is the first in turn: to be opened and warmed first is an advantage, or none.
+        first = len(found) % len(runs)
+        settled = not found or all(latency.settled for latency in found[-1])
+        turns = _turns(len(runs), logs, settings, settled=settled)
+        turned = measure_latency([*runs[first:], *runs[:first]], turns, clock_ns)
+        cut = len(runs) - first
+        found.append((*turned[cut:], *turned[:cut]))
+        logs.append(log_ratios(*found[-1][:2]))
+        seconds = (clock_ns() - begin) / 1e9
+        if stop := _stop(logs, seconds, settings):
+            return tuple(
+                _summed([(own[0], own[i]) for own in found], settings, stop, seconds)
+                for i in range(1, len(runs))
             )
-        else:
-            parent, candidate = measure_latency(runs, _turns(runs, settings, clock_ns), clock_ns)
-        found.append((parent, candidate))
-        if len(found) < settings.pairs:
-            continue
-        result = paired_ratio(found, settings.draws, settings.seed)
-        half = (result.high - result.low) / 2
-        if len(found) >= settings.max_pairs or half <= settings.half_width * result.ratio:
-            return result
 
 
 def _turns(
-    runs: Sequence[Callable[[], object]],
-    settings: PairedSettings,
-    clock_ns: Callable[[], int],
+    n_runs: int, found: Sequence[np.ndarray], settings: PairedSettings, *, settled: bool
 ) -> LatencySettings:
-    """Make a turn of the faster of both long enough for the clock."""
-    for run in runs:
-        run()
-    (first, second) = (_seconds(run, clock_ns) for run in runs)
-    calls = math.ceil(settings.block_s / max(min(first, second), 1e-6))
+    """How to time the next set of fresh sessions, after what earlier ones have shown."""
+    share = settings.budget_s / (_ROOM * settings.pairs) / n_runs
+    cap = min(5.0, share / 3)
+    if not settled:
+        cap = min(cap, settings.warmup_s)  # times that never agree do not through waiting
     return LatencySettings(
         warmup_runs=settings.warmup_runs,
         warmup_s=settings.warmup_s,
-        rounds=settings.rounds,
-        calls_per_round=min(max(calls, 1), 1000),
-        min_s=0.0,
-        max_s=settings.max_s,
+        warmup_cap_s=cap,
+        block_s=settings.block_s,
+        calls_per_round=1,
+        rounds=max(
+            settings.rounds,
+            math.ceil(settings.least_rounds / settings.pairs),
+            _rounds_wanted(found, settings.half_width),
+        ),
+        min_s=settings.min_s / settings.pairs / n_runs,
+        max_s=min(settings.max_s, share - cap),
     )
 
 
-def _seconds(run: Callable[[], object], clock_ns: Callable[[], int]) -> float:
-    start = clock_ns()
-    run()
-    return (clock_ns() - start) / 1e9
+def _rounds_wanted(found: Sequence[np.ndarray], half_width: float) -> int:
+    """Rounds after which a session's median is about as certain as the result shall be."""
+    spreads = [float(np.median(np.abs(own - np.median(own)))) for own in found]
+    if not spreads or half_width == 0:
+        return 1
+    # 1.48 makes a standard deviation of it, and the median of n has 1.25 / sqrt(n) of that.
+    return math.ceil((1.48 * 1.25 * float(np.median(spreads)) / half_width) ** 2)
+
+
+def _stop(found: Sequence[np.ndarray], seconds: float, settings: PairedSettings) -> Stop | None:
+    """Why to stop, if so; looks at the interval only once all that must be measured is."""
+    n = len(found)
+    if n >= settings.max_pairs:
+        return "pairs"
+    if n < min(settings.pairs, _LEAST_PAIRS):
+        return None
+    if seconds * (1 + 1 / n) > settings.budget_s:
+        return "budget"
+    if n < settings.pairs:
+        return None
+    centre, low, high = median_of_medians(found, settings.draws, settings.seed)
+    half = (math.exp(high - centre) - math.exp(low - centre)) / 2
+    return "width" if half <= settings.half_width else None
+
+
+def _summed(
+    pairs: Sequence[tuple[Latency, Latency]], settings: PairedSettings, stop: Stop, seconds: float
+) -> PairedRatio:
+    return replace(
+        paired_ratio(pairs, settings.draws, settings.seed),
+        stop=stop,
+        seconds=seconds,
+        sessions=tuple(pairs),
+    )
 
 
 def paired_ratio(
-    pairs: Sequence[tuple[Latency, Latency]], draws: int = 4000, seed: int = 0
+    pairs: Sequence[tuple[Latency, Latency]], draws: int = 10_000, seed: int = 0
 ) -> PairedRatio:
-    """Sum up measured pairs (parent, candidate): ratio, interval, and both medians.
-
-    The interval is a percentile bootstrap over pairs, then rounds within them, widened by
-    ``sqrt(n / (n - 1))`` because few pairs understate their own spread. In simulations where the
-    sessions' own luck is all there is, five pairs hold the truth 19 times out of 20, three 17.
-    """
+    """Sum up measured pairs (parent, candidate): ratio, interval, and both medians."""
     data = [log_ratios(parent, candidate) for parent, candidate in pairs]
-    centre, low, high = _interval(data, draws, seed)
+    centre, low, high = median_of_medians(data, draws, seed)
     return PairedRatio(
         ratio=math.exp(centre),
         low=math.exp(low),
@@ -195,27 +312,8 @@ def paired_ratio(
 
 
 def log_ratios(parent: Latency, candidate: Latency) -> np.ndarray:
-    """Log of the ratio of the medians in each round, (n_rounds,)."""
-    medians = [
-        [float(np.median(calls)) for calls in latency.rounds_ms] for latency in (parent, candidate)
-    ]
-    return np.diff(np.log(np.array(medians)), axis=0)[0]
+    """Log of the ratio of the fastest calls in each round, (n_rounds,).
 
-
-def _interval(data: Sequence[np.ndarray], draws: int, seed: int) -> tuple[float, float, float]:
-    """Median of medians with its 95 % interval."""
-    generator = np.random.default_rng(seed)
-    centre = float(np.median([np.median(own) for own in data]))
-    # One block of medians per pair, since pairs may differ in their number of rounds.
-    again = np.stack([_resampled_medians(own, draws * len(data), generator) for own in data])
-    chosen = generator.integers(0, len(data), (len(data), draws))
-    columns = np.arange(draws * len(data)).reshape(len(data), draws)
-    drawn = np.median(again[chosen, columns], axis=0)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    widen = math.sqrt(len(data) / (len(data) - 1)) if len(data) > 1 else 1.0
-    return centre, centre + (low - centre) * widen, centre + (high - centre) * widen
-
-
-def _resampled_medians(rounds: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
-    picks = generator.integers(0, len(rounds), (n, len(rounds)))
-    return np.median(rounds[picks], axis=1)
+    Both must have as many calls in a round: the fastest of more is faster.
+    """
+    return np.log(candidate.round_fastest_ms / parent.round_fastest_ms)

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnslim.artifact.replacing import replacing
+from nnslim.artifact.replacing import check_place, new_file
 from nnslim.data import Loader
 from nnslim.errors import ConfigError, ExportMismatchError, InputError
-from nnslim.measure.accuracy import onnx_accuracy
+from nnslim.measure.accuracy import onnx_accuracy, run_padded
 from nnslim.measure.comparison import accuracy_drop
-from nnslim.measure.scoring import as_pixels
+from nnslim.measure.results import EvalSettings
+from nnslim.measure.scoring import as_pixels, images_per_run
 from nnslim.onnx import ExportReport, ExportSettings, SessionSettings, export_onnx, open_session
 from nnslim.onnx.quantize import Calibration, quantize_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
     from nnslim.data import Data, Preprocess
-    from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
+    from nnslim.onnx import Session
 
 __all__ = ["PrecisionCheck", "PrecisionSettings", "export_checked"]
 
 _BATCH = 64
+_COMPARED = 256  # images whose logits are compared
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class PrecisionSettings:
         calibration_samples: Training images that give the scales of int8; docs/results/export.md.
         max_drop: Top-1 accuracy that the file may lose against float32, in percentage points.
         seed: Of the choice of calibration images.
+        symmetric: int8 as TensorRT reads it; onnxruntime's CPU takes either.
 
     Raises:
         ConfigError: A number out of its range.
@@ -48,6 +55,7 @@ class PrecisionSettings:
     calibration_samples: int = 128
     max_drop: float = 2.0
     seed: int = 0
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         if self.calibration_samples < 1 or not 0 <= self.max_drop <= 100:
@@ -71,6 +79,8 @@ class PrecisionCheck:
         low: Lower end of the interval that holds the true drop 19 times out of 20.
         high: Its upper end.
         agreement_pct: Images that both call the same.
+        logits_max_rel: Largest difference of a logit to the float32 file's on about the first 256
+            of those images, over the largest logit; None where one is not finite.
         calibration: What int8 was calibrated on, or None.
     """
 
@@ -82,6 +92,7 @@ class PrecisionCheck:
     low: float
     high: float
     agreement_pct: float
+    logits_max_rel: float | None
     calibration: Calibration | None
 
     def to_json(self) -> dict[str, object]:
@@ -106,13 +117,15 @@ def export_checked(
         precision: int8, and how much may be lost.
 
     Returns:
-        What was written, and how it compares; None for float32, or without data.
+        What was written, and how it compares; None for float32, or without data. The parity of an
+        int8 file is that of the float32 file that it was made from.
 
     Raises:
         ConfigError: int8 without data, or with ``half``.
         InputError: The file cannot be quantised or written, or the data lack a split.
         ExportMismatchError: The file computes something else, or loses too much.
     """
+    check_place(path)
     if precision.int8 and (data is None or settings.half):
         what = "half precision" if data is not None else "nothing to measure its scales on"
         hint = "give one of --int8 and --half" if data is not None else "give --data"
@@ -138,11 +151,8 @@ def export_checked(
                 f" {precision.max_drop:g} points",
                 hint="nothing was written; allow more with --max-drop, or export float32",
             )
-        try:
-            with replacing(path) as temporary:
-                shutil.copyfile(small, temporary)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        with new_file(path) as temporary:
+            shutil.copyfile(small, temporary)
     return replace(report, path=path), check
 
 
@@ -155,22 +165,27 @@ def _quantise(  # noqa: PLR0913, PLR0917 - two files and what is known about the
     precision: PrecisionSettings,
 ) -> Calibration:
     """Calibrate on training images as they are at test time: nothing is augmented."""
-    train = data.train
-    generator = np.random.default_rng([precision.seed, 8])
-    n = min(precision.calibration_samples, len(train))
-    numbers = np.sort(generator.permutation(len(train))[:n])
+    size = settings.batch or _BATCH
+    numbers = _calibration_images(len(data.train), settings.batch, precision)
     calibration = Calibration.of(numbers)
     session = open_session(plain, SessionSettings(device="cpu"))
     fed = as_pixels(preprocess) if settings.with_preprocess else preprocess
-    size = settings.batch or _BATCH
-
-    def batches() -> Iterator[np.ndarray]:
-        for images, _ in Loader(train.subset(numbers), fed, size):
-            if settings.batch in (None, len(images)):
-                yield session.input.feed(images.numpy())
-
-    quantize_file(plain, small, batches(), calibration)
+    batches = (
+        session.input.feed(images.numpy())
+        for images, _ in Loader(data.train.subset(numbers), fed, size)
+    )
+    quantize_file(plain, small, batches, calibration, symmetric=precision.symmetric)
     return calibration
+
+
+def _calibration_images(n: int, batch: int | None, precision: PrecisionSettings) -> np.ndarray:
+    """Choose of ``n`` training images; a file of a fixed batch takes whole batches only."""
+    batch = batch or 1
+    wanted = min(math.ceil(precision.calibration_samples / batch), n // batch) * batch
+    if wanted == 0:
+        raise InputError(f"{n} training images do not fill one batch of {batch}")
+    generator = np.random.default_rng([precision.seed, 8])
+    return np.sort(generator.permutation(n)[:wanted])
 
 
 def _judge(
@@ -178,13 +193,11 @@ def _judge(
 ) -> PrecisionCheck:
     name = "test" if data.has("test") else "val"
     split = data.splits[name]
-
-    def accuracy(path: Path) -> Accuracy:
-        session = open_session(path, SessionSettings(device="cpu"))
-        fed = as_pixels(preprocess) if session.input.takes_pixels else preprocess
-        return onnx_accuracy(session, Loader(split, fed, 100), len(data.classes))
-
-    baseline, own = accuracy(plain), accuracy(small)
+    sessions = [open_session(path, SessionSettings(device="cpu")) for path in (plain, small)]
+    pixels = sessions[0].input.takes_pixels
+    fed = as_pixels(preprocess) if pixels else preprocess
+    loader = Loader(split, fed, images_per_run(EvalSettings(), fed), keep=True)
+    baseline, own = (onnx_accuracy(session, loader, len(data.classes)) for session in sessions)
     drop = accuracy_drop(baseline, own, split.labels, data.classes)
     return PrecisionCheck(
         name,
@@ -195,5 +208,20 @@ def _judge(
         drop.low,
         drop.high,
         drop.changes.agreement_pct,
+        _logits_apart(sessions, loader),
         calibration,
     )
+
+
+def _logits_apart(
+    sessions: Sequence[Session], batches: Iterable[tuple[Tensor, Tensor]]
+) -> float | None:
+    """Largest difference of a logit over the largest of the first session's."""
+    found: list[np.ndarray] = []  # (2, N, K)
+    for images, _ in batches:
+        found.append(np.stack([run_padded(session, images.numpy()) for session in sessions]))
+        if sum(pair.shape[1] for pair in found) >= _COMPARED:
+            break
+    wanted, got = np.concatenate(found, axis=1)
+    apart = float(np.abs(got - wanted).max()) / max(float(np.abs(wanted).max()), 1e-30)
+    return apart if math.isfinite(apart) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from nnslim.errors import ConfigError
@@ -52,11 +51,11 @@ class EvalSettings:
         require_gpu: Fail rather than measure on the CPU.
         threads: Threads on the CPU; None is one per core that this process may use.
         batch_sizes: Images per run for which latency is measured; empty for none.
-        accuracy_batch: Images per run while accuracy is measured.
+        accuracy_batch: Images per run while accuracy is measured; None takes 100, or fewer of
+            large images.
         workers: Processes that decode images that are not in memory.
         latency: How long to measure each file.
-        paired: How long to measure each file against the baseline.
-        control: How long to measure the baseline against itself.
+        paired: How long to measure each file against the baseline, and that against itself.
         seed: Of the random images that latency is measured on.
         cuda: Further options of the GPU; a CUDA graph is for latency alone.
         engine_cache: Folder where TensorRT keeps the engines that it builds.
@@ -71,13 +70,10 @@ class EvalSettings:
     require_gpu: bool = False
     threads: int | None = None
     batch_sizes: tuple[int, ...] = (1,)
-    accuracy_batch: int = 100
+    accuracy_batch: int | None = None
     workers: int = 0
     latency: LatencySettings = field(default_factory=LatencySettings)
     paired: PairedSettings = field(default_factory=PairedSettings)
-    control: PairedSettings = field(
-        default_factory=partial(PairedSettings, pairs=5, max_pairs=5, max_s=1.5)
-    )
     seed: int = 0
     cuda: CudaOptions = field(default_factory=CudaOptions)
     engine_cache: Path | None = None
@@ -85,9 +81,11 @@ class EvalSettings:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        if min((*self.batch_sizes, self.accuracy_batch)) < 1:
-            sizes = ", ".join(str(size) for size in (*self.batch_sizes, self.accuracy_batch))
-            raise ConfigError(f"batch sizes {sizes}: each must be at least 1")
+        sizes = self.batch_sizes
+        sizes += () if self.accuracy_batch is None else (self.accuracy_batch,)
+        if min(sizes, default=1) < 1:
+            said = ", ".join(str(size) for size in sizes)
+            raise ConfigError(f"batch sizes {said}: each must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ class FileResult:
         preprocess_from: Where that came from.
         images_per_s: Images decoded and run per second while accuracy was measured.
         onnxruntime_busy: Part of that time in which onnxruntime was running.
-        latency: By images per run.
+        latency: By images per run: input on the device, result awaited, transfers not timed.
+        latency_e2e: The same from an array in memory to an array in memory.
         provider_requested: The onnxruntime provider that the device asks for.
         provider_used: The one that ran.
         provider_options: Those of its options that change speed or rounding, while it was timed.
@@ -139,6 +138,7 @@ class FileResult:
     cudnn: str | None
     warnings: tuple[str, ...]
     against: Comparison | None = None
+    latency_e2e: Mapping[int, Latency] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
@@ -159,7 +159,8 @@ class FileResult:
             "images_per_s": self.images_per_s,
             "onnxruntime_busy": self.onnxruntime_busy,
             "latency": [
-                {"batch_size": size, **latency.to_json()} for size, latency in self.latency.items()
+                {"batch_size": size, **latency.to_json(), "e2e": self._e2e(size)}
+                for size, latency in self.latency.items()
             ],
             "provider_requested": self.provider_requested,
             "provider_used": self.provider_used,
@@ -168,6 +169,10 @@ class FileResult:
             "warnings": list(self.warnings),
             "against_baseline": None if self.against is None else self.against.to_json(),
         }
+
+    def _e2e(self, size: int) -> dict[str, object] | None:
+        found = self.latency_e2e.get(size)
+        return None if found is None else found.to_json()
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,7 @@ class EvalReport:
         cpu_threads: Threads per session on the CPU.
         versions: nnslim, onnxruntime and torch.
         notes: What was decided for the user, one sentence each.
+        warnings: What the user should know about the machine.
     """
 
     files: tuple[FileResult, ...]
@@ -193,6 +199,7 @@ class EvalReport:
     cpu_threads: int
     versions: Mapping[str, str]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, without NaN or infinity."""
@@ -209,6 +216,7 @@ class EvalReport:
             "latency_clock": "input on the device, result awaited, transfers not timed",
             "files": [result.to_json() for result in self.files],
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 

@@ -16,8 +16,8 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from nnslim.artifact.replacing import replacing
-from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
+from nnslim.artifact.replacing import check_place, new_file
+from nnslim.errors import ConfigError, ExportMismatchError, UnsupportedModelError
 from nnslim.network.network import Network
 from nnslim.onnx.metadata import PREFIX, network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
@@ -26,7 +26,7 @@ from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import nn
@@ -149,7 +149,7 @@ def export_onnx(
         InputError: ``path`` cannot be written.
     """
     settings = settings or ExportSettings()
-    _check_place(path)
+    check_place(path)
     frozen = copy.deepcopy(network).cpu().float().eval()
     if isinstance(frozen, Network):
         _check_ends(frozen)
@@ -165,7 +165,7 @@ def export_onnx(
         pixels=settings.with_preprocess,
     ) | dict(settings.provenance)
     content = _finish(model, metadata)
-    with _new_file(path) as temporary:
+    with new_file(path) as temporary:
         temporary.write_bytes(content)
         _read_back(temporary, settings)
         parity = _prove(wanted, temporary, settings)
@@ -284,20 +284,3 @@ def _check_ends(network: Network) -> None:
         f"the network has {ends}; what is written maps one batch of images to logits",
         hint="a network is a torch module: torch.onnx.export takes it as it is",
     )
-
-
-def _check_place(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder", hint="make it, or choose another")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file", hint="add a file name")
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Generator[Path]:
-    """Yield a name beside ``path``; what was written there takes its place if nothing fails."""
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

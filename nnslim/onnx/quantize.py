@@ -57,7 +57,12 @@ class Calibration:
 
 
 def quantize_file(
-    source: Path, target: Path, batches: Iterable[np.ndarray], calibration: Calibration
+    source: Path,
+    target: Path,
+    batches: Iterable[np.ndarray],
+    calibration: Calibration,
+    *,
+    symmetric: bool = False,
 ) -> None:
     """Write an int8 copy of a float32 file.
 
@@ -69,6 +74,8 @@ def quantize_file(
         target: Where to write.
         batches: Inputs of the file, as it takes them.
         calibration: What those are, for the metadata.
+        symmetric: Write what TensorRT reads: int8 activations whose zero point is 0, and float32
+            biases.
 
     Raises:
         InputError: onnxruntime cannot quantise the file; says why.
@@ -82,6 +89,7 @@ def quantize_file(
     )
 
     model = onnx.load_model(source)
+    form = {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         ready, raw = Path(folder) / "ready.onnx", Path(folder) / "raw.onnx"
         # Both print advice; some of it goes to the root logger.
@@ -94,8 +102,9 @@ def quantize_file(
                     _Reader(model.graph.input[0].name, batches),  # pyright: ignore
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
-                    activation_type=QuantType.QUInt8,
+                    activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
+                    extra_options=form,
                 )
             except (RuntimeError, ValueError, NotImplementedError) as error:
                 first = str(error).partition("\n")[0]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from nnslim.errors import ConfigError
-from nnslim.measure.paired import PairedSettings
+from nnslim.measure.paired import QUICK, PairedSettings
 from nnslim.prune.latency_device import worst
 
 if TYPE_CHECKING:
@@ -75,9 +74,7 @@ class SearchSettings:
     tolerance: float = 0.02
     reach: float = 0.03
     max_trials: int = 8
-    quick: PairedSettings = field(
-        default_factory=partial(PairedSettings, pairs=3, max_pairs=5, rounds=6, max_s=2.0)
-    )
+    quick: PairedSettings = QUICK
     thorough: PairedSettings = field(default_factory=PairedSettings)
 
 

@@ -13,7 +13,7 @@ from nnslim.artifact.facts import data_json, model_json
 from nnslim.artifact.manifest import versions
 from nnslim.errors import InputError
 from nnslim.measure.bench import Bench
-from nnslim.measure.paired import PairedSettings
+from nnslim.measure.paired import QUICK
 from nnslim.measure.shipped import export_and_measure
 from nnslim.onnx import SessionSettings
 from nnslim.prune.latency_plan import ratios_json
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from nnslim.train.trainer import Surroundings
 
 __all__ = ["Subject", "dry_run", "run_prune"]
-
-# The report's latency informs; a budget is checked more thoroughly when it is met.
-_QUICK = PairedSettings(pairs=3, max_pairs=5, rounds=6, max_s=2.0)
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def _latency(
     session = SessionSettings(device=str(around.device), threads=latency.threads)
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(dense.cpu(), Path(folder), session, latency.batch_sizes)
-        found = bench.ratios(file, _QUICK)
+        found = bench.ratios(file, QUICK)  # a budget is checked more thoroughly
         facts = bench.facts()
     for size, own in found.items():
         around.sink.info(

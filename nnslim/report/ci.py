@@ -9,142 +9,68 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from xml.etree import ElementTree as ET
 
+from nnslim.report.evaluation import (
+    GATE_WORDS,
+    change_tables,
+    comparison_table,
+    file_table,
+    gate_sentence,
+    gate_table,
+    speed_notes,
+    warning_lines,
+)
 from nnslim.report.page import rendered
 from nnslim.report.table import Table
-from nnslim.report.units import count, milliseconds, percent, scaled, size
 
-__all__ = [
-    "change_tables",
-    "comparison_table",
-    "eval_html",
-    "gate_table",
-    "github_annotations",
-    "junit",
-    "markdown",
-    "outputs",
-]
+__all__ = ["eval_html", "github_annotations", "junit", "markdown", "outputs"]
 
 Json = Mapping[str, Any]
 
-_WORDS = {"pass": "passed", "fail": "FAILED", "inconclusive": "inconclusive", "skipped": "skipped"}
 # GitHub shows ten annotations of a kind per step; the last says how many there are more.
 _MOST_ANNOTATIONS = 9
 # GitHub drops a summary of over 1024 kB whole.
 _MOST_SUMMARY = 1_000_000
-_MOST_CHANGES = 10
-_UNKNOWN = "-"
-
-
-def gate_table(document: Mapping[str, object]) -> Table:
-    """Every limit with what was measured, its interval and its verdict."""
-    rows = [
-        [
-            _name(gate["path"], document),
-            gate["gate"],
-            _number(gate["limit"]),
-            _number(gate["measured"]),
-            _interval(gate),
-            _WORDS[gate["status"]],
-        ]
-        for gate in _gates(document)
-    ]
-    return Table.of("gates", ["file", "gate", ">limit", ">measured", ">95 %", "verdict"], rows)
-
-
-def comparison_table(document: Mapping[str, object]) -> Table:
-    """Every file against the baseline: accuracy lost, latency, parameters, MACs."""
-    rows: list[list[str]] = []
-    for file in _files(document):
-        against = file["against_baseline"]
-        if against is None:
-            continue
-        drop = against["accuracy"]
-        cells = [_name(file["path"], document)]
-        if drop is None:
-            cells += [_UNKNOWN, _UNKNOWN]
-        else:
-            interval = f"{drop['low']:+.2f} to {drop['high']:+.2f}"
-            cells += [f"{drop['top1_drop_pp']:+.2f} ({interval})", f"{drop['agreement_pct']:.1f}"]
-        shares = [
-            f"{own['batch_size']}: {_share(own['ratio'])} ({_share(own['low'])} to"
-            f" {_share(own['high'])})"
-            for own in against["latency"]
-        ]
-        cells.append(", ".join(shares) or _UNKNOWN)
-        cells.append(_share(against["params_ratio"]))
-        cells.append(_UNKNOWN if against["macs_ratio"] is None else _share(against["macs_ratio"]))
-        rows.append(cells)
-    heads = ["file", ">top-1 lost, points", ">agree, %"]
-    return Table.of("comparison", [*heads, ">latency, %", ">parameters, %", ">MACs, %"], rows)
-
-
-def change_tables(document: Mapping[str, object]) -> list[Table]:
-    """For every compared file: the classes that change most, and what images are called instead."""
-    tables: list[Table] = []
-    for file in _files(document):
-        drop = (file["against_baseline"] or {}).get("accuracy")
-        if drop is None or not drop["moves"]:
-            continue
-        name = _name(file["path"], document)
-        classes = sorted(drop["per_class"], key=lambda own: own["own_pct"] - own["baseline_pct"])
-        changed = [own for own in classes if own["own_pct"] != own["baseline_pct"]]
-        rows = [
-            [
-                str(own["name"]),
-                count(own["n"]),
-                percent(own["baseline_pct"]),
-                percent(own["own_pct"]),
-                f"{own['own_pct'] - own['baseline_pct']:+.2f}",
-            ]
-            for own in changed[:_MOST_CHANGES]
-        ]
-        heads = ["class", ">images", ">baseline, %", ">file, %", ">change"]
-        tables.append(Table.of(f"{name}: classes, worst change first", heads, rows))
-        moves = [
-            [str(own["label"]), str(own["baseline"]), str(own["own"]), count(own["n"])]
-            for own in drop["moves"][:_MOST_CHANGES]
-        ]
-        heads = ["images of", "baseline says", "file says", ">images"]
-        tables.append(Table.of(f"{name}: most frequent changes", heads, moves))
-    return tables
 
 
 def markdown(document: Mapping[str, object]) -> str:
     """Return a page for a pull request: verdict first, then the tables, then where it ran."""
-    tables = (gate_table(document), comparison_table(document), _file_table(document))
     parts = [f"### nnslim eval: {_headline(document)}"]
-    parts += [_markdown_table(table) for table in tables if table.rows]
-    if changes := [table for table in change_tables(document) if table.rows]:
-        shown = [f"{table.title}\n\n{_markdown_table(table)}" for table in changes]
-        head = "<details><summary>what changed, by class</summary>"
-        parts.append("\n\n".join([head, *shown, "</details>"]))
-    notes = [f"- {note}" for note in cast("Sequence[str]", document["notes"])]
-    facts = [f"- {key}: {value}" for key, value in _facts(document).items()]
-    details = "\n".join(["<details><summary>where and how</summary>", "", *facts, *notes, ""])
-    text = "\n\n".join([*parts, f"{details}\n</details>"]) + "\n"
+    gates = gate_table(document)
+    parts += [_markdown_table(gates)] if gates.rows else []
+    parts += [_bullets(_unclear(document))]
+    for table in (comparison_table(document), file_table(document)):
+        parts += [f"**{_plain(table.title)}**", _markdown_table(table)] if table.rows else []
+    parts += [_bullets([f"warning: {said}" for said in warning_lines(document)])]
+    if changes := change_tables(document):
+        shown = [f"**{_plain(table.title)}**\n\n{_markdown_table(table)}" for table in changes]
+        parts.append(_folded("what changed, class by class", "\n\n".join(shown)))
+    facts = [f"{key}: {value}" for key, value in _facts(document).items()]
+    parts.append(_folded("where and how", _bullets([*facts, *_notes(document)])))
+    text = "\n\n".join(part for part in parts if part) + "\n"
     return text if len(text) <= _MOST_SUMMARY else f"{text[:_MOST_SUMMARY]}\n\n(cut)\n"
 
 
 def junit(document: Mapping[str, object]) -> str:
-    """Return a JUnit report: a test case for each gate, measurements as properties."""
+    """Return a JUnit report: a test case for each gate, measurements as properties.
+
+    Without gates, that a file was measured is the test case: viewers take a report of none for a
+    broken one.
+    """
     gates = _gates(document)
+    cases = [_case(gate) for gate in gates] or [
+        ET.Element("testcase", _where(file["path"], "measured")) for file in _files(document)
+    ]
     failed = sum(gate["status"] == "fail" for gate in gates)
     skipped = sum(gate["status"] in ("skipped", "inconclusive") for gate in gates)
-    counts = {"tests": len(gates), "failures": failed, "skipped": skipped, "errors": 0}
-    suite = ET.Element(
-        "testsuite", {"name": "nnslim.eval", **{k: str(v) for k, v in counts.items()}}
-    )
+    counts = {"tests": len(cases), "failures": failed, "errors": 0, "skipped": skipped}
+    values = {key: str(value) for key, value in counts.items()}
+    suite = ET.Element("testsuite", {"name": "nnslim.eval", **values, "time": "0"})
     properties = ET.SubElement(suite, "properties")
     for key, value in outputs(document).items():
         ET.SubElement(properties, "property", {"name": key, "value": value})
-    for gate in gates:
-        where = {"classname": str(gate["path"]), "name": str(gate["gate"]), "time": "0"}
-        case = ET.SubElement(suite, "testcase", where)
-        said = _sentence(gate)
-        if gate["status"] == "fail":
-            ET.SubElement(case, "failure", {"message": said, "type": "gate"}).text = said
-        elif gate["status"] in ("skipped", "inconclusive"):
-            ET.SubElement(case, "skipped", {"message": said})
+    suite.extend(cases)
+    said = [*warning_lines(document), *_notes(document)]
+    ET.SubElement(suite, "system-out").text = _xml("\n".join(said))
     ET.indent(suite)
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
@@ -165,7 +91,7 @@ def github_annotations(document: Mapping[str, object]) -> list[str]:
         found = [gate for gate in _gates(document) if gate["status"] in statuses]
         for gate in found[:_MOST_ANNOTATIONS]:
             title = _escaped(f"nnslim: {gate['gate']}", property=True)
-            lines.append(f"::{kind} title={title}::{_escaped(_sentence(gate))}")
+            lines.append(f"::{kind} title={title}::{_escaped(gate_sentence(gate))}")
         if len(found) > _MOST_ANNOTATIONS:
             more = f"{len(found) - _MOST_ANNOTATIONS} more gates, see the summary"
             lines.append(f"::{kind} title=nnslim::{more}")
@@ -174,7 +100,8 @@ def github_annotations(document: Mapping[str, object]) -> list[str]:
 
 def outputs(document: Mapping[str, object]) -> dict[str, str]:
     """Return plain values of the first file that is no baseline, for later steps of a job."""
-    result = {"verdict": "failed" if _failed(document) else "passed"}
+    failed = any(gate["status"] == "fail" for gate in _gates(document))
+    result = {"verdict": "failed" if failed else "passed"}
     file = next((file for file in _files(document) if not file["baseline"]), None)
     if file is None:
         return result
@@ -190,62 +117,53 @@ def outputs(document: Mapping[str, object]) -> dict[str, str]:
         drop, times = against["accuracy"], against["latency"]
         values["top1_drop"] = None if drop is None else drop["top1_drop_pp"]
         values["latency_ratio"] = times[0]["ratio"] if times else None
-    return result | {key: f"{v:.6g}" for key, v in values.items() if v is not None}
+    known = {key: value for key, value in values.items() if value is not None}
+    exact = {key: str(v) if isinstance(v, int) else f"{v:.6g}" for key, v in known.items()}
+    return result | exact
 
 
 def eval_html(document: Mapping[str, object]) -> str:
     """Return a self-contained page of the same tables."""
-    tables = (gate_table(document), comparison_table(document), _file_table(document))
-    tables = (*tables, *change_tables(document))
+    tables = (comparison_table(document), file_table(document))
     return rendered(
         "eval.html.j2",
         headline=_headline(document),
+        gates=gate_table(document),
+        failed=GATE_WORDS["fail"],
+        unclear=_unclear(document),
         tables=[table for table in tables if table.rows],
+        changes=change_tables(document),
+        warnings=warning_lines(document),
         facts={key: str(value) for key, value in _facts(document).items()},
-        notes=document["notes"],
+        notes=_notes(document),
     )
 
 
 def _gates(document: Mapping[str, object]) -> Sequence[Json]:
-    return cast("Sequence[Json]", document.get("gates") or [])
+    return cast("Sequence[Json]", document.get("gates") or ())
 
 
 def _files(document: Mapping[str, object]) -> Sequence[Json]:
-    return cast("Sequence[Json]", document.get("files") or [])
-
-
-def _failed(document: Mapping[str, object]) -> int:
-    return sum(gate["status"] == "fail" for gate in _gates(document))
+    return cast("Sequence[Json]", document.get("files") or ())
 
 
 def _headline(document: Mapping[str, object]) -> str:
     gates = _gates(document)
     if not gates:
         return "measured, no gates"
-    counts = {word: sum(g["status"] == status for g in gates) for status, word in _WORDS.items()}
+    order = ("fail", "inconclusive", "skipped", "pass")
+    counts = {GATE_WORDS[own]: sum(gate["status"] == own for gate in gates) for own in order}
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
 
 
-def _file_table(document: Mapping[str, object]) -> Table:
-    rows: list[list[str]] = []
-    for file in _files(document):
-        times = [
-            f"{own['batch_size']}: {milliseconds(own['median_ms'])}" for own in file["latency"]
-        ]
-        baseline = " (baseline)" if file["baseline"] else ""
-        rows.append(
-            [
-                _name(file["path"], document) + baseline,
-                _UNKNOWN if file["top1_pct"] is None else percent(file["top1_pct"]),
-                ", ".join(times) or _UNKNOWN,
-                count(file["n_parameters"]),
-                _UNKNOWN if file["macs"] is None else scaled(file["macs"]),
-                size(file["onnx_bytes"]),
-                str(file["provider_used"]).removesuffix("ExecutionProvider"),
-            ]
-        )
-    heads = ["file", ">top-1, %", ">ms by batch", ">parameters", ">MACs", ">size", "on"]
-    return Table.of("files", heads, rows)
+def _unclear(document: Mapping[str, object]) -> list[str]:
+    """A sentence for every gate that has a reason."""
+    return [gate_sentence(gate, document) for gate in _gates(document) if gate["reason"]]
+
+
+def _notes(document: Mapping[str, object]) -> list[str]:
+    notes = cast("Sequence[object]", document.get("notes") or ())
+    return [*speed_notes(document), *(str(note) for note in notes)]
 
 
 def _facts(document: Mapping[str, object]) -> dict[str, object]:
@@ -260,9 +178,36 @@ def _facts(document: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in (found | dict(versions)).items() if value is not None}
 
 
+def _case(gate: Json) -> ET.Element:
+    case = ET.Element("testcase", _where(gate["path"], gate["gate"]))
+    said = _xml(gate_sentence(gate))
+    if gate["status"] == "fail":
+        ET.SubElement(case, "failure", {"message": said, "type": "gate"}).text = said
+    elif gate["status"] in ("skipped", "inconclusive"):
+        ET.SubElement(case, "skipped", {"message": said})
+    return case
+
+
+def _where(path: object, name: object) -> dict[str, str]:
+    return {"classname": _xml(str(path)), "name": str(name), "time": "0"}
+
+
+def _xml(text: str) -> str:
+    """Write out what XML has no way to hold, such as control characters in a file's name."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_plain(line)}" for line in lines)
+
+
 def _markdown_table(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
 
     rule = ["---:" if column.align == "right" else "---" for column in table.columns]
     return "\n".join(
@@ -270,34 +215,12 @@ def _markdown_table(table: Table) -> str:
     )
 
 
-def _name(path: object, document: Mapping[str, object]) -> str:
-    """The file's name, or its path where two files have one name."""
-    names = [str(file["path"]).rpartition("/")[2] for file in _files(document)]
-    short = str(path).rpartition("/")[2]
-    return short if names.count(short) <= 1 else str(path)
-
-
-def _sentence(gate: Json) -> str:
-    found = "not measured" if gate["measured"] is None else _number(gate["measured"])
-    interval = f" ({_interval(gate)})" if gate["low"] is not None else ""
-    said = f"{gate['path']}: {gate['gate']} {_WORDS[gate['status']]}: {found}{interval}"
-    return f"{said}, limit {_number(gate['limit'])}" + (
-        f"; {gate['reason']}" if gate["reason"] else ""
-    )
-
-
-def _interval(gate: Json) -> str:
-    return _UNKNOWN if gate["low"] is None else f"{gate['low']:.4g} to {gate['high']:.4g}"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return _UNKNOWN
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _share(ratio: float) -> str:
-    return f"{100 * ratio:.1f}"
+def _plain(text: str) -> str:
+    """Keep text from being markup: a class may be called ``<b>`` or ``a|b``."""
+    text = " ".join(text.split())
+    for character in ("\\", "|", "*", "_", "`", "<", "["):
+        text = text.replace(character, f"\\{character}")
+    return text
 
 
 def _escaped(text: str, *, property: bool = False) -> str:

@@ -17,6 +17,7 @@ from statistics import mean, stdev
 import numpy as np
 
 from nnslim.artifact import write_page
+from nnslim.artifact.manifest import hardware
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Data, load_data
 from nnslim.measure.paired import PairedRatio, measure_ratio
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--report", default="docs/results/export.md")
     options = parser.parse_args()
     out, data = Output(Verbosity(progress=False)), load_data(options.data)
-    text = [_HEAD.format(threads=SessionSettings().n_threads)]
+    text = [_HEAD.format(cpu=hardware()["cpu"], threads=SessionSettings().n_threads)]
     for model in options.models:
         out.info(f"== {model}")
         text.append(f"\n## {Path(model).stem}\n\n" + _table(dense_network(model), data))
@@ -46,7 +47,7 @@ def main() -> None:
 
 def _table(network: Network, data: Data) -> str:
     heads = ["variant", "bytes", "top-1, %", "lost against float32", "same answer, %"]
-    heads += ["latency, % of float32"]
+    heads += ["logits moved, %", "latency, % of float32"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         plain = Path(folder) / "float32.onnx"
@@ -55,13 +56,15 @@ def _table(network: Network, data: Data) -> str:
             checks = [check for _, check in runs]
             if name == "float16":
                 top1 = f"{checks[0].float32_top1_pct:.2f}"
-                lines.append(f"| float32 | {size:,} | {top1} | - | - | 100 |")
+                lines.append(f"| float32 | {size:,} | {top1} | - | - | - | 100 |")
             lost = _spread([check.drop_pp for check in checks])
             if len(checks) == 1:
                 lost += f" ({checks[0].low:+.2f} to {checks[0].high:+.2f})"
             ratio = _ratio(plain, Path(folder) / "small.onnx", network)
             cells = [name, f"{runs[0][0].n_bytes:,}", _spread([c.top1_pct for c in checks]), lost]
             cells.append(_spread([check.agreement_pct for check in checks]))
+            moved = [check.logits_max_rel for check in checks]
+            cells.append(_spread([100 * own for own in moved if own is not None]))
             cells.append(
                 f"{100 * ratio.ratio:.0f} ({100 * ratio.low:.0f} to {100 * ratio.high:.0f})"
             )
@@ -81,6 +84,10 @@ def _variants(network: Network, data: Data, path: Path) -> Iterator[tuple[str, l
     for n in CALIBRATION:
         settings = (replace(free, int8=True, calibration_samples=n, seed=seed) for seed in SEEDS)
         yield f"int8, {n} images", [run(ExportSettings(), own) for own in settings]
+    yield (
+        "int8 for TensorRT, 128 images",
+        [run(ExportSettings(), replace(free, int8=True, symmetric=True))],
+    )
 
 
 def _ratio(parent: Path, own: Path, network: Network) -> PairedRatio:
@@ -98,10 +105,11 @@ def _spread(values: list[float]) -> str:
 
 _HEAD = """# Less precision: what it costs and what it gives
 
-Written by `make bench-export`; do not edit. onnxruntime on the CPU, {threads} threads, one image
-per run. Top-1 on the test images; int8 is calibrated on training images, drawn twice (mean
+Written by `make bench-export`; do not edit. onnxruntime on the CPU ({cpu}, threads: {threads}), one
+image per run. Top-1 on the test images; int8 is calibrated on training images, drawn twice (mean
 and standard deviation); where there is one file, the interval of what it loses is Newcombe's at
-95 %. Latency is the paired ratio with its interval.
+95 %. Logits moved: the largest difference on 256 images, as a share of the largest logit. Latency
+is the paired ratio with its interval.
 """
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from typing import Annotated
 
+import numpy as np
+import onnx
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from nnslim.cli import options
+from nnslim.cli.main import app as nnslim
 from nnslim.cli.options import COMMAND_SETTINGS, option
-from nnslim.errors import ConfigError, InputError
+from nnslim.errors import ConfigError, GateFailedError, InputError
+from nnslim.measure import LatencySettings, evaluation
+from nnslim.measure.gates import Limits
 
 app = typer.Typer()
 
@@ -166,3 +173,86 @@ def test_no_variable_makes_a_pickle_trusted():
 def test_help_works_beside_a_broken_file(here):
     (here / "nnslim.toml").write_text("[shrink\n")
     assert "--epochs" in run("--help").stdout
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """What ``nnslim eval`` can open: 30 parameters."""
+    w = onnx.numpy_helper.from_array(np.zeros((10, 3, 1, 1), np.float32), "w")
+    x = onnx.helper.make_tensor_value_info("x", 1, ["batch", 3, 2, 2])
+    y = onnx.helper.make_tensor_value_info("y", 1, ["batch", 10, 1, 1])
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
+        onnx.helper.make_node("GlobalAveragePool", ["c"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], [w])
+    opset = onnx.helper.make_opsetid("", 20)
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[opset]), path)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Time one call instead of seconds of them."""
+    settings = LatencySettings(
+        warmup_runs=0, warmup_s=0, rounds=1, calls_per_round=1, min_s=0, max_s=0
+    )
+    measure = evaluation.measure_latency
+    monkeypatch.setattr(evaluation, "measure_latency", lambda runs, _: measure(runs, settings))
+
+
+def gates(model, *arguments, env=None):
+    """The limits that the real command applies."""
+    arguments = ("eval", str(model), "--device", "cpu", "--json", "-q", *arguments)
+    done = CliRunner().invoke(nnslim, arguments, env=env)
+    if done.exception is not None and not isinstance(done.exception, SystemExit | GateFailedError):
+        raise done.exception
+    return {gate["gate"]: gate["limit"] for gate in json.loads(done.stdout)["gates"]}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", ["nnslim.toml", "pyproject.toml"])
+def test_gates_have_a_table_of_their_own_and_flags_go_first(here, model, name):
+    prefix = "tool.nnslim." if name == "pyproject.toml" else ""
+    text = f"[{prefix}eval]\nmax_macs = '1M'\n[{prefix}eval.gates]\nmax_params = 300_000\n"
+    (here / name).write_text(text + "max_bytes = '2M'\n")
+    wanted = {"max-macs": 10**6, "max-params": 300_000, "max-bytes": 2 * 10**6}
+    assert gates(model) == wanted
+    variable = {"NNSLIM_MAX_PARAMS": "29"}
+    assert gates(model, env=variable) == wanted | {"max-params": 29}
+    assert gates(model, "--max-params", "31", env=variable) == wanted | {"max-params": 31}
+
+
+def test_every_limit_can_stand_among_the_gates(here, model):
+    values = {"latency_device": "'cuda'"}
+    limits = [field.name for field in fields(Limits)]
+    lines = [f"{name} = {values.get(name, 7)}" for name in limits]
+    (here / "nnslim.toml").write_text("\n".join(["[eval.gates]", *lines]))
+    with pytest.raises(ConfigError, match="--min-top1 needs images to measure on"):
+        gates(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[eval.gates]\nmax_param = 1\n", r"\[eval.gates\] has no key max_param; .*max_params\?"),
+        ("[eval.gates]\ndevice = 'cpu'\n", r"\[eval.gates\] has no key device"),
+        ("[eval]\ngate = 1\n", r"\[eval\] has no key gate; did you mean gates"),
+        ("[eval]\ngates = 1\n", r"eval.gates must be a table, written as \[eval.gates\]"),
+        ("[eval.gates]\nmin_top1 = 'all'\n", r"\[eval.gates\] min_top1 = 'all': "),
+        ("[eval.gates]\nmin_top1 = 101\n", r"\[eval.gates\] min_top1 = 101: "),
+        (
+            "[eval]\nmax_drop = 1\n[eval.gates]\nmax_drop = 1\n",
+            r"max_drop stands in \[eval\] and in \[eval.gates\]; keep one",
+        ),
+        ("[prune.gates]\nmax_drop = 1\n", r"\[prune\] has no key gates"),
+    ],
+)
+def test_wrong_gates_are_refused_and_name_file_and_key(here, model, text, message):
+    path = here / "nnslim.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        gates(model)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 2

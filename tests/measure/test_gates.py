@@ -130,6 +130,10 @@ def test_max_drop_looks_at_the_upper_end(drop, status):
         ((0.71, 0.75, 0.80), CALM, "fail"),
         ((0.71, 0.75, 0.80), ratio(1.02, 1.04, 1.06), "inconclusive"),
         ((0.60, 0.62, 0.65), ratio(0.90, 0.93, 0.96), "inconclusive"),
+        # A control wider than 0.3, which 0.7 is below 1, says nothing of 0.62 and enough of 0.2.
+        ((0.60, 0.62, 0.65), ratio(0.85, 1.00, 1.16), "inconclusive"),
+        ((0.60, 0.62, 0.65), ratio(0.86, 1.00, 1.15), "pass"),
+        ((0.18, 0.20, 0.22), ratio(0.85, 1.00, 1.16), "pass"),
     ],
 )
 def test_latency_ratio_has_three_verdicts(latency, control, status):

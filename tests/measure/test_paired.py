@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import PairedSettings, log_ratios, measure_ratio, paired_ratio
+from nnslim.measure.paired import (
+    PairedSettings,
+    log_ratios,
+    measure_ratio,
+    measure_ratios,
+    paired_ratio,
+)
 
 
 class World:
@@ -41,7 +48,9 @@ class World:
         return opened
 
 
-QUICK = PairedSettings(pairs=3, max_pairs=5, rounds=4, block_s=0.0, warmup_s=0, warmup_runs=0)
+QUICK = PairedSettings(
+    pairs=3, max_pairs=5, rounds=4, least_rounds=1, min_s=0, block_s=0, warmup_s=0, warmup_runs=0
+)
 
 
 def test_the_ratio_is_the_candidates_share_of_the_parents_time():
@@ -60,24 +69,22 @@ def test_sessions_are_fresh_and_each_goes_first_in_turn():
     assert world.opened == 3
     per_pair = len(world.calls) // 3
     orders = ["".join(world.calls[i * per_pair : (i + 1) * per_pair]) for i in range(3)]
-    # two probes each, one cold call each, then ABBA
-    assert orders[0] == "pc" + "pc" + "pc" + "pccppccp"
-    assert orders[1] == "pc" + "pc" + "cp" + "cppccppc"
+    # one cold call each, then ABBA and BAAB
+    assert orders[0] == "pc" + "pccp" + "cppc"
+    assert orders[1] == "cp" + "cppc" + "pccp"
     assert orders[2] == orders[0]
 
 
 def test_a_turn_is_long_enough_for_the_clock():
     world = World()
-    settings = PairedSettings(
-        pairs=1, max_pairs=1, rounds=2, block_s=0.02, warmup_s=0, warmup_runs=0
-    )
+    settings = replace(QUICK, pairs=1, max_pairs=1, rounds=2, block_s=0.02)
     found = measure_ratio(world.pair(8, 3), settings, world.clock)
     assert found.n_rounds == 2
-    assert "".join(world.calls[6:]) == "p" * 7 + "c" * 7 + "c" * 7 + "p" * 7  # 7 * 3 ms > 20 ms
+    assert "".join(world.calls[2:]) == "p" * 7 + "c" * 7 + "c" * 7 + "p" * 7  # 7 * 3 ms > 20 ms
 
 
 def test_a_machine_that_slows_down_does_not_change_the_ratio():
-    world = World(drift=1.005)
+    world = World(drift=1.01)
     found = measure_ratio(world.pair(10, 6), QUICK, world.clock)
     assert found.ratio == pytest.approx(0.6, rel=0.005)
     assert world.speed > 1.2
@@ -95,15 +102,78 @@ def test_more_pairs_until_the_interval_is_narrow_and_no_further():
     assert measure_ratio(opened, QUICK, unsteady.clock).n_pairs == 5
 
 
+@pytest.mark.parametrize("budget_s", [0.001, 0.9, 2.3, 99])
+def test_a_spent_budget_stops_but_not_below_three_pairs(budget_s):
+    world = World()
+    shares = iter([0.5, 1.5] * 10)  # so that no interval is narrow
+
+    def opened():
+        share = next(shares)
+        return world.run("p", 10 * share), world.run("c", 10 * (2 - share))
+
+    settings = replace(QUICK, pairs=5, max_pairs=20, rounds=10, budget_s=budget_s, max_s=0.1)
+    found = measure_ratio(opened, settings, world.clock)
+    assert found.stop == ("pairs" if budget_s == 99 else "budget")
+    assert found.seconds == pytest.approx(world.now_ns / 1e9, rel=1e-6)
+    if budget_s == 0.001:
+        assert found.n_pairs == 3
+    elif budget_s == 99:
+        assert found.n_pairs == 20
+    else:
+        assert 0.7 * budget_s < found.seconds <= budget_s
+        assert found.n_pairs >= 5
+
+
+def test_a_difference_however_sure_does_not_stop_what_must_be_measured():
+    world = World()
+    found = measure_ratio(world.pair(10, 30), PairedSettings(), world.clock)
+    assert found.stop == "width"
+    assert found.n_pairs == 5
+    assert found.n_rounds >= 20
+    assert found.seconds >= 3
+    timed = sum(latency.samples_ms.sum() for pair in found.sessions for latency in pair)
+    assert timed >= 3000
+
+
+def test_more_rounds_where_rounds_are_unsure():
+    world = World()
+    times = iter(np.exp(np.random.default_rng(0).normal(0, 0.05, 100_000)) * 10)
+
+    def noisy():
+        world.now_ns += float(next(times)) * 1e6
+
+    def opened():
+        return world.run("p", 10), noisy
+
+    found = measure_ratio(opened, replace(QUICK, pairs=5, max_pairs=5), world.clock)
+    first, *others = [len(parent.rounds_ms) for parent, _ in found.sessions]
+    assert first == QUICK.rounds
+    # 1.25 times 5 % over the square root of n is 1 % for 39 rounds; four rounds guess it roughly.
+    assert 10 < np.median(others) < 150
+
+
+def test_a_control_in_the_same_rounds_sees_what_the_candidate_sees():
+    """Every session of the third place is 10 % slower than the baseline that it is."""
+    world = World()
+    found = measure_ratios(
+        lambda: (world.run("p", 10), world.run("c", 8), world.run("a", 11)), QUICK, world.clock
+    )
+    assert [own.ratio for own in found] == pytest.approx([0.8, 1.1])
+    assert [own.n_rounds for own in found] == [12, 12]
+    assert world.calls[:9] == [*"pca", *"pca", *"acp"]
+    parents = [[pair[0] for pair in own.sessions] for own in found]
+    assert parents[0] == parents[1]  # one session of the parent for both
+
+
 def latencies(log_ratio: np.ndarray) -> tuple[Latency, Latency]:
     """A parent of 10 ms per call, and a candidate with these ratios round by round."""
     parent = Latency(0.0, tuple((10.0, 10.0) for _ in log_ratio))
     return parent, Latency(0.0, tuple((10.0 * math.exp(r), 10.0 * math.exp(r)) for r in log_ratio))
 
 
-def test_log_ratios_are_of_the_medians_of_each_round():
+def test_log_ratios_are_of_the_fastest_calls_of_each_round():
     parent = Latency(0.0, ((1.0, 9.0, 2.0), (4.0,)))
-    candidate = Latency(0.0, ((4.0, 4.0, 0.1), (2.0,)))
+    candidate = Latency(0.0, ((4.0, 2.0, 3.0), (2.0,)))
     assert log_ratios(parent, candidate) == pytest.approx([math.log(2), -math.log(2)])
 
 

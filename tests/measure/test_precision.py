@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.precision import PrecisionSettings, export_checked
 from nnslim.network import Network, trace_network
 from nnslim.onnx import ExportSettings, SessionSettings, export_onnx, open_session
+from nnslim.onnx.quantize import Calibration
 from nnslim.train import TrainConfig, fit
 
 CPU = SessionSettings(device="cpu", threads=1)
@@ -52,6 +54,13 @@ def top1(network: Network, data: Data) -> float:
     return network_accuracy(network, Loader(data.test, data.preprocess, 100)).top1_pct
 
 
+@pytest.fixture(scope="module")
+def plain(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plain") / "plain.onnx"
+    export_onnx(network, path)
+    return path
+
+
 VARIANTS = {
     "float16": (ExportSettings(half=True), PrecisionSettings()),
     "int8": (ExportSettings(), PrecisionSettings(int8=True)),
@@ -60,10 +69,15 @@ VARIANTS = {
     "float16, pixels": (ExportSettings(half=True, with_preprocess=True), PrecisionSettings()),
     "int8, pixels": (ExportSettings(with_preprocess=True), PrecisionSettings(int8=True)),
 }
+RARE = ("float16, pixels", "int8, fixed batch")
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_says_what_it_is_and_is_as_accurate(name, network, data, top1, tmp_path):
+@pytest.mark.parametrize(
+    "name", [pytest.param(v, marks=pytest.mark.slow) if v in RARE else v for v in VARIANTS]
+)
+def test_every_variant_says_what_it_is_and_is_as_accurate(
+    name, network, data, top1, plain, tmp_path
+):
     settings, how = VARIANTS[name]
     path = tmp_path / "a.onnx"
     report, check = export_checked(network, path, settings, data, how)
@@ -74,22 +88,38 @@ def test_every_variant_says_what_it_is_and_is_as_accurate(name, network, data, t
     assert json.loads(found["nnslim.classes"]) == list(data.classes)
     assert json.loads(found["nnslim.preprocess"])["size"] == [8, 8]
     assert ("nnslim.input" in found) == ("pixels" in name)
-    (measured,) = evaluate([EvalFile(path)], data, EvalSettings(device="cpu", batch_sizes=())).files
+    versions = {entry.domain: entry.version for entry in onnx.load(path).opset_import}
+    assert versions == {"": 20}
+    files = [EvalFile(plain, baseline=True), EvalFile(path)]
+    both = evaluate(files, data, EvalSettings(device="cpu", batch_sizes=()))
+    measured = both.files[1]
     assert measured.accuracy is not None
     assert abs(measured.accuracy.top1_pct - top1) < (0.01 if kind is None else 1.5)
+    assert measured.against is not None
+    assert measured.against.accuracy is not None
+    assert measured.against.accuracy.drop_pp == pytest.approx(top1 - measured.accuracy.top1_pct)
     if check is not None:
         assert check.top1_pct == measured.accuracy.top1_pct
         assert check.float32_top1_pct == pytest.approx(top1)
-        assert check.drop_pp == pytest.approx(top1 - measured.accuracy.top1_pct)
+        assert check.drop_pp == measured.against.accuracy.drop_pp
+        images = next(iter(Loader(data.test, data.preprocess, 300)))[0].numpy()
+        pixels = data.test.fitted(data.preprocess).images[:300].transpose(0, 3, 1, 2)
+        wanted = open_session(plain, CPU).run(images)
+        got = [
+            open_session(path, CPU).run(x)
+            for x in np.split(pixels if "pixels" in name else images, 75)
+        ]
+        apart = np.abs(np.concatenate(got) - wanted).max() / np.abs(wanted).max()
+        assert check.logits_max_rel == pytest.approx(apart, rel=1e-3)
+        assert 1e-4 < apart < (2e-2 if kind == "float16" else 0.3)
     weights = onnx.load(path).graph.initializer
     kinds = {tensor.data_type for tensor in weights}
     assert (onnx.TensorProto.INT8 in kinds) == (kind == "int8")
     assert (onnx.TensorProto.FLOAT16 in kinds) == (kind == "float16")
 
 
-def test_pixels_inside_are_normalised_as_outside(network, data, tmp_path):
-    plain, inside = tmp_path / "plain.onnx", tmp_path / "inside.onnx"
-    export_onnx(network, plain)
+def test_pixels_inside_are_normalised_as_outside(network, data, plain, tmp_path):
+    inside = tmp_path / "inside.onnx"
     export_onnx(network, inside, settings=ExportSettings(with_preprocess=True))
     (images, _) = next(iter(Loader(data.test, data.preprocess, 50)))
     raw = data.test.fitted(data.preprocess).images[:50]
@@ -106,8 +136,8 @@ def test_a_file_that_loses_too_much_is_not_written(network, data, tmp_path, monk
     path.write_text("earlier")
     real = precision.quantize_file
 
-    def spoiled(source, target, batches, calibration):
-        real(source, target, (0 * batch for batch in batches), calibration)
+    def spoiled(source, target, batches, calibration, **how):
+        real(source, target, (0 * batch for batch in batches), calibration, **how)
 
     monkeypatch.setattr(precision, "quantize_file", spoiled)
     how = PrecisionSettings(int8=True, max_drop=1.0)
@@ -117,18 +147,76 @@ def test_a_file_that_loses_too_much_is_not_written(network, data, tmp_path, monk
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
 
 
-def test_calibration_images_are_of_the_training_split_and_seeded(network, data, tmp_path):
-    def sha(seed, n=20):
-        how = PrecisionSettings(int8=True, calibration_samples=n, seed=seed, max_drop=100)
-        _, check = export_checked(network, tmp_path / "a.onnx", ExportSettings(), data, how)
-        assert check is not None
-        assert check.calibration is not None
-        assert check.calibration.n_images == min(n, len(data.train))
-        return check.calibration.sha256
+@pytest.mark.parametrize(
+    ("batch", "asked", "taken"),
+    [(None, 20, 20), (7, 20, 21), pytest.param(4, 10**6, 1256, marks=pytest.mark.slow)],
+)
+def test_the_tool_sees_the_training_images_that_the_file_names(
+    batch, asked, taken, network, data, tmp_path, monkeypatch
+):
+    seen: list[np.ndarray] = []
+    real = precision.quantize_file
 
-    assert sha(0) == sha(0)
-    assert sha(0) != sha(1)
-    sha(0, n=10**6)
+    def watched(source, target, batches, calibration, **how):
+        seen.extend(batches)
+        real(source, target, iter(seen), calibration, **how)
+
+    monkeypatch.setattr(precision, "quantize_file", watched)
+    how = PrecisionSettings(int8=True, calibration_samples=asked, max_drop=100)
+    settings = ExportSettings(batch=batch)
+    report, check = export_checked(network, tmp_path / "a.onnx", settings, data, how)
+    images = np.concatenate(seen)
+    assert len(data.train) == 1257
+    assert len(images) == taken
+    train = next(iter(Loader(data.train, data.preprocess, 1257)))[0].numpy()
+    numbers = [np.flatnonzero((train == image).all(axis=(1, 2, 3)))[0] for image in images]
+    assert numbers == sorted(set(numbers))
+    digest = hashlib.sha256(np.array(numbers, "<i8").tobytes()).hexdigest()
+    assert report.metadata["nnslim.calibration_sha256"] == digest
+    assert report.metadata["nnslim.calibration_images"] == str(taken)
+    assert check is not None
+    assert check.calibration == Calibration(taken, digest)
+
+
+def test_the_choice_of_calibration_images_is_seeded():
+    def chosen(seed):
+        return list(precision._calibration_images(1000, None, PrecisionSettings(seed=seed)))
+
+    assert chosen(0) == chosen(0) != chosen(1)
+    assert len(chosen(0)) == 128
+    with pytest.raises(InputError, match="6 training images do not fill one batch of 7"):
+        precision._calibration_images(6, 7, PrecisionSettings())
+
+
+def test_for_tensorrt_every_zero_point_is_zero_and_biases_stay_floats(network, data, tmp_path):
+    def quantised(path, *, symmetric):
+        how = PrecisionSettings(int8=True, symmetric=symmetric)
+        _, check = export_checked(network, path, ExportSettings(), data, how)
+        graph = onnx.load(path).graph
+        values = {own.name: onnx.numpy_helper.to_array(own) for own in graph.initializer}
+        nodes = [node for node in graph.node if node.op_type.endswith("quantizeLinear")]
+        nodes += [node for node in graph.node if node.op_type == "QuantizeLinear"]
+        zeros = [values[node.input[2]] for node in nodes if len(node.input) > 2]
+        return check, len(nodes), zeros, [v for v in values.values() if v.dtype == np.int32]
+
+    check, n_nodes, zeros, biases = quantised(tmp_path / "a.onnx", symmetric=True)
+    assert len(zeros) == n_nodes
+    assert {zero.dtype for zero in zeros} == {np.dtype(np.int8)}
+    assert not any(zero.any() for zero in zeros)
+    assert not biases
+    assert check.drop_pp < 1.5
+    _, _, zeros, biases = quantised(tmp_path / "b.onnx", symmetric=False)
+    assert any(zero.any() for zero in zeros)  # the CPU's own form has both
+    assert biases
+
+
+def test_a_place_without_a_folder_is_refused_before_any_work(network, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "export_onnx", lambda *_, **__: pytest.fail("work was done"))
+    path = tmp_path / "missing" / "a.onnx"
+    with pytest.raises(InputError, match="no such folder"):
+        export_checked(network, path, ExportSettings(half=True), data, PrecisionSettings())
+    with pytest.raises(InputError, match="no such folder"):
+        export_archive(network, path.with_suffix(".pt2"))
 
 
 def test_what_float16_cannot_hold_is_named(tmp_path):
@@ -254,9 +342,13 @@ def test_the_command_says_what_was_lost(folder, capsys, monkeypatch):
     document = json.loads(out)
     assert document["precision"]["n_images"] == 360
     assert "few float16 kernels for the CPU" in err
-    code, out, _ = run(capsys, monkeypatch, "--int8", "--data", "digits", "-o", "b.onnx")
+    arguments = ("--int8", "--data", "digits", "--target", "tensorrt", "-o", "b.onnx")
+    code, out, _ = run(capsys, monkeypatch, *arguments)
     assert code == 0
     assert "same answer for" in out
+    assert "its logits differ from float32's by up to" in out
+    kinds = {tensor.data_type for tensor in onnx.load("b.onnx").graph.initializer}
+    assert onnx.TensorProto.UINT8 not in kinds
     code, out, _ = run(capsys, monkeypatch, "--pt2")
     assert code == 0
     assert "net.pt2: " in out

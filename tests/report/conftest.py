@@ -1,0 +1,95 @@
+"""Real results of ``nnslim eval`` on tiny files, as their ``--json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from nnslim.artifact import save_network
+from nnslim.data import Augment, Data, Loader, Preprocess, Split
+from nnslim.measure import (
+    EvalFile,
+    EvalSettings,
+    LatencySettings,
+    Limits,
+    check_gates,
+    evaluate,
+)
+from nnslim.measure.paired import PairedSettings
+from nnslim.network import trace_network
+from nnslim.onnx import export_onnx
+from tests.onnx.nets import two_branches
+
+LONG = (
+    "a-network-with-a-name-that-somebody-has-chosen-with-care-and-that-goes-on-for-long-epoch-120"
+)
+TIMES = LatencySettings(warmup_runs=1, warmup_s=0, rounds=2, calls_per_round=2, min_s=0, block_s=0)
+PAIRS = PairedSettings(
+    pairs=1, max_pairs=1, rounds=2, least_rounds=1, min_s=0, block_s=0, warmup_s=0, draws=100
+)
+EVERYTHING = Limits(
+    min_top1=1,
+    max_drop=5,
+    max_latency_ratio=0.001,
+    max_latency_ms=1e6,
+    max_params=1_000_000,
+    max_macs=10,
+    max_bytes=10_000_000,
+    max_params_ratio=1,
+    max_macs_ratio=1,
+    max_bytes_ratio=2,
+)
+
+
+def document(files, data, *, limits=None, batch_sizes=(1, 3), device="cpu"):
+    settings = EvalSettings(
+        device=device, threads=1, batch_sizes=batch_sizes, latency=TIMES, paired=PAIRS
+    )
+    report = evaluate(files, data, settings)
+    gates = [verdict.to_json() for verdict in check_gates(report, limits or Limits())]
+    return json.loads(json.dumps({**report.to_json(), "gates": gates}, allow_nan=False))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """One network as nnslim stores it, as ONNX, and as ONNX with other and with broken biases."""
+    folder = tmp_path_factory.mktemp("report")
+    net = trace_network(two_branches().eval(), torch.zeros(2, 3, 8, 8))
+    net.preprocess = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    save_network(net, folder / "main.safetensors")
+    export_onnx(net, folder / "main.onnx")
+    for name, change in (("worse", 0.3), (LONG, 0.3), ("broken", np.nan)):
+        model = onnx.load(folder / "main.onnx")
+        bias = next(t for t in model.graph.initializer if t.name == "head.bias")
+        values = onnx.numpy_helper.to_array(bias) + np.float32(change) * np.arange(10, dtype="f")
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, "head.bias"))
+        onnx.save(model, folder / f"{name}.onnx")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(place) -> Data:
+    """60 images that the network itself has labelled."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    preprocess = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    x = torch.cat([x for x, _ in Loader(Split(np.zeros(60, int), pixels), preprocess, 60)])
+    labels = two_branches().eval()(x).argmax(1).numpy()
+    names = tuple(f"class {i} | <b>_*" for i in range(10))
+    splits = {"test": Split(labels, pixels)}
+    return Data("made", names, preprocess, splits, Augment(pad=0, flip=False), ("a note",))
+
+
+@pytest.fixture(scope="session")
+def compared(place, images):
+    """Two files and a baseline, with every limit."""
+    return document(gated(place), images, limits=EVERYTHING)
+
+
+def gated(place: Path) -> list[EvalFile]:
+    baseline = EvalFile(place / "main.onnx", baseline=True)
+    return [EvalFile(place / "worse.onnx"), EvalFile(place / f"{LONG}.onnx"), baseline]
