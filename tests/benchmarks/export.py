@@ -41,7 +41,7 @@ def main() -> None:
     text = [_HEAD.format(cpu=hardware()["cpu"], threads=SessionSettings().n_threads)]
     for model in options.models:
         out.info(f"== {model}")
-        text.append(f"\n## {Path(model).stem}\n\n" + _table(dense_network(model), data))
+        text.append(f"## {Path(model).stem}\n\n" + _table(dense_network(model), data))
     write_page(Path(options.report), "\n".join(text) + "\n", overwrite=True)
 
 
