@@ -5,7 +5,7 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow bench-export bench-gpu sweep clean
+.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow bench-export bench-eval bench-gate bench-gpu sweep clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ bench-grow: $(STAMP) ## compare planting with its controls: make bench-grow DATA
 
 bench-export: $(STAMP) ## float32, float16 and int8 of a network: make bench-export DATA=cifar10.npz MODELS="resnet20.th"
 	@$(BIN)/python -m tests.benchmarks.export $(DATA) $(MODELS) $(ARGS)
+
+bench-eval: $(STAMP) ## how busy onnxruntime is while accuracy is measured, on small images and on JPEG files
+	@$(BIN)/python -m tests.benchmarks.evaluation $(ARGS)
+
+bench-gate: $(STAMP) ## does the latency gate keep its promise here: make bench-gate MODEL=resnet20.onnx (1 h)
+	@$(BIN)/python -m tests.benchmarks.gate $(MODEL) $(ARGS)
 
 bench-gpu: $(STAMP) ## latency of small CNNs under every CUDA option, on a machine with a GPU
 	@$(BIN)/python -m tests.benchmarks.gpu $(ARGS)

@@ -160,14 +160,21 @@ def run_padded(session: Session, images: np.ndarray) -> np.ndarray:
     """Return logits (N, K) of any number of images (N, C, H, W), also of a file of fixed batch."""
     size = session.batch
     if size is None or size == len(images):
-        return session.run(images)
+        return _flat(session.run(images))
     logits: list[np.ndarray] = []
     for start in range(0, len(images), size):
         piece = images[start : start + size]
         missing = size - len(piece)
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else piece
-        logits.append(session.run(filled)[: len(piece)])
+        logits.append(_flat(session.run(filled))[: len(piece)])
     return np.concatenate(logits)
+
+
+def _flat(logits: np.ndarray) -> np.ndarray:
+    """Drop the sizes of 1 after (N, K) that a network without a flatten leaves."""
+    if logits.ndim > 2 and logits.size == logits.shape[0] * logits.shape[1]:
+        return logits.reshape(logits.shape[:2])
+    return logits
 
 
 def _check_classes(logits: np.ndarray, labels: np.ndarray, n_classes: int | None) -> None:

@@ -35,7 +35,7 @@ def time_layers(layers: Sequence[LayerShape], settings: SessionSettings, batch: 
         for index, layer in enumerate(layers):
             path = Path(folder) / f"{index}.onnx"
             path.write_bytes(layer_model(layer, batch).SerializeToString())
-            session = open_session(path, replace(settings, batch=batch))
+            session = open_session(path, replace(settings, batch=batch, layout="NCHW"))
             x = generator.standard_normal((batch, *_input(layer)), dtype=np.float32)
             runs.append(session.bind(x))
         quick = LatencySettings(

@@ -3,7 +3,7 @@
 Both run in turns (rounds in ABBA order), so that a machine that drifts or is shared slows both
 alike, and in several fresh pairs of sessions, since the choice of kernels and memory is each
 session's own luck. The datum of a round is the log of the ratio of the fastest calls: other work on
-the machine only ever adds time, and in most turns some call escapes it. docs/eval.md has figures.
+the machine only ever adds time. docs/results/gate.md says how a gate on it fares.
 """
 
 from __future__ import annotations

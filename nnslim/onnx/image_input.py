@@ -72,8 +72,8 @@ def image_input(
 ) -> ImageInput:
     """Read one input of a session.
 
-    The layout is what the file's metadata say, else the caller, else what the sizes tell: channels
-    last where only the last size is 1, 3 or 4.
+    The layout is what the file's metadata say (a file of nnslim is NCHW unless it says otherwise),
+    else the caller, else what the sizes tell: channels last where only the last is 1, 3 or 4.
 
     Args:
         name: Of the input.
@@ -109,4 +109,6 @@ def _own_layout(metadata: Mapping[str, str]) -> Layout | None:
     except ValueError as error:
         raise InputError(f"metadata {INPUT_KEY} is not JSON") from error
     layout = said.get("layout") if isinstance(said, dict) else None
-    return layout if layout in ("NCHW", "NHWC") else None
+    if layout in ("NCHW", "NHWC"):
+        return layout
+    return "NCHW" if "nnslim.version" in metadata else None

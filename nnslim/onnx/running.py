@@ -115,10 +115,10 @@ class Session:
             self._warnings.append(message)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Return float32 logits (N, K) of images ``x`` (N, C, H, W).
+        """Return float32 logits (N, K) of images ``x`` (N, C, H, W), in the shape of the output.
 
         Raises:
-            InputError: The network refuses this shape, or its output is not (N, K).
+            InputError: The network refuses this shape.
             DeviceError: The GPU failed during the run; nothing is repeated on the CPU.
         """
         feed = {self.input.name: self.input.feed(x)}
@@ -133,13 +133,7 @@ class Session:
             raise InputError(
                 f"{self.path}: cannot run {shape} images: {plain_message(error)}"
             ) from error
-        return self._checked(np.asarray(logits, dtype=np.float32))
-
-    def _checked(self, logits: np.ndarray) -> np.ndarray:
-        """Drop the sizes of 1 after (N, K) that a network without a flatten leaves."""
-        if logits.ndim > 2 and logits.size == logits.shape[0] * logits.shape[1]:
-            return logits.reshape(logits.shape[:2])
-        return logits
+        return np.asarray(logits, dtype=np.float32)
 
     def bind(self, x: np.ndarray) -> BoundRun:
         """Put ``x`` (N, C, H, W) on the device, to be run many times without copies."""

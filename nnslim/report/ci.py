@@ -21,6 +21,7 @@ from nnslim.report.evaluation import (
 )
 from nnslim.report.page import rendered
 from nnslim.report.table import Table
+from nnslim.report.units import count
 
 __all__ = ["eval_html", "github_annotations", "junit", "markdown", "outputs"]
 
@@ -168,9 +169,10 @@ def _notes(document: Mapping[str, object]) -> list[str]:
 
 def _facts(document: Mapping[str, object]) -> dict[str, object]:
     versions = cast("Mapping[str, str]", document.get("versions") or {})
+    images = cast("int", document.get("n_images") or 0)
     found = {
         "data": document.get("data"),
-        "test images": document.get("n_images"),
+        "test images": count(images) if images else None,
         "device asked for": document.get("device_requested"),
         "CPU threads": document.get("cpu_threads"),
         "latency clock": document.get("latency_clock"),

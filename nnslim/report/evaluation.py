@@ -44,14 +44,15 @@ def file_table(document: Mapping[str, object]) -> Table:
     """Put the files side by side; what was not measured is a dash.
 
     Latency is the median and, in brackets, what nine tenths of the runs kept below, by images per
-    run. Parameters of ``.onnx`` files are marked ``*``: they are the values that the file stores.
+    run, then the median with the copies of images and logits. Parameters of ``.onnx`` files are
+    marked ``*``: they are the values that the file stores.
     """
     files = _files(document)
     sizes = dict.fromkeys(own["batch_size"] for file in files for own in file["latency"])
     data = document.get("data")
     headings = ["file", ">parameters", ">MACs", ">ONNX size"]
     headings += [">top-1, %", ">top-5, %"] if data else []
-    headings += [f">ms at {n} (p90)" for n in sizes]
+    headings += [f">ms at {n} (p90), e2e" for n in sizes]
     rows = [[_name(file["path"], document), *_cells(file, tuple(sizes), data)] for file in files]
     images = f"{data}, {count(cast('int', document['n_images']))} test images"
     title = f"onnxruntime, {images if data else 'no data'}"
@@ -161,7 +162,9 @@ def _cells(file: Json, sizes: tuple[int, ...], data: object) -> list[str]:
     for n in sizes:
         own = latency.get(n)
         times = (own["median_ms"], own["p90_ms"]) if own else ()
-        cells.append("{} ({})".format(*map(milliseconds, times)) if times else _UNKNOWN)
+        cell = "{} ({})".format(*map(milliseconds, times)) if times else _UNKNOWN
+        whole = own.get("e2e") if own else None
+        cells.append(f"{cell}, {milliseconds(whole['median_ms'])}" if whole else cell)
     return [*cells, str(file["provider_used"]).removesuffix("ExecutionProvider")]
 
 
@@ -173,8 +176,8 @@ def _compared(against: Json) -> Iterator[list[str]]:
         images = f"{count(drop['lost'])} / {count(drop['won'])}"
         yield ["images lost / won", images, ""]
         yield ["images called the same, %", percent(drop["agreement_pct"]), ""]
-        worst = f"most lost by a class, points: {drop['worst_class']}"
-        yield [worst, f"{drop['worst_class_drop_pp']:+.2f}", ""]
+        if (points := drop["worst_class_drop_pp"]) > 0:
+            yield [f"most lost by a class, points: {drop['worst_class']}", f"{points:+.2f}", ""]
     for own in against["latency"]:
         interval = f"{_share(own['low'])} to {_share(own['high'])}"
         yield [f"latency at {own['batch_size']}, %", _share(own["ratio"]), interval]

@@ -67,8 +67,9 @@ def main() -> None:
         for number in range(options.repeats):
             for arm, file in (("A/A", model), ("slower", slower)):
                 key = {"model": model.stem, "arm": arm, "number": number}
+                key |= {"load": options.load, "args": options.args}
                 if arm in options.arms and not any(key.items() <= own.items() for own in done):
-                    done.append({**key, "load": options.load, **repeat(file, model, options.args)})
+                    done.append({**key, **repeat(file, model, options.args)})
                     with log.open("a") as file_:
                         file_.write(json.dumps(done[-1]) + "\n")
                     write_report(done, Path(options.report))
@@ -91,7 +92,8 @@ def _options() -> argparse.Namespace:
 @contextmanager
 def background(n: int) -> Iterator[None]:
     """Keep as many cores busy with matrix products."""
-    code = "import numpy as np\na = np.random.rand(300, 300)\nwhile True: a @ a"
+    code = "import numpy as np, os\na, parent = np.random.rand(300, 300), os.getppid()\n"
+    code += "while os.getppid() == parent: a @ a"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     busy = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(n)]
     try:
@@ -128,7 +130,6 @@ def repeat(file: Path, baseline: Path, more: list[str]) -> dict[str, Any]:
         "cpu_threads": found["cpu_threads"],
         "seconds": round(seconds, 1),
         "machine_load": round(load, 2),
-        "args": more,
     }
 
 

@@ -46,6 +46,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "GITHUB_ACTIONS": "true",
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
         "GITHUB_OUTPUT": str(folder / "outputs.txt"),
+        "NNSLIM_LATENCY_BUDGET": "1",  # what latency is, is not judged here
     }
     command = [sys.executable, "-m", "nnslim", *shlex.split(line)[1:]]
     return subprocess.run(

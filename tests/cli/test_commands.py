@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -190,8 +191,14 @@ class TestEval:
 
     def test_baseline_is_measured_and_not_gated(self, exported, tmp_path):
         big = Path(shutil.copy(exported, tmp_path / "big.onnx"))
-        arguments = ("--max-params", "1k", "--json", "--device", "cpu")
-        document = json.loads(run("eval", exported, "--baseline", big, *arguments)[0])
+        arguments = ("--max-params", "1k", "--json", "--device", "cpu", "--latency-budget", "1")
+        samples = ("--samples", tmp_path / "samples.npz")
+        document = json.loads(run("eval", exported, "--baseline", big, *arguments, *samples)[0])
+        (found,) = document["files"][0]["against_baseline"]["latency"]
+        assert (found["n_session_pairs"], found["stopped_by"]) == (3, "budget")
+        with np.load(tmp_path / "samples.npz") as table:
+            assert set(table["clock"]) == {"compute", "e2e", "baseline", "paired", "control"}
+            assert np.sum(table["clock"] == "paired") * 2 == found["n_calls"]
         assert [entry["baseline"] for entry in document["files"]] == [False, True]
         assert [gate["path"] for gate in document["gates"]] == [str(exported)]
 

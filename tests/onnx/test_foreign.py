@@ -8,10 +8,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from nnslim.errors import InputError
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.measure.accuracy import run_padded
+from nnslim.measure.layer_models import time_layers
+from nnslim.measure.layer_times import layer_shapes
+from nnslim.network import trace_network
+from nnslim.onnx import SessionSettings, export_onnx, open_session
 from nnslim.onnx.image_input import INPUT_KEY, image_input
 
 CPU = SessionSettings(device="cpu", threads=1)
@@ -68,7 +74,7 @@ def images(n=3, pixels=False):
 def test_layouts_batches_and_outputs_that_were_not_flattened(layout, batch, tail, tmp_path):
     session = open_session(save(tmp_path / "a.onnx", layout=layout, batch=batch, tail=tail), CPU)
     x = images()
-    np.testing.assert_allclose(session.run(x), wanted(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run_padded(session, x), wanted(x), rtol=1e-4, atol=1e-4)
     assert session.input_shape == SHAPE
     assert session.batch == (3 if batch == 3 else None)
     guessed = [w for w in session.warnings if "channels are taken to be last" in w]
@@ -181,3 +187,23 @@ def test_an_absolute_place_a_link_out_and_a_missing_file_are_refused(tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="w is stored outside"):
         open_session(path, CPU)
+
+
+def test_a_file_of_nnslim_is_nchw_whatever_its_sizes(tmp_path):
+    """Five channels of 4 by 4 look like channels last."""
+    path = tmp_path / "a.onnx"
+    model = nn.Sequential(nn.Conv2d(5, 2, 1), nn.Flatten())
+    network = trace_network(model, torch.zeros(2, 5, 4, 4))
+    export_onnx(network, path)
+    session = open_session(path, CPU)
+    assert session.input_shape == (5, 4, 4)
+    assert not session.warnings
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_layers_with_small_images_are_timed(side):
+    layer = nn.Conv2d(64, 8, 1)
+    network = trace_network(nn.Sequential(layer), torch.zeros(2, 64, side, side))
+    ((_, shape),) = layer_shapes(network).values()
+    (milliseconds,) = time_layers([shape], CPU, 2)
+    assert milliseconds > 0
