@@ -45,7 +45,6 @@ def profile_named(name: ProfileName) -> Profile:
         case "fast":
             return Profile("jacobian", 512, 0, 1, 0, 3)
         case "balanced":
-            # In runs this short, epochs of sparse training are worth more after the removal.
-            return Profile("logits", 512, 0, 1, 1, 12)
+            return Profile("logits", 512, 2, 1, 1, 10)
         case "best":
             return Profile("logits", 1024, 10, 3, 2, 40)
