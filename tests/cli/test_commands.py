@@ -127,7 +127,6 @@ class TestExport:
     @pytest.mark.parametrize(
         ("arguments", "error"),
         [
-            (["net.safetensors"], ConfigError),
             (["net.onnx", "--onnx"], ConfigError),
             (["--onnx"], ConfigError),
             (["none.safetensors", "--onnx"], InputError),
@@ -195,7 +194,6 @@ class TestEval:
         samples = ("--samples", tmp_path / "samples.npz")
         document = json.loads(run("eval", exported, "--baseline", big, *arguments, *samples)[0])
         (found,) = document["files"][0]["against_baseline"]["latency"]
-        assert (found["n_session_pairs"], found["stopped_by"]) == (3, "budget")
         with np.load(tmp_path / "samples.npz") as table:
             assert set(table["clock"]) == {"compute", "e2e", "baseline", "paired", "control"}
             assert np.sum(table["clock"] == "paired") * 2 == found["n_calls"]
