@@ -11,9 +11,11 @@ from nnslim.cli import options
 from nnslim.cli.options import command_output, option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from nnslim.cli.inputs import ModelFlags
     from nnslim.data import Data
-    from nnslim.measure import EvalFile, Verdict
+    from nnslim.measure import EvalFile
     from nnslim.report import Sink
 
 __all__ = ["eval_command"]
@@ -209,8 +211,7 @@ def eval_command(
                 begun += 1
 
             found = evaluate(subjects, images, settings, preprocess=preprocess, on_step=on_step)
-        verdicts = check_gates(found, limits)
-        gates = [verdict.to_json() for verdict in verdicts]
+        gates = [verdict.to_json() for verdict in check_gates(found, limits)]
         document = {**found.to_json(), "gates": gates}
         for warning in warning_lines(document):
             sink.warn(warning)
@@ -222,7 +223,7 @@ def eval_command(
         if sample_file is not None:
             write_samples(sample_file, found)
         publish(document, sink)
-        _require(verdicts, sink, strict=strict)
+        _require(gates, document, sink, strict=strict)
 
 
 def _subjects(
@@ -246,15 +247,21 @@ def _subjects(
     return subjects
 
 
-def _require(verdicts: tuple[Verdict, ...], sink: Sink, *, strict: bool) -> None:
+def _require(
+    gates: Sequence[Mapping[str, object]],
+    document: Mapping[str, object],
+    sink: Sink,
+    *,
+    strict: bool,
+) -> None:
     """End with exit code 1 where a gate failed; warn of what is unclear, or fail under strict."""
     from nnslim.errors import GateFailedError
+    from nnslim.report.evaluation import gate_sentence
 
     broken = ("fail", "inconclusive", "skipped") if strict else ("fail",)
-    failed = [verdict for verdict in verdicts if verdict.status in broken]
-    for verdict in verdicts:
-        if verdict.status in ("inconclusive", "skipped"):
-            sink.warn(verdict.message)
+    for gate in gates:
+        if gate["status"] in ("inconclusive", "skipped"):
+            sink.warn(gate_sentence(gate, document))
+    failed = [gate_sentence(gate, document) for gate in gates if gate["status"] in broken]
     if failed:
-        number = f"{len(failed)} of {len(verdicts)} gates failed"
-        raise GateFailedError(f"{number}: {'; '.join(verdict.message for verdict in failed)}")
+        raise GateFailedError(f"{len(failed)} of {len(gates)} gates failed: {'; '.join(failed)}")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from nnslim.data import Data
     from nnslim.models import LoadedModel
-    from nnslim.network import Network
     from nnslim.report import Sink
 
 __all__ = ["ModelFlags", "PreprocessFlags", "open_data", "open_model", "training_device"]
@@ -147,7 +146,7 @@ def _settle_preprocess(
     origin = "the file" if own else f"the default of {data.name}" if data else "flags"
     origin = "flags" if flags.names_colours else origin
     network.preprocess = chosen
-    sink.info(f"{loaded.source}: {_describe(network)} ({origin})")
+    sink.info(f"{loaded.source}: {chosen.describe()} ({origin})")
 
 
 def _at_size(base: Preprocess, size: tuple[int, int]) -> Preprocess:
@@ -156,13 +155,6 @@ def _at_size(base: Preprocess, size: tuple[int, int]) -> Preprocess:
         return base
     resize = base.resize and round(base.resize * min(size) / min(base.size))
     return replace(base, size=size, resize=resize)
-
-
-def _describe(network: Network) -> str:
-    chosen = network.preprocess
-    assert chosen is not None
-    mean, std = (", ".join(f"{value:.4g}" for value in v) for v in (chosen.mean, chosen.std))
-    return f"images of {chosen.size[0]} x {chosen.size[1]} pixels, mean {mean}, std {std}"
 
 
 def training_device(name: str, *, require_gpu: bool) -> torch.device:

@@ -53,6 +53,16 @@ class Preprocess:
         """Number of input channels."""
         return len(self.mean)
 
+    def describe(self) -> str:
+        """Return one line for people.
+
+        Example:
+            >>> Preprocess(size=(32, 32), mean=(0.5,), std=(0.25,)).describe()
+            'images of 32 x 32 pixels, mean 0.5, std 0.25'
+        """
+        mean, std = (", ".join(f"{value:.4g}" for value in v) for v in (self.mean, self.std))
+        return f"images of {self.size[0]} x {self.size[1]} pixels, mean {mean}, std {std}"
+
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; ``from_json`` reads them back to an equal object."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}

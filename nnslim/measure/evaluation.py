@@ -30,7 +30,7 @@ from nnslim.onnx.model_file import external_files, read_model
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nnslim.data import Data
     from nnslim.data.preprocess import Preprocess
@@ -143,7 +143,7 @@ def evaluate(
             "onnxruntime": ort.__version__,
             "torch": torch.__version__,
         },
-        notes=(*(data.notes if data else ()), *_notes(results)),
+        notes=(*_about_test(data.notes if data else ()), *_notes(results)),
         warnings=machine,
     )
 
@@ -348,12 +348,22 @@ def _result(subject: _Subject, accuracy: _Accuracy, timings: dict[int, _Timing])
     )
 
 
+def _about_test(notes: Sequence[str]) -> Iterator[str]:
+    """Leave out what only training uses; what a file was given is said of each file."""
+    for note in notes:
+        if not note.startswith(("preprocessing:", "augmentation:", "train:", "val:")):
+            yield note
+
+
 def _notes(results: Sequence[FileResult]) -> tuple[str, ...]:
-    notes = [
-        f"{result.path}: no preprocessing of its own, the data's default was used"
-        for result in results
-        if result.preprocess_from == "data"
-    ]
+    origins = {"file": "the file's own", "caller": "as asked for"}
+    origins["data"] = "the data's default, since the file says nothing"
+    given: dict[str, list[str]] = {}
+    for result in results:
+        if result.preprocess is not None and result.preprocess_from is not None:
+            said = f"{result.preprocess.describe()}; {origins[result.preprocess_from]}"
+            given.setdefault(said, []).append(str(result.path))
+    notes = [f"{', '.join(paths)}: {said}" for said, paths in given.items()]
     if any(result.parameters_counted == "onnx initializers" for result in results):
         notes.append(
             "parameters of .onnx files are the values they store; BatchNorm is folded into the "

@@ -96,24 +96,6 @@ class Verdict:
     interval: tuple[float, float] | None = None
     reason: str | None = None
 
-    @property
-    def message(self) -> str:
-        """One sentence for the user.
-
-        Example:
-            >>> from pathlib import Path
-            >>> Verdict("max-params", Path("a.onnx"), 100, 120, "fail").message
-            'a.onnx: max-params 100 failed: measured 120'
-        """
-        words = {"pass": "passed", "fail": "failed"}
-        found = "not measured" if self.measured is None else f"measured {_number(self.measured)}"
-        if self.interval is not None:
-            found += f" ({_number(self.interval[0])} to {_number(self.interval[1])})"
-        said = (
-            f"{self.path}: {self.gate} {_number(self.limit)} {words.get(self.status, self.status)}"
-        )
-        return f"{said}: {found}" + (f", {self.reason}" if self.reason else "")
-
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
         return {
@@ -226,7 +208,3 @@ def _elsewhere(result: FileResult, limits: Limits) -> str | None:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

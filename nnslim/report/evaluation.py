@@ -89,7 +89,7 @@ def gate_table(document: Mapping[str, object]) -> Table:
             _name(gate["path"], document),
             gate["gate"],
             _number(gate["limit"]),
-            _number(gate["measured"]),
+            _measured(gate, gate["measured"]),
             _interval(gate),
             GATE_WORDS[gate["status"]],
         ]
@@ -107,7 +107,7 @@ def gate_sentence(gate: Json, document: Mapping[str, object] | None = None) -> s
         ...                "low": None, "high": None, "status": "fail", "reason": None})
         'a.onnx: max-params FAILED: 120, limit 100'
     """
-    found = "not measured" if gate["measured"] is None else _number(gate["measured"])
+    found = "not measured" if gate["measured"] is None else _measured(gate, gate["measured"])
     interval = f" ({_interval(gate)})" if gate["low"] is not None else ""
     name = _name(gate["path"], document) if document else gate["path"]
     said = f"{name}: {gate['gate']} {GATE_WORDS[gate['status']]}: {found}{interval}"
@@ -238,7 +238,16 @@ def _name(path: object, document: Mapping[str, object]) -> str:
 
 
 def _interval(gate: Json) -> str:
-    return _UNKNOWN if gate["low"] is None else f"{gate['low']:.4g} to {gate['high']:.4g}"
+    if gate["low"] is None:
+        return _UNKNOWN
+    return f"{_measured(gate, gate['low'])} to {_measured(gate, gate['high'])}"
+
+
+def _measured(gate: Json, value: float | None) -> str:
+    """Accuracies and their differences have the decimals that 10,000 images resolve."""
+    if value is None or gate["gate"] not in ("min-top1", "max-drop"):
+        return _number(value)
+    return percent(value) if gate["gate"] == "min-top1" else f"{value:+.2f}"
 
 
 def _number(value: float | None) -> str:

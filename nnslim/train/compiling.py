@@ -58,7 +58,7 @@ def choose(task: Task) -> Choice:
     """Decide whether the run compiles its step, as a function of the task and the installation.
 
     ``auto`` compiles on the CPU when the estimated saving is twice the cost of compiling; on a GPU,
-    where nothing was measured, it does not.
+    where it saved nothing (docs/training.md), it does not.
 
     Raises:
         ConfigError: Compiling was asked for and does not work here.

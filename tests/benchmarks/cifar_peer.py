@@ -83,6 +83,7 @@ def group_norm_network(trainer: Trainer[PruneConfig]) -> Network:
             teacher=dense if trainer.config.train.distill_weight > 0 else None,
             gradient_penalty=_Penalty(pruner),
         )
+    module.cpu()
     images, limit = torch.zeros(1, 3, 32, 32), trainer.config.limits["macs"]
     most = limit.of(count_costs(dense).macs)
     dense_ops, _ = tp.utils.count_ops_and_params(module, images)
@@ -99,7 +100,7 @@ def group_norm_network(trainer: Trainer[PruneConfig]) -> Network:
 
 def _eager(network: Network) -> CifarResNet:
     """The module that the file was trained as."""
-    tensors = dict(network.state_dict())
+    tensors = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
     module = CifarResNet(2 * sum("conv" in name for name in tensors) // 2 + 1)
     missing, unexpected = module.load_state_dict(tensors, strict=False)
     assert not unexpected, unexpected

@@ -18,7 +18,7 @@ _NAMES = {
     "taylor": "first-order Taylor, global, per cost",
     "torch-pruning": "Torch-Pruning, group norm with its sparse training, inner filters",
 }
-_Setting: TypeAlias = tuple[str, int, float, int, int]
+_Setting: TypeAlias = tuple[str, int, float, int, int, str]
 _COLUMNS = ("dense", "sparse", "cut", "calibrated", "tuned")
 
 
@@ -29,6 +29,7 @@ def write_report(root: Path, page: Path) -> None:
         network = path.parent.name.partition("-")[0]
         result = json.loads(path.read_text())
         own = (result["images"], result["lr"], result["epochs"], result["sparse_epochs"])
+        own = (*own, result.get("recipe") or "")
         found.setdefault(network, {}).setdefault((result["arm"], *own), []).append(result)
     text = [_HEAD]
     for network, arms in found.items():
@@ -53,7 +54,8 @@ def _table(arms: Mapping[_Setting, list[dict[str, Any]]]) -> str:
             f"{100 * mean(r[key] for r in runs):.1f} %" for key in ("params_share", "macs_share")
         ]
         images = f"{runs[0]['images']:,}"
-        cells = [_NAMES[arm], *shares, images, f"{runs[0]['lr']:g}", epochs, *top1[:-1]]
+        name = f"{_NAMES[arm]}: {setting[-1]}" if setting[-1] else _NAMES[arm]
+        cells = [name, *shares, images, f"{runs[0]['lr']:g}", epochs, *top1[:-1]]
         cells += [f"**{top1[-1]}**", f"{drop:.2f}"]
         cells.append(f"{mean(r['seconds'] for r in runs) / 60:.0f}")
         lines.append(f"| {' | '.join(cells)} |")

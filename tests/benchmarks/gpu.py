@@ -1,7 +1,10 @@
 """``make bench-gpu``: latency of small CNNs under every option of the CUDA provider.
 
-python -m tests.benchmarks.gpu [--models resnet18 ...] [--batches 1 64]
-    (minutes on a GPU; what is done is not done again; without a GPU it stops with exit code 3)
+python -m tests.benchmarks.gpu [--models resnet18 ...] [--batches 1 64] [--minutes 3] [--full]
+    (what is done is not done again; without a GPU it stops with exit code 3)
+
+Each option alone is compared with the plainest setting, and some of them together; ``--full`` adds
+every combination, which takes hours.
 
 Random weights: time does not depend on them. Each setting is timed in fresh sessions, with the
 input on the device and the result awaited; one row holds the median over the sessions.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +45,8 @@ from nnslim.surgery import apply_edit
 MODELS = ("resnet56", "resnet18", "resnet50", "mobilenet_v2", "resnet50-half")
 PRECISIONS = ("fp32", "tf32", "fp16")
 SWITCHES = (False, True)
-SESSIONS = 5
-_TIMING = LatencySettings()
+SESSIONS = 3
+_TIMING = LatencySettings(warmup_s=0.3, warmup_cap_s=2.0, min_s=0.5)
 Opener = Callable[[Path, SessionSettings], Session]
 
 
@@ -79,13 +83,37 @@ class Setting:
         )
 
 
+def effects(models: Sequence[str], batches: Sequence[int]) -> Iterator[Setting]:
+    """The plainest setting, each option alone, and those together that belong together."""
+    plain = {"precision": "fp32", "prefer_nhwc": False, "fuse_conv_bias": False}
+    plain |= {"conv_search": "EXHAUSTIVE", "graph": False}
+    half = {"precision": "fp16"}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        half,
+        {"graph": True},
+        half | {"prefer_nhwc": True},
+        half | {"prefer_nhwc": True, "graph": True},
+        half | {"prefer_nhwc": True, "fuse_conv_bias": True, "graph": True},
+        {"precision": "tf32"},
+        {"prefer_nhwc": True},
+        {"fuse_conv_bias": True},
+        {"conv_search": "HEURISTIC"},
+    )
+    for change, model, batch in itertools.product(changes, models, batches):
+        yield Setting(model, batch, **{**plain, **change})
+
+
 def matrix(models: Sequence[str], batches: Sequence[int]) -> Iterator[Setting]:
-    """Every combination, the plainest of each model first."""
+    """Every combination: what ``effects`` gives, then the others."""
+    first = list(effects(models, batches))
+    yield from first
     searches = ("EXHAUSTIVE", "HEURISTIC")
     for values in itertools.product(
         models, batches, PRECISIONS, SWITCHES, SWITCHES, searches, SWITCHES
     ):
-        yield Setting(*values)
+        if (own := Setting(*values)) not in first:
+            yield own
 
 
 def measure(setting: Setting, path: Path, opener: Opener = open_session) -> dict[str, Any]:
@@ -160,6 +188,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
+    parser.add_argument("--full", action="store_true", help="every combination")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--build", default="build/bench-gpu")
     parser.add_argument("--report", default="docs/results/gpu.md")
     options = parser.parse_args()
@@ -170,19 +200,29 @@ def main() -> None:
     except DeviceError as error:
         out.error(error.message, error.hint)
         sys.exit(error.exit_code)
-    rows = run(list(matrix(options.models, options.batches)), root, out)
+    settings = list((matrix if options.full else effects)(options.models, options.batches))
+    rows = run(settings, root, out, minutes=options.minutes)
+    if left := len(settings) - len(rows):
+        out.warn(f"the time is over: {left} of {len(settings)} settings are left; run it again")
     head = _HEAD.format(where=where, sessions=SESSIONS, day=time.strftime("%Y-%m-%d"))
     write_page(Path(options.report), head + table(rows) + "\n", overwrite=True)
 
 
 def run(
-    settings: Sequence[Setting], root: Path, out: Output, opener: Opener = open_session
+    settings: Sequence[Setting],
+    root: Path,
+    out: Output,
+    opener: Opener = open_session,
+    minutes: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Measure what is not on the disk yet, and return everything."""
+    """Measure what is not on the disk yet, as long as there is time, and return what is there."""
     rows: list[dict[str, Any]] = []
+    end = time.monotonic() + 60 * minutes
     for setting in settings:
         place = root / f"{setting.name}.json"
         if not place.exists():
+            if time.monotonic() > end:
+                continue
             half = setting.precision == "fp16"
             path = root / f"{setting.model}{'-fp16' if half else ''}.onnx"
             if not path.exists():

@@ -1,6 +1,6 @@
 """What compiling saves in a training step, and what a second process changes in the result.
 
-    python -m tests.benchmarks.training compile [--threads 2] [--repeats 14]
+    python -m tests.benchmarks.training compile [--threads 2] [--repeats 14] [--device cuda]
     python -m tests.benchmarks.training processes
     torchrun --standalone --nproc-per-node 2 -m tests.benchmarks.training processes
 
@@ -40,11 +40,12 @@ def main() -> None:
     parser.add_argument("what", choices=["compile", "processes"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=14)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     if args.what == "compile":
         torch.set_num_threads(args.threads)
-        Output().result({}, compile_table(args.repeats))
+        Output().result({}, compile_table(args.repeats, torch.device(args.device)))
         return
     torch.set_num_threads(1)
     with connected(CPU):
@@ -57,18 +58,16 @@ def main() -> None:
 class Steps:
     """ResNet-20, a teacher like it, and their steps."""
 
-    def __init__(self, network: Network, *, compiled: bool) -> None:
-        channels_last = torch.channels_last
-        self.network = copy.deepcopy(network).to(memory_format=channels_last).train()
+    def __init__(self, network: Network, device: torch.device, *, compiled: bool) -> None:
+        where = {"device": device, "memory_format": torch.channels_last}
+        self.network = copy.deepcopy(network).to(**where).train()
         self.optimizer = build_optimizer(self.network, TrainConfig(lr=0.01))
         self.student = Forward(self.network, compiled=compiled)
-        self.teacher = Forward(
-            copy.deepcopy(network).to(memory_format=channels_last).eval(), compiled=compiled
-        )
+        self.teacher = Forward(copy.deepcopy(network).to(**where).eval(), compiled=compiled)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(BATCH, 3, 32, 32, generator=generator)
-        self.images = images.contiguous(memory_format=channels_last)
-        self.labels = torch.randint(10, (BATCH,), generator=generator)
+        self.images = images.to(**where)
+        self.labels = torch.randint(10, (BATCH,), generator=generator).to(device)
         for forward in (self.student, self.teacher):
             forward.expect(images.shape)
 
@@ -82,12 +81,14 @@ class Steps:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.images.is_cuda:
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
 
-def compile_table(repeats: int) -> Table:
+def compile_table(repeats: int, device: torch.device) -> Table:
     network = trace_network(CifarResNet(20).eval(), torch.zeros(2, 3, 32, 32))
-    eager, compiled = (Steps(network, compiled=compiled) for compiled in (False, True))
+    eager, compiled = (Steps(network, device, compiled=compiled) for compiled in (False, True))
     first = [compiled.seconds(taught=False), compiled.seconds(taught=True)]
     eager.seconds(taught=True)
     times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
@@ -97,14 +98,15 @@ def compile_table(repeats: int) -> Table:
     rows = [
         [
             "with a teacher" if taught else "labels alone",
-            *(f"{statistics.median(column):.3f}" for column in zip(*pairs, strict=True)),
+            *(f"{statistics.median(column):.4f}" for column in zip(*pairs, strict=True)),
             f"{statistics.median(fast / slow for slow, fast in pairs):.2f}",
             f"{seconds:.0f}",
         ]
         for (taught, pairs), seconds in zip(times.items(), first, strict=True)
     ]
     heads = ["ResNet-20, batch 128", ">eager s", ">compiled s", ">ratio", ">first step s"]
-    return Table.of(f"a training step, {torch.get_num_threads()} threads", heads, rows)
+    title = f"a training step, {device}, {torch.get_num_threads()} threads"
+    return Table.of(title, heads, rows)
 
 
 def accuracies(batch: int) -> str:

@@ -13,6 +13,7 @@ from nnslim.measure.changes import Changes
 from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.paired import PairedRatio
+from nnslim.report.evaluation import gate_sentence
 
 
 def accuracy(top1):
@@ -67,7 +68,8 @@ def test_missing_or_nan_fails_whatever_the_limit(missing):
         assert statuses(Limits(min_top1=limit), result)[0][2] == "fail"
     report = EvalReport((result,), EvalSettings(), None, 0, 0, 1, {}, ())
     (verdict,) = check_gates(report, Limits(min_top1=90))
-    assert verdict.message == "small.onnx: min-top1 90 failed: not measured"
+    said = gate_sentence(verdict.to_json())
+    assert said == "small.onnx: min-top1 FAILED: not measured, limit 90"
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf")])

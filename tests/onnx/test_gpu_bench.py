@@ -46,6 +46,20 @@ def test_the_matrix_is_every_combination_once_and_starts_plain():
     assert not first.session().use_tf32
 
 
+def test_effects_change_a_setting_one_option_at_a_time_and_a_few_together():
+    settings = list(gpu.effects(["a", "b"], [1]))
+    assert len(settings) == len({own.name for own in settings}) == 20
+    assert [own.model for own in settings[:4]] == ["a", "b", "a", "b"]
+    assert set(settings) <= set(gpu.matrix(["a", "b"], [1]))
+
+
+def test_out_of_time_it_keeps_what_is_there(tmp_path):
+    settings = list(gpu.effects(["resnet18"], [1]))
+    out = Output(Verbosity(progress=False, quiet=True))
+    opener = lambda *_: pytest.fail("measured although the time was over")  # noqa: E731
+    assert gpu.run(settings, tmp_path, out, opener, minutes=-1) == []
+
+
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     opened = []
 
