@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import re
 import sys
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -188,7 +189,9 @@ def _to_onnx(frozen: nn.Module, settings: ExportSettings) -> ir.Model:
     example = images_for(frozen, settings.batch or 2)
     try:
         # Some of torch.onnx's messages go to stdout even with verbose=False.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            # torch 2.11 warns of what it does itself.
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
             program = torch.onnx.export(
                 frozen,
                 (example,),
