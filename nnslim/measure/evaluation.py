@@ -357,7 +357,7 @@ def _about_test(notes: Sequence[str]) -> Iterator[str]:
 
 def _notes(results: Sequence[FileResult]) -> tuple[str, ...]:
     origins = {"file": "the file's own", "caller": "as asked for"}
-    origins["data"] = "the data's default, since the file says nothing"
+    origins["data"] = "no preprocessing of its own, the data's default was used"
     given: dict[str, list[str]] = {}
     for result in results:
         if result.preprocess is not None and result.preprocess_from is not None:

@@ -119,13 +119,13 @@ def test_whose_preprocessing(net, onnx_path, bare, data):
     default = evaluate(files, data, settings)
     assert [r.preprocess_from for r in default.files] == ["file", "data"]
     assert [r.preprocess for r in default.files] == [net.preprocess, PLAIN]
-    (note,) = [note for note in default.notes if "the data's default" in note]
+    (note,) = [note for note in default.notes if "preprocessing" in note]
     assert str(bare) in note
     given = evaluate(files, data, settings, preprocess=net.preprocess)
     assert [r.preprocess_from for r in given.files] == ["file", "caller"]
     assert given.files[1].accuracy.top1_pct == default.files[0].accuracy.top1_pct
     assert default.files[1].accuracy.loss != default.files[0].accuracy.loss
-    assert not [note for note in given.notes if "the data's default" in note]
+    assert not [note for note in given.notes if "preprocessing" in note]
 
 
 def test_what_does_not_fit_is_an_input_error_that_names_the_file(onnx_path, bare, data):
