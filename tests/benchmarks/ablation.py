@@ -116,9 +116,9 @@ def _report(root: Path, options: argparse.Namespace) -> None:
 _HEAD = """# What each part of the recipe is worth
 
 Written by `python -m tests.benchmarks.ablation`; do not edit. The published {name} cut to at most
-half of its parameters and half of its MACs, trained on {images:,} CIFAR-10 images, {epochs} epochs
-of fine-tuning, learning rate 0.05, seed 0. One part is changed at a time; one run each, so
-differences of a few tenths mean nothing. Top-1 in percent on the 10,000 test images.
+half of its parameters and half of its MACs, trained on {images:,} CIFAR-10 images ({device});
+epochs of fine-tuning: {epochs}, learning rate 0.05, seed 0. One part is changed at a time; one run
+each, so differences of a few tenths mean nothing. Top-1 in percent on the 10,000 test images.
 """
 
 

@@ -204,7 +204,12 @@ def main() -> None:
     rows = run(settings, root, out, minutes=options.minutes)
     if left := len(settings) - len(rows):
         out.warn(f"the time is over: {left} of {len(settings)} settings are left; run it again")
-    head = _HEAD.format(where=where, sessions=SESSIONS, day=time.strftime("%Y-%m-%d"))
+    head = _HEAD.format(
+        where=where,
+        sessions=SESSIONS,
+        day=time.strftime("%Y-%m-%d"),
+        done=f"{len(rows)} of {len(settings)}",
+    )
     write_page(Path(options.report), head + table(rows) + "\n", overwrite=True)
 
 
@@ -245,9 +250,9 @@ def _device(root: Path) -> str:
 _HEAD = """# Options of onnxruntime's CUDA provider
 
 Written by `make bench-gpu` on {day}; do not edit. {where}. Random weights, input on the device,
-result awaited; median over {sessions} fresh sessions of each setting. `resnet50-half`: half of the
-parameters, widths in multiples of 8. fp32 without TF32; the fp16 files are those of
-`nnslim export --half`.
+result awaited; median over {sessions} fresh sessions of each setting, of which {done} are here.
+fp32 without TF32; the fp16 files are those of `nnslim export --half`. `resnet50-half` has half of
+the parameters, in widths that are multiples of 8.
 
 """
 
