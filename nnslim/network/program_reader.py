@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from nnslim.errors import UnsupportedModelError
 from nnslim.network.graph import (
@@ -25,11 +24,10 @@ from nnslim.network.graph import (
     Value,
 )
 from nnslim.network.inline import inline_regions
-from nnslim.network.operators import OPERATORS, argument_names, operator_name, training_argument
+from nnslim.network.operators import OPERATORS, operator_name
+from nnslim.network.traced import Traced, plain_structure, settled_arguments, source_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch.export import ExportedProgram
 
 __all__ = ["ProgramReader"]
@@ -69,7 +67,7 @@ class ProgramReader:
             if name in state
         }
 
-    def graph(self) -> Graph:
+    def traced(self) -> Traced:
         """Return the graph as it was exported.
 
         Raises:
@@ -87,7 +85,9 @@ class ProgramReader:
                 nodes.append(self._node(node))
             elif node.op == "output":
                 output = self._output(node)
-        return Graph(tuple(inputs), tuple(nodes), output, self.custom)
+        graph = Graph(tuple(inputs), tuple(nodes), output, self.custom)
+        names = (self.primary.get(name, name) for name in self.signature.parameters)
+        return Traced(graph, self._state(), tuple(names))
 
     def _ignored(self, node: fx.Node) -> bool:
         return not node.users and any(part in str(node.target) for part in _IGNORED)
@@ -103,16 +103,7 @@ class ProgramReader:
             )
         args = tuple(self._arg(arg) for arg in node.args)
         kwargs = {key: self._arg(arg) for key, arg in node.kwargs.items()}
-        if training_argument(op) is not None:
-            args, kwargs = _positional(op, args, kwargs)
-        if (
-            op == "aten.batch_norm.default"
-            and args[3] is not None
-            and args[5] is False
-            and not args[6]
-        ):
-            # momentum=None means "cumulative average", which an eval trace shows as 0.
-            args = (*args[:6], 0.1, *args[7:])
+        args, kwargs = settled_arguments(op, args, kwargs)
         return Node(node.name, op, args, kwargs, self._value(node), module, source)
 
     def _arg(self, arg: object) -> Arg:
@@ -141,37 +132,7 @@ class ProgramReader:
         flat = [self._arg(arg) for arg in cast("tuple[object, ...]", node.args[0])]
         spec = self.program.call_spec.out_spec
         structure = torch.utils._pytree.tree_unflatten(flat, spec)  # pyright: ignore
-        return _plain_structure(structure)
-
-    def tensors(self, graph: Graph, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of the tensors that the graph uses, in the order of their first use."""
-        state = self._state()
-        result: dict[str, Tensor] = {}
-        for name in graph.tensor_names():
-            if name in constants:
-                result[name] = constants[name]
-                continue
-            tensor = state[name]
-            copy = tensor.detach().clone()
-            trains = isinstance(tensor, nn.Parameter)
-            result[name] = nn.Parameter(copy, tensor.requires_grad) if trains else copy
-        return result
-
-    def unused_notes(self, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-        """Name the parameters that evaluation does not use, auxiliary heads mostly."""
-        names = [self.primary.get(name, name) for name in self.signature.parameters]
-        unused = [name for name in names if name not in tensors]
-        if unused:
-            shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-            yield f"{len(unused)} parameters are not used in evaluation and were left out: {shown}"
-
-
-def _positional(
-    op: str, args: tuple[Arg, ...], kwargs: dict[str, Arg]
-) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
-    names = argument_names(op)
-    given = dict(zip(names, args, strict=False)) | kwargs
-    return tuple(given.get(name, cast("Arg", default)) for name, default in names.items()), {}
+        return plain_structure(structure)
 
 
 def _concrete(size: object) -> int:
@@ -197,22 +158,6 @@ def _value_info(value: object, name: str) -> Value:
     )
 
 
-def _plain_structure(value: object) -> Arg:
-    if isinstance(value, Mapping):
-        return {
-            str(key): _plain_structure(item)
-            for key, item in cast("Mapping[object, object]", value).items()
-        }
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain_structure(item) for item in cast("list[object]", value))
-    if value is None or isinstance(value, (Ref, TensorRef, bool, int, float)):
-        return value
-    raise UnsupportedModelError(
-        f"the model returns a {type(value).__name__}",
-        hint="return tensors, tuples or dicts of tensors",
-    )
-
-
 def _place(node: fx.Node) -> tuple[str, str]:
     """Module path and the innermost source line that is not inside torch itself."""
     stack = node.meta.get("nn_module_stack") or {}
@@ -221,7 +166,6 @@ def _place(node: fx.Node) -> tuple[str, str]:
     module = next((path for path in reversed(paths) if "stack_from_metadata" not in path), "")
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     for path, line in reversed(frames):
-        parts = PurePath(path).parts
-        if "torch" not in parts:
-            return module, f"{'/'.join(parts[-2:])}:{line}"
+        if source := source_line(path, line):
+            return module, source
     return module, ""

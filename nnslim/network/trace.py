@@ -1,4 +1,4 @@
-"""Turns any ``nn.Module`` into a ``Network`` with one ``torch.export`` trace."""
+"""Turns any ``nn.Module`` into a ``Network`` with one trace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnslim.errors import UnsupportedModelError
 from nnslim.network.canonical import canonicalise
 from nnslim.network.network import Network
 from nnslim.network.program_reader import ProgramReader
-from nnslim.network.sizeless import sizeless_program
+from nnslim.network.quick import quick_trace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from nnslim.network.graph import CustomRules
+    from nnslim.network.traced import Traced
 
 __all__ = ["trace_network"]
 
@@ -57,11 +58,10 @@ def trace_network(
         )
     """
     with _eval_mode(module), _no_garbage_collection():
-        program = _export(module, examples)
-        reader = ProgramReader(program, operators or {})
-        graph, constants = canonicalise(reader.graph())
-        tensors = reader.tensors(graph, constants)
-        notes = (*_training_only_notes(module), *reader.unused_notes(tensors))
+        traced = _traced(module, examples, operators or {})
+        graph, constants = canonicalise(traced.graph)
+        tensors = traced.tensors(graph, constants)
+        notes = (*_training_only_notes(module), *traced.unused_notes(tensors))
     return Network(graph, tensors, notes=notes).eval()
 
 
@@ -88,24 +88,28 @@ def _no_garbage_collection() -> Generator[None]:
             gc.enable()
 
 
+def _traced(module: nn.Module, examples: tuple[Tensor, ...], operators: CustomRules) -> Traced:
+    # A caller's autocast must not become part of the graph: it is a mode of running it.
+    with (
+        torch.autocast(examples[0].device.type, enabled=False),
+        warnings.catch_warnings(),
+    ):
+        # Recurrent layers list their weights once more; the parameters are what is traced.
+        warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights")
+        if (traced := quick_trace(module, examples, operators)) is not None:
+            return traced
+        return ProgramReader(_export(module, examples), operators).traced()
+
+
 def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in examples)
     try:
-        # A caller's autocast must not become part of the graph: it is a mode of running it.
-        with (
-            torch.autocast(examples[0].device.type, enabled=False),
-            warnings.catch_warnings(),
-        ):
-            # Recurrent layers list their weights once more; the parameters are what is traced.
-            warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights")
-            if (program := sizeless_program(module, examples)) is not None:
-                return program
-            return torch.export.export(
-                module,
-                examples,
-                dynamic_shapes=(shapes,) if _variadic(module) else shapes,
-                strict=False,
-            )
+        return torch.export.export(
+            module,
+            examples,
+            dynamic_shapes=(shapes,) if _variadic(module) else shapes,
+            strict=False,
+        )
     # torch.export lets through whatever the model or one of its own layers raises.
     except Exception as error:
         text = str(error).strip().splitlines()

@@ -1,0 +1,126 @@
+"""The quick trace: one run at one batch size that stands for all, without ``torch.export``."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nnslim.network.batch_size import WatchSizes, is_batch_size
+from nnslim.network.graph import BATCH, Graph, Input, Ref, TensorInfo, TensorRef
+from nnslim.network.recording import Recorder
+from nnslim.network.traced import Traced, plain_structure
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from nnslim.network.graph import CustomRules
+
+__all__ = ["quick_trace"]
+
+
+def quick_trace(
+    module: nn.Module, examples: tuple[Tensor, ...], operators: CustomRules
+) -> Traced | None:
+    """Run a model once at the batch size ``BATCH`` and note down what it does.
+
+    Args:
+        module: In eval mode.
+        examples: One tensor per input, ``(N, ...)``.
+        operators: Operators of the caller's, with their rules.
+
+    Returns:
+        What ``torch.export`` with a symbolic batch would give, or None where that is not sure: the
+        model's code depends on the batch size, writes to a weight, uses a tensor that comes from
+        nowhere, or anything fails. Then ``torch.export`` does it, or says why not.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
+        >>> traced = quick_trace(model, (torch.zeros(2, 3, 1, 1),), {})
+        >>> [node.op for node in traced.graph.nodes]
+        ['aten.conv2d.default', 'aten.flatten.using_ints']
+    """
+    names = _input_names(module, len(examples))
+    if names is None:
+        return None
+    recorder = Recorder(module, names[0], operators)
+    inputs: list[Input] = []
+    images: list[Tensor] = []
+    for name, example in zip(names, examples, strict=True):
+        image = torch.empty(BATCH, *example.shape[1:], dtype=example.dtype, device="meta")
+        recorder.give(image, Ref(name))
+        inputs.append(Input(name, TensorInfo(tuple(image.shape), image.dtype)))
+        images.append(image)
+    stand_ins: dict[int, Tensor] = {}
+    for name, tensor in _tensors(module):
+        stand_ins[id(tensor)] = stand_in = torch.empty_strided(
+            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
+        )
+        recorder.give(stand_in, TensorRef(name))
+    try:
+        with (
+            torch.enable_grad(),
+            torch.backends.cudnn.flags(enabled=False),  # as torch.export: operators name it
+            torch._C._EnablePythonDispatcher(),  # pyright: ignore
+            torch._C._EnablePreDispatch(),  # pyright: ignore
+            _replaced(module, stand_ins),
+            recorder,
+            WatchSizes(),
+        ):
+            result = module(*images)
+        output = plain_structure(recorder.arg(result))
+        if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
+            return None  # a batch size that stands in the code may have become a shape
+    # torch lets through whatever the model raises; the other trace meets it again.
+    except Exception:
+        return None
+    graph = Graph(tuple(inputs), tuple(recorder.nodes), output, operators)
+    state = dict(_tensors(module))
+    first = {id(tensor): name for name, tensor in reversed(state.items())}
+    named = module.named_parameters(remove_duplicate=False)
+    return Traced(graph, state, tuple(first[id(tensor)] for _, tensor in named))
+
+
+def _input_names(module: nn.Module, count: int) -> list[str] | None:
+    """Names of the first arguments of ``forward``; None where it does not take so many."""
+    names: list[str] = []
+    for parameter in inspect.signature(module.forward).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}_{i}" for i in range(count - len(names))]
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+    return names[:count] if len(names) >= count else None
+
+
+@contextmanager
+def _replaced(module: nn.Module, stand_ins: Mapping[int, Tensor]) -> Generator[None]:
+    """Put other tensors in the places of a module's own, for a while.
+
+    ``torch.func.functional_call`` would leave them in modules that have two names.
+    """
+    own: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    try:
+        for child in module.modules():
+            for table in (child._parameters, child._buffers):  # pyright: ignore
+                for name, tensor in table.items():
+                    if tensor is not None:
+                        own.append((table, name, tensor))  # pyright: ignore
+                        table[name] = stand_ins[id(tensor)]  # pyright: ignore
+        yield
+    finally:
+        for table, name, tensor in own:
+            table[name] = tensor
+
+
+def _leaves(result: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers under their first names."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()

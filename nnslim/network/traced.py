@@ -1,0 +1,102 @@
+"""What a trace finds, whichever way it was made: a graph, and where its tensors are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from nnslim.errors import UnsupportedModelError
+from nnslim.network.graph import Arg, Graph, Ref, TensorRef
+from nnslim.network.operators import argument_names, training_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Traced", "plain_structure", "settled_arguments", "source_line"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph as it was traced.
+
+    Attributes:
+        graph: The operators, before any rewrite.
+        state: The source module's own tensors, by name.
+        parameters: Names of the parameters, a tied one under its first name.
+    """
+
+    graph: Graph
+    state: Mapping[str, Tensor]
+    parameters: tuple[str, ...]
+
+    def tensors(self, graph: Graph, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of the tensors that a rewritten graph uses, in the order of their first use."""
+        result: dict[str, Tensor] = {}
+        for name in graph.tensor_names():
+            if name in constants:
+                result[name] = constants[name]
+                continue
+            tensor = self.state[name]
+            copy = tensor.detach().clone()
+            trains = isinstance(tensor, nn.Parameter)
+            result[name] = nn.Parameter(copy, tensor.requires_grad) if trains else copy
+        return result
+
+    def unused_notes(self, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+        """Name the parameters that evaluation does not use, auxiliary heads mostly."""
+        unused = [name for name in self.parameters if name not in tensors]
+        if unused:
+            shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+            yield f"{len(unused)} parameters are not used in evaluation and were left out: {shown}"
+
+
+def settled_arguments(
+    op: str, args: tuple[Arg, ...], kwargs: dict[str, Arg]
+) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
+    """Write the arguments of an operator that knows of training in their one form."""
+    if training_argument(op) is None:
+        return args, kwargs
+    names = argument_names(op)
+    given = dict(zip(names, args, strict=False)) | kwargs
+    args = tuple(given.get(name, cast("Arg", default)) for name, default in names.items())
+    batch_norm = op == "aten.batch_norm.default"
+    if batch_norm and args[3] is not None and args[5] is False and not args[6]:
+        # momentum=None means "cumulative average", which an eval trace shows as 0.
+        args = (*args[:6], 0.1, *args[7:])
+    return args, {}
+
+
+def plain_structure(value: object) -> Arg:
+    """Return what a model returns as plain data.
+
+    Raises:
+        UnsupportedModelError: It is something else than tensors, numbers, tuples and mappings.
+    """
+    if isinstance(value, Mapping):
+        return {
+            str(key): plain_structure(item)
+            for key, item in cast("Mapping[object, object]", value).items()
+        }
+    if isinstance(value, (list, tuple)):
+        return tuple(plain_structure(item) for item in cast("list[object]", value))
+    if value is None or isinstance(value, (Ref, TensorRef, bool, int, float)):
+        return value
+    raise UnsupportedModelError(
+        f"the model returns a {type(value).__name__}",
+        hint="return tensors, tuples or dicts of tensors",
+    )
+
+
+def source_line(path: str, line: int | str) -> str | None:
+    """Name a line of source code by file and folder; None where it is inside torch.
+
+    Example:
+        >>> source_line("/site-packages/torchvision/models/vgg.py", 66)
+        'models/vgg.py:66'
+    """
+    parts = PurePath(path).parts
+    return None if "torch" in parts else f"{'/'.join(parts[-2:])}:{line}"
