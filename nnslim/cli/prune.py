@@ -82,6 +82,12 @@ def prune_command(
     augment_samples: Annotated[
         bool, option(help="Score on augmented images, as in training.")
     ] = True,
+    allocation: Annotated[
+        Literal["global", "even"],
+        option(
+            help="Where channels go: by score among all groups, or the same share of every group."
+        ),
+    ] = "global",
     per_cost: Annotated[
         bool | None,
         option(

@@ -13,6 +13,7 @@ from nnslim.prune.budget import Limit
 from nnslim.prune.latency_plan import LatencyBudget
 from nnslim.prune.plan import Metric, Rules
 from nnslim.prune.regularizers import RegularizerConfig
+from nnslim.prune.rules import Allocation
 from nnslim.prune.saliency import Saliency
 from nnslim.train.config import TrainConfig
 
@@ -132,6 +133,8 @@ class PruneConfig:
         limits: What may remain at most, by metric.
         min_width: Channels that every group keeps at least: a share of its width or a number.
         keep: Layers whose groups stay whole.
+        allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
+            share of every group that may be cut.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
         align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
@@ -155,6 +158,7 @@ class PruneConfig:
     limits: Mapping[Metric, Limit] = field(default_factory=_half)
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
+    allocation: Allocation = "global"
     per_cost: bool | None = None
     align: int | Literal["auto"] = 1
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -198,6 +202,7 @@ class PruneConfig:
             self.min_width,
             self.keep,
             approximate=self.approximate,
+            allocation=self.allocation,
             per_cost=per_cost,
             align=1 if self.align == "auto" else self.align,
         )

@@ -80,6 +80,8 @@ def rank_channels(
 ) -> Line:
     """Put all steps that the rules allow in one line, lowest mean score (per cost) first.
 
+    With even allocation the order within a group is the same, and the groups take turns.
+
     Args:
         channels: The network's groups.
         costs: The network's cost model.
@@ -113,7 +115,10 @@ def rank_channels(
         totals = np.concatenate([[0.0], np.cumsum(own[order].sum(axis=0))])
         counts = np.diff(ends, prepend=0) * len(order)
         lost = np.diff(totals[ends], prepend=0.0)
-        rank = lost / counts / weight[where]
+        if rules.allocation == "even":
+            rank = ends * len(order) / group.width
+        else:
+            rank = lost / counts / weight[where]
         parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))
     rank, groups, counts, lost = np.concatenate(parts, axis=1)
     line = np.argsort(rank, kind="stable")

@@ -13,9 +13,10 @@ from nnslim.prune.budget import Limit
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
 
-__all__ = ["Metric", "Rules", "flag_of", "why_whole"]
+__all__ = ["Allocation", "Metric", "Rules", "flag_of", "why_whole"]
 
 Metric = Literal["params", "macs", "bytes"]
+Allocation = Literal["global", "even"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Rules:
         min_width: Channels that every group keeps at least: a share of its width or a number.
         keep: Layers whose groups stay whole; a name protects everything below it too.
         approximate: Whether groups over which a norm runs may be cut.
-        per_cost: Rank by score divided by what the channel costs, in the limited metrics.
+        allocation: ``global`` ranks the channels of all groups together; ``even`` takes the same
+            share of every group, the lowest scores first.
+        per_cost: With ``global``, rank by score divided by what the channel costs, in the limited
+            metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
     """
@@ -36,6 +40,7 @@ class Rules:
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     approximate: bool = False
+    allocation: Allocation = "global"
     per_cost: bool = True
     align: int = 1
     floors: Mapping[str, int] = field(default_factory=dict)

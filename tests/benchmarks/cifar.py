@@ -25,7 +25,7 @@ import torch
 
 from nnslim.artifact import save_network
 from nnslim.artifact.directory import write_json
-from nnslim.channels import channel_groups
+from nnslim.channels import ChannelMap, channel_groups
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Preprocess, load_data
 from nnslim.measure.macs import count_costs
@@ -44,6 +44,7 @@ from nnslim.prune import (
     prune_network,
 )
 from nnslim.prune.regularizers import RegularizerName
+from nnslim.prune.rules import Allocation
 from nnslim.prune.scoring import score_channels
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
@@ -74,10 +75,13 @@ def main() -> None:
                 place.mkdir(parents=True, exist_ok=True)
                 out.info(f"== {name}")
                 config = _config(options, seed, data)
+                dense = dense_network(file)
+                if arm == "ours" and options.keep_streams:
+                    config = replace(config, keep=_streams(channel_groups(dense)))
                 around = Surroundings(
                     torch.device(options.device), sink=out, checkpoints=place / "checkpoints"
                 )
-                found = run_arm(arm, dense_network(file), data, config, around)
+                found = run_arm(arm, dense, data, config, around)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 write_json(
@@ -99,6 +103,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--saliency", default="logits")
     parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
+    parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
+    parser.add_argument("--keep-streams", action="store_true", help="cut inner filters only")
     parser.add_argument("--rounds", type=int, default=1, help="1 epoch of recovery in between")
     parser.add_argument("--subset", type=int, help="training images to use")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
@@ -111,6 +117,7 @@ def _options() -> argparse.Namespace:
 def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     return PruneConfig(
         limits={"params": HALF, "macs": HALF},
+        allocation=options.allocation,
         saliency=SaliencyConfig(options.saliency, options.samples),
         sparse=SparseConfig(
             options.sparse_epochs,
@@ -128,6 +135,10 @@ def _recipe(options: argparse.Namespace) -> str:
     parts = [options.saliency]
     if options.sparse_epochs:
         parts.append(options.regularizer or "fading")
+    if options.allocation != "global":
+        parts.append(options.allocation)
+    if options.keep_streams:
+        parts.append("inner filters")
     if options.rounds > 1:
         parts.append(f"{options.rounds} rounds")
     return ", ".join(parts)
@@ -207,24 +218,28 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
             replace(config, saliency=replace(config.saliency, kind="taylor")),
             trainer.around.sink,
         )
-        rules = config.rules
+        rules = replace(config.rules, allocation="global")
     else:
-        scores = _l1_ranks(dense, channels)
-        streams = tuple(g.name for g in channels.prunable if len(g.members) > 6)
-        rules = replace(config.rules, per_cost=False, keep=streams)
+        scores = _l1_norms(dense, channels)
+        rules = replace(config.rules, allocation="even", keep=_streams(channels))
     plan = make_plan(channels, CostModel(dense, channels), scores, rules)
     return apply_edit(dense, plan.edit, channels)
 
 
-def _l1_ranks(network: Network, channels: Any) -> dict[str, np.ndarray]:
-    """Rank of each filter's L1 norm within its layer, 0 to 1: the same share of every layer."""
-    ranks: dict[str, np.ndarray] = {}
+def _streams(channels: ChannelMap) -> tuple[str, ...]:
+    """Names of the residual streams, which many layers share."""
+    return tuple(group.name for group in channels.prunable if len(group.members) > 6)
+
+
+def _l1_norms(network: Network, channels: ChannelMap) -> dict[str, np.ndarray]:
+    """L1 norm of each filter, of the layer that makes the channel."""
+    norms: dict[str, np.ndarray] = {}
     for group in channels.prunable:
         producer = next(m for m in group.members if m.dim == 0)
         weight = network.tensor(producer.tensor).detach()
-        norms = weight.abs().flatten(1).sum(1)[torch.from_numpy(producer.positions[:, 0])]
-        ranks[group.name] = norms.argsort().argsort().numpy() / group.width
-    return ranks
+        own = weight.abs().flatten(1).sum(1)[torch.from_numpy(producer.positions[:, 0])]
+        norms[group.name] = own.numpy()
+    return norms
 
 
 if __name__ == "__main__":

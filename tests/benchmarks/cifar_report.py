@@ -80,7 +80,8 @@ others), gets new batch norm statistics and is fine-tuned with the same settings
 rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
 sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
-Rows of equal images and rate belong together.
+Rows of equal images and rate belong together. *Even*: the same share of every group, streams
+included; *inner filters*: the residual streams stay whole. Differences below 0.3 mean little.
 """
 
 _TAIL = """

@@ -282,3 +282,19 @@ def test_a_channel_whose_score_is_no_number_is_refused():
     scores["conv1"][2] = np.nan
     with pytest.raises(InputError, match="conv1"):
         plan_of("Plain", scores, Rules({"params": share(0.5)}))
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_even_allocation_takes_the_same_share_of_every_group(name: str) -> None:
+    scores = random_scores(name, 1)
+    rules = Rules({"params": share(0.6)}, min_width=share(0.0), allocation="even", approximate=True)
+    plan = plan_of(name, scores, rules)
+    cut = [row for row in plan.rows if row.reason is None]
+    gone = [(row.before - row.after) / row.before for row in cut]
+    parts = {r.group.name: 1 if r.group.parts is None else len(r.group.parts) for r in cut}
+    step = max(parts[row.group.name] / row.before for row in cut)
+    assert max(gone) - min(gone) <= step + 1e-9
+    for row in cut:
+        if row.after < row.before and row.group.parts is None:
+            kept, own = plan.edit.keep[row.group.name], scores[row.group.name]
+            assert own[kept].min() >= np.delete(own, kept).max()
