@@ -101,7 +101,9 @@ class BatchSize(int):  # noqa: PLW1641 - its __hash__ stops the trace
         return self._compared(other) >= 0
 
     __hash__ = __float__ = _stop  # pyright: ignore
-    __int__ = __index__ = __neg__ = __abs__ = _stop  # pyright: ignore
+    __int__ = __index__ = __neg__ = __abs__ = __pos__ = __invert__ = _stop  # pyright: ignore
+    __trunc__ = __floor__ = __ceil__ = _stop  # pyright: ignore
+    __rlshift__ = __rrshift__ = __rxor__ = _stop
     __add__ = __radd__ = __sub__ = __rsub__ = __pow__ = __rpow__ = _stop
     __truediv__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __divmod__ = __rdivmod__ = _stop
     __lshift__ = __rshift__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __round__ = _stop

@@ -1,7 +1,7 @@
 """Notes down the ATen operators that a module calls, as it runs on tensors without memory.
 
-``torch.export`` sees the same calls through a dozen layers of its own; watching them directly takes
-an eighth of the time. What only ``torch.export`` can follow is left to it.
+``torch.export`` sees the same calls through a dozen layers of its own, which take most of its time.
+What only ``torch.export`` can follow is left to it.
 """
 
 from __future__ import annotations

@@ -113,10 +113,11 @@ def rank_channels(
             continue
         orders[where] = order
         totals = np.concatenate([[0.0], np.cumsum(own[order].sum(axis=0))])
-        counts = np.diff(ends, prepend=0) * len(order)
+        earlier = np.concatenate([[0], ends[:-1]])
+        counts = (ends - earlier) * len(order)
         lost = np.diff(totals[ends], prepend=0.0)
         if rules.allocation == "even":
-            rank = ends * len(order) / group.width
+            rank = earlier * len(order) / group.width
         else:
             rank = lost / counts / weight[where]
         parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))

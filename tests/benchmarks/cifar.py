@@ -37,6 +37,7 @@ from nnslim.prune import (
     PruneConfig,
     RegularizerConfig,
     RoundConfig,
+    Rules,
     SaliencyConfig,
     SparseConfig,
     Surroundings,
@@ -105,6 +106,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
     parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
     parser.add_argument("--keep-streams", action="store_true", help="cut inner filters only")
+    parser.add_argument("--min-width", type=float, default=0.1, help="share of each width")
+    parser.add_argument("--no-per-cost", action="store_true", help="rank by score alone")
     parser.add_argument("--rounds", type=int, default=1, help="1 epoch of recovery in between")
     parser.add_argument("--subset", type=int, help="training images to use")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
@@ -117,7 +120,9 @@ def _options() -> argparse.Namespace:
 def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     return PruneConfig(
         limits={"params": HALF, "macs": HALF},
+        min_width=Limit(options.min_width, relative=True),
         allocation=options.allocation,
+        per_cost=not options.no_per_cost,
         saliency=SaliencyConfig(options.saliency, options.samples),
         sparse=SparseConfig(
             options.sparse_epochs,
@@ -139,6 +144,10 @@ def _recipe(options: argparse.Namespace) -> str:
         parts.append(options.allocation)
     if options.keep_streams:
         parts.append("inner filters")
+    if options.min_width != 0.1:
+        parts.append(f"at least {options.min_width:.0%} of a width")
+    if options.no_per_cost:
+        parts.append("by score alone")
     if options.rounds > 1:
         parts.append(f"{options.rounds} rounds")
     return ", ".join(parts)
@@ -218,12 +227,17 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
             replace(config, saliency=replace(config.saliency, kind="taylor")),
             trainer.around.sink,
         )
-        rules = replace(config.rules, allocation="global")
+        rules = _standard(config.rules)
     else:
         scores = _l1_norms(dense, channels)
-        rules = replace(config.rules, allocation="even", keep=_streams(channels))
+        rules = replace(_standard(config.rules), allocation="even", keep=_streams(channels))
     plan = make_plan(channels, CostModel(dense, channels), scores, rules)
     return apply_edit(dense, plan.edit, channels)
+
+
+def _standard(rules: Rules) -> Rules:
+    """The budgets of our arm, and none of its choices."""
+    return Rules(rules.limits)
 
 
 def _streams(channels: ChannelMap) -> tuple[str, ...]:
