@@ -199,8 +199,8 @@ class PruneConfig:
         per_cost = from_data if self.per_cost is None else self.per_cost
         return Rules(
             self.limits,
-            self.min_width,
-            self.keep,
+            min_width=self.min_width,
+            keep=self.keep,
             approximate=self.approximate,
             allocation=self.allocation,
             per_cost=per_cost,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +37,7 @@ class Rules:
     """
 
     limits: Mapping[Metric, Limit]
+    _: KW_ONLY
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     approximate: bool = False

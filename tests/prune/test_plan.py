@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -130,16 +131,12 @@ def test_what_stays_ranks_above_what_goes_unless_a_floor_keeps_it(case):
             assert own[kept].min() / weights[row.group.name] >= last
 
 
-@given(cases())
-def test_a_tighter_budget_removes_the_same_and_more(case):
+@given(cases(), st.sampled_from(["global", "even"]))
+def test_a_tighter_budget_removes_the_same_and_more(case, allocation):
     name, scores, rules = case
-    looser = Rules(
-        {m: share(min(1.0, limit.amount + 0.2)) for m, limit in rules.limits.items()},
-        rules.min_width,
-        rules.keep,
-        rules.approximate,
-        rules.per_cost,
-    )
+    rules = replace(rules, allocation=allocation)
+    more = {m: share(min(1.0, limit.amount + 0.2)) for m, limit in rules.limits.items()}
+    looser = replace(rules, limits=more)
     tight, loose = plan_of(name, scores, rules).edit.keep, plan_of(name, scores, looser).edit.keep
     for group, keep in loose.items():
         assert set(tight[group].tolist()) <= set(keep.tolist())
