@@ -7,6 +7,7 @@ float64 in lockstep; a value that differs anywhere is an error, not a warning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -260,8 +261,10 @@ class _Lockstep:
             if not isinstance(wide.node.value, TensorInfo):
                 continue
             kept = self._kept(cast("Tensor", reference), wide.node)
-            found = _difference(cast("Tensor", value), kept)
-            noise = max(noise, _difference(self._kept(cast("Tensor", single), wide.node), kept))
+            scale = _scale(kept)
+            found = _difference(cast("Tensor", value), kept) / scale
+            rounded = self._kept(cast("Tensor", single), wide.node)
+            noise = max(noise, _difference(rounded, kept) / scale)
             n_values += 1
             if not found <= _TOLERANCE:
                 raise VerificationError(
@@ -282,13 +285,30 @@ class _Lockstep:
         return value
 
 
+def _scale(reference: Tensor) -> float:
+    """Largest finite entry, above zero."""
+    largest = _magnitude(reference)
+    if not math.isfinite(largest):
+        largest = _magnitude(reference.masked_fill(reference.isinf(), 0.0))
+    return max(largest, 1e-30)
+
+
 def _difference(value: Tensor, reference: Tensor) -> float:
-    """Largest difference, relative to the largest entry of the reference; inf for another shape."""
+    """Largest difference in float64; inf for another shape."""
     if value.shape != reference.shape:
         return float("inf")
+    reference = reference.double()
+    if not value.is_floating_point():  # no difference is defined between truth values
+        value = value.double()
+    largest = _magnitude(value - reference)
+    if not math.isfinite(largest):  # infinities on both sides, as a maximum pads, do not differ
+        largest = _magnitude((value - reference).masked_fill(value == reference, 0.0))
+    return largest
+
+
+def _magnitude(value: Tensor) -> float:
+    """Largest absolute entry; reads the memory once, where ``abs`` and ``max`` write it too."""
     if not value.numel():
         return 0.0
-    value, reference = value.double(), reference.double()
-    equal = value == reference  # infinities, such as the padding of a maximum, have no difference
-    scale = max(float(reference.masked_fill(reference.isinf(), 0.0).abs().max()), 1e-30)
-    return float((value - reference).masked_fill(equal, 0.0).abs().max()) / scale
+    low, high = value.aminmax()
+    return max(-float(low), float(high))
