@@ -59,7 +59,7 @@ ARMS = ("ours", "l1", "taylor", "torch-pruning")
 
 def main() -> None:
     options = _options()
-    out, root = Output(Verbosity(progress=False)), Path(options.build)
+    out, results = Output(Verbosity(progress=False)), Path(options.results)
     data = load_data(options.data)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)
@@ -70,8 +70,8 @@ def main() -> None:
                 if arm == "ours":
                     kind += f"-{_recipe(options).replace(', ', '-').replace(' ', '_')}"
                 name = f"{Path(file).name.partition('-')[0]}-{arm}-{kind}-{seed}"
-                place = root / name
-                if (place / "result.json").exists():
+                place, record = Path(options.build) / name, results / f"{name}.json"
+                if record.exists():
                     continue
                 place.mkdir(parents=True, exist_ok=True)
                 out.info(f"== {name}")
@@ -85,11 +85,10 @@ def main() -> None:
                 found = run_arm(arm, dense, data, config, around)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
-                write_json(
-                    place / "result.json", {"arm": arm, "recipe": recipe, "seed": seed, **found}
-                )
-                write_report(root, Path(options.report))
-    write_report(root, Path(options.report))
+                results.mkdir(parents=True, exist_ok=True)
+                write_json(record, {"arm": arm, "recipe": recipe, "seed": seed, **found})
+                write_report(results)
+    write_report(results)
 
 
 def _options() -> argparse.Namespace:
@@ -113,7 +112,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-cifar")
-    parser.add_argument("--report", default="docs/results/cifar.md")
+    parser.add_argument("--results", default="docs/results/cifar", help="FOLDER, and FOLDER.md")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""docs/results/cifar.md from the results of ``tests.benchmarks.cifar``."""
+"""docs/results/cifar.md from the results of ``tests.benchmarks.cifar``, one file for each run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _Setting: TypeAlias = tuple[str, int, float, int, int, str]
 _COLUMNS = ("dense", "sparse", "cut", "calibrated", "tuned")
 
 
-def write_report(root: Path, page: Path) -> None:
-    """Write one table per network; arms in the order of their final accuracy."""
+def write_report(results: Path) -> None:
+    """Write one table per network, beside the folder; arms in the order of their accuracy."""
     found: dict[str, dict[_Setting, list[dict[str, Any]]]] = {}
-    for path in sorted(root.glob("*/result.json")):
-        network = path.parent.name.partition("-")[0]
+    for path in sorted(results.glob("*.json")):
+        network = path.name.partition("-")[0]
         result = json.loads(path.read_text())
         own = (result["images"], result["lr"], result["epochs"], result["sparse_epochs"])
         own = (*own, result.get("recipe") or "")
@@ -34,7 +34,7 @@ def write_report(root: Path, page: Path) -> None:
     text = [_HEAD]
     for network, arms in found.items():
         text += [f"\n## {network}\n", _table(arms)]
-    write_page(page, "\n".join(text) + _TAIL, overwrite=True)
+    write_page(results.with_suffix(".md"), "\n".join(text) + _TAIL, overwrite=True)
 
 
 def _table(arms: Mapping[_Setting, list[dict[str, Any]]]) -> str:
