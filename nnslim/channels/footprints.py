@@ -179,18 +179,16 @@ def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, st
     width = len(components)
     members: list[Member] = []
     row_slots = slots.slot[rows]
+    order: IntArray | None = None
     for own in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
         name, dim = slots.names[slots.slot[own[0]]]
         block = slots.block[own].reshape(width, -1)
         positions = slots.position[own].reshape(width, -1)
-        members.append(Member(name, dim, positions, None if block[0, 0] < 0 else block))
-    order = np.argsort(members[0].positions[:, 0])
-    members = [
-        replace(
-            m, positions=m.positions[order], blocks=None if m.blocks is None else m.blocks[order]
-        )
-        for m in members
-    ]
+        if order is None:
+            order = np.argsort(positions[:, 0])
+        block = None if block[0, 0] < 0 else block[order]
+        members.append(Member(name, dim, positions[order], block))
+    assert order is not None
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]
     reason = why.get(int(components[0]))

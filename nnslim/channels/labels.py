@@ -44,4 +44,6 @@ def connected_components(n: int, left: IntArray, right: IntArray) -> IntArray:
             if np.array_equal(grand, parent):
                 break
             parent = grand
-    return np.unique(parent, return_inverse=True)[1].astype(np.int64)
+    # Every root is the smallest label of its component, and its own parent.
+    number = np.cumsum(parent == np.arange(n)) - 1
+    return number[parent]

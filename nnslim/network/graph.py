@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -122,6 +123,14 @@ class Node:
         return self.value.shape
 
     @property
+    def layer_weight(self) -> str | None:
+        """Name of the weight of a convolution or linear layer; None for anything else."""
+        if not self.op.split(".")[1].startswith(("conv", "linear")) or len(self.args) < 2:
+            return None
+        weight = self.args[1]
+        return weight.name if isinstance(weight, TensorRef) else None
+
+    @property
     def place(self) -> str:
         """Where the call stands, for messages: operator, module and source line."""
         where = ", ".join(part for part in (self.module, self.source) if part)
@@ -149,6 +158,15 @@ class Graph:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {node.name: node for node in self.nodes})
+
+    @cached_property
+    def layer_weights(self) -> Mapping[str, bool]:
+        """Names of the weights of convolutions and linear layers, and which are transposed."""
+        return {
+            weight: "transpose" in node.op
+            for node in self.nodes
+            if (weight := node.layer_weight) is not None
+        }
 
     def info(self, name: str) -> Value:
         """Return what the node or input of this name holds."""

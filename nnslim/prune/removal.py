@@ -118,22 +118,12 @@ def outgoing_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]
 
 
 def _slices(network: Network, group: ChannelGroup, *, reads: bool) -> tuple[Member, ...]:
-    wanted: dict[str, int] = {}
-    for node in network.graph.nodes:
-        weight = _weight(node)
-        if weight is not None:
-            wanted[weight] = (
-                int("transpose" not in node.op) if reads else int("transpose" in node.op)
-            )
-    return tuple(m for m in group.members if wanted.get(m.tensor) == m.dim)
-
-
-def _weight(node: Node) -> str | None:
-    """Name of the weight of a convolution or linear layer."""
-    if not node.op.split(".")[1].startswith(("conv", "linear")) or len(node.args) < 2:
-        return None
-    weight = node.args[1]
-    return weight.name if isinstance(weight, TensorRef) else None
+    transposed = network.graph.layer_weights
+    return tuple(
+        m
+        for m in group.members
+        if m.tensor in transposed and m.dim == int(transposed[m.tensor] != reads)
+    )
 
 
 def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGroup) -> Reading:
@@ -163,7 +153,7 @@ def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGrou
 def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
     """Return every operand that is summed over and whose summed dimension carries channels."""
     return tuple(
-        Place(node.name, _weight(node), place.path, dim, components)
+        Place(node.name, node.layer_weight, place.path, dim, components)
         for node in network.graph.nodes
         if not _passes_on(channels, node)
         for place in contractions(node, lambda arg: _shape(network, arg))
@@ -194,7 +184,7 @@ def _shape(network: Network, arg: Arg) -> tuple[int, ...]:
 
 def _passes_on(channels: ChannelMap, node: Node) -> bool:
     """Whether a grouped convolution has its inputs tied to its outputs, which are read later."""
-    weight = _weight(node)
+    weight = node.layer_weight
     if weight is None or not node.op.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
         return False
     labels = channels.tensors.get(weight)
