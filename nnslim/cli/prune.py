@@ -154,8 +154,20 @@ def prune_command(
     recovery_epochs: Annotated[
         int | None, option(help="Epochs between two rounds. [default: by profile]", min=0)
     ] = None,
+    refit: Annotated[
+        int,
+        option(
+            help="Training images on which the weights that are left are fitted to the layers' "
+            "earlier outputs, after each removal; 0 fits none.",
+            min=0,
+        ),
+    ] = 512,
     recalibrate: Annotated[
-        int, option(help="Training batches for new batch norm statistics; 0 keeps the old.", min=0)
+        int,
+        option(
+            help="With --refit 0: training batches for new batch norm statistics; 0 keeps the old.",
+            min=0,
+        ),
     ] = 50,
     epochs: Annotated[
         int | None,

@@ -58,6 +58,7 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
         rounds=RoundConfig(effort.rounds, effort.recovery_epochs),
         train=_training(flags, effort),
         batch_size=flags["batch_size"],
+        refit_images=flags["refit"],
         recalibrate_batches=flags["recalibrate"],
         seed=flags["seed"],
     )

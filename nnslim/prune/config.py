@@ -150,8 +150,10 @@ class PruneConfig:
         rounds: The removal in rounds.
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
-        recalibrate_batches: Training batches for new batch norm statistics after each removal; 0
-            keeps the old statistics.
+        refit_images: Training images on which the weights that are left are fitted anew after each
+            removal (``nnslim.prune.refit``); 0 fits none.
+        recalibrate_batches: Without that, training batches for new batch norm statistics after each
+            removal; 0 keeps the old statistics.
         seed: Of everything random.
     """
 
@@ -170,6 +172,7 @@ class PruneConfig:
     rounds: RoundConfig = field(default_factory=RoundConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     batch_size: int = 128
+    refit_images: int = 512
     recalibrate_batches: int = 50
     seed: int = 0
 

@@ -1,6 +1,7 @@
 """The course of a run on images: its stages in order, each resumable, and what was seen.
 
-sparse ──► [ cut ──► calibrated ──► recovered ]* ──► cut ──► calibrated ──► tuned
+sparse ──► [ cut ──► refitted ──► recovered ]* ──► cut ──► refitted ──► tuned
+                     or calibrated                         or calibrated
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nnslim.measure.macs import count_costs
 from nnslim.prune.budget import Limit
 from nnslim.prune.fading import Fading
 from nnslim.prune.planner import Planner
+from nnslim.prune.refit import refit_weights
 from nnslim.prune.rounds import (
     Cut,
     Limits,
@@ -53,7 +55,8 @@ class Waypoint:
     """The network after one stage.
 
     Attributes:
-        stage: ``dense``, ``sparse``, ``cut``, ``calibrated``, ``recovered`` or ``tuned``.
+        stage: ``dense``, ``sparse``, ``cut``, ``refitted``, ``calibrated``, ``recovered`` or
+            ``tuned``.
         round: Of the removal, 1 for the first; 0 before it.
         params: Its parameters.
         macs: Its MACs.
@@ -169,7 +172,7 @@ class Course:
         return edit_from_json(self._stages.run("goal", compute)[1])
 
     def _remove(self, number: int, limits: Limits) -> None:
-        """Cut, and calibrate the batch norms of what is left."""
+        """Cut, and fit what is left, or calibrate its batch norms."""
         before, planner = self.current, self._planner
         earlier = self.cuts[-1].channels if self.cuts else planner.channels
 
@@ -185,8 +188,34 @@ class Course:
         self.planned = cast("Record", record["planned"])
         self.warnings += cast("list[str]", self.planned["warnings"])
         self._arrive("cut", number, network, record["top1"])
-        if self._config.recalibrate_batches:
+        if self._config.refit_images:
+            self._refit(number, before, network)
+        elif self._config.recalibrate_batches:
             self._calibrate(number, network)
+
+    def _refit(self, number: int, before: Network, cut: Network) -> None:
+        removal, trainer = self.cuts[-1], self._trainer
+
+        def compute(_: Path | None) -> tuple[Network, Record]:
+            images = trainer.some_images(self._config.refit_images)
+            network = copy.deepcopy(cut).eval()
+            found = refit_weights(
+                copy.deepcopy(before).to(images.device).eval(),
+                network.to(images.device),
+                removal.channels,
+                removal.edit,
+                images,
+                seed=self._config.seed,
+            )
+            for layer in found:
+                trainer.around.sink.detail(
+                    f"  {layer.weight}: {100 * layer.before:.2f} % of its outputs' squares were"
+                    f" wrong, {100 * layer.after:.2f} % are"
+                )
+            return network, {"top1": trainer.validation_top1(network)}
+
+        network, record = self._stages.run(f"refitted-{number}", compute)
+        self._arrive("refitted", number, network, record["top1"])
 
     def _calibrate(self, number: int, cut: Network) -> None:
         def compute(_: Path | None) -> tuple[Network, Record]:

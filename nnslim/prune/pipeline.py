@@ -43,7 +43,7 @@ class PruneResult:
         checks: The proof of each round that the cut network equals the masked one.
         split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
         accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
-            ``calibrated``, ``tuned``; measured once, in the end; empty without data.
+            ``refitted`` or ``calibrated``, ``tuned``; measured in the end; empty without data.
         trail: What every stage left behind.
         training: The epochs of every training.
         warnings: What the user should know.

@@ -28,6 +28,7 @@ SCHEMA = "nnslim.prune/1"
 _MEASURED = {
     "sparse_top1_pct": "sparse",
     "removed_top1_pct": "cut",
+    "refitted_top1_pct": "refitted",
     "recalibrated_top1_pct": "calibrated",
 }
 

@@ -127,6 +127,7 @@ class PruneReport(TypedDict):
     settings: NotRequired[Mapping[str, object]]
     sparse_top1_pct: NotRequired[float | None]
     removed_top1_pct: NotRequired[float | None]
+    refitted_top1_pct: NotRequired[float | None]
     recalibrated_top1_pct: NotRequired[float | None]
     check: NotRequired[Mapping[str, object]]
     training: NotRequired[list[Epoch]]

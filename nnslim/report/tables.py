@@ -81,6 +81,7 @@ def accuracy_table(report: Mapping[str, object]) -> Table:
         ("before", before["top1_pct"], before["top5_pct"]),
         ("after sparse training", document.get("sparse_top1_pct"), None),
         ("right after the removal", document.get("removed_top1_pct"), None),
+        ("with its weights fitted anew", document.get("refitted_top1_pct"), None),
         ("with new batch norm statistics", document.get("recalibrated_top1_pct"), None),
         (tuned if tuning else "after", after["top1_pct"], after["top5_pct"]),
         ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),

@@ -33,6 +33,7 @@ __all__ = ["EVENTS", "RunSettings", "Surroundings", "Trainer"]
 EVENTS = "events.jsonl"
 
 _EVAL_BATCH = 500
+_MOST_PIXELS = 3_200_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,19 @@ class Trainer(Generic[Settings]):
             drop_last=True,
             workers=self.around.workers,
         )
+
+    def some_images(self, most: int) -> torch.Tensor:
+        """Training images as one batch on the device: so many, or fewer where they are large.
+
+        At most 3.2 million pixels come: 64 images at 224 px.
+        """
+        parts: list[torch.Tensor] = []
+        for images, _ in self.images(0):
+            most = min(most, max(_MOST_PIXELS // images[0, 0].numel(), 1))
+            parts.append(images[: most - sum(len(part) for part in parts)])
+            if sum(len(part) for part in parts) >= most:
+                break
+        return torch.cat(parts).to(self.around.device)
 
     def remembering_teacher(self) -> RememberingTeacher | None:
         """Return a teacher that has seen all training images; None where new ones come every epoch.

@@ -107,6 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep-streams", action="store_true", help="cut inner filters only")
     parser.add_argument("--min-width", type=float, default=0.1, help="share of each width")
     parser.add_argument("--no-per-cost", action="store_true", help="rank by score alone")
+    parser.add_argument("--refit", type=int, default=0, help="images to fit our weights on")
     parser.add_argument("--rounds", type=int, default=1, help="1 epoch of recovery in between")
     parser.add_argument("--subset", type=int, help="training images to use")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
@@ -129,6 +130,7 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
             regularizer=options.regularizer and RegularizerConfig(options.regularizer),
         ),
         rounds=RoundConfig(options.rounds, 1, options.lr),
+        refit_images=options.refit,
         train=TrainConfig(epochs=options.epochs, lr=options.lr, seed=seed),
         seed=seed,
     )
@@ -147,6 +149,8 @@ def _recipe(options: argparse.Namespace) -> str:
         parts.append(f"at least {options.min_width:.0%} of a width")
     if options.no_per_cost:
         parts.append("by score alone")
+    if options.refit:
+        parts.append("refitted")
     if options.rounds > 1:
         parts.append(f"{options.rounds} rounds")
     return ", ".join(parts)

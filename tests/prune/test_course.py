@@ -48,7 +48,7 @@ def settings(**changes):
             rounds=RoundConfig(rounds=3, epochs=1, lr=0.02),
             train=TrainConfig(epochs=2, lr=0.05, distill_weight=0.0),
             batch_size=50,
-            recalibrate_batches=2,
+            refit_images=64,
         ),
         **changes,
     )
@@ -57,9 +57,9 @@ def settings(**changes):
 STAGES = [
     ("dense", 0),
     ("sparse", 0),
-    *(pair for n in (1, 2) for pair in (("cut", n), ("calibrated", n), ("recovered", n))),
+    *(pair for n in (1, 2) for pair in (("cut", n), ("refitted", n), ("recovered", n))),
     ("cut", 3),
-    ("calibrated", 3),
+    ("refitted", 3),
     ("tuned", 3),
 ]
 
@@ -77,8 +77,18 @@ def test_every_stage_runs_once_and_rounds_approach_the_budget(network, digits):
         "recovered 2",
         "tuned",
     ]
-    assert list(result.accuracies) == ["dense", "sparse", "cut", "calibrated", "recovered", "tuned"]
+    assert list(result.accuracies) == ["dense", "sparse", "cut", "refitted", "recovered", "tuned"]
     assert result.network.history[-1]["rounds"] == 3
+
+
+def test_without_a_fit_batch_norms_are_calibrated(network, digits):
+    config = settings(
+        sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0), refit_images=0
+    )
+    calibrated = prune_network(network, digits, replace(config, recalibrate_batches=2))
+    assert [point.stage for point in calibrated.trail] == ["dense", "cut", "calibrated"]
+    left = prune_network(network, digits, replace(config, recalibrate_batches=0))
+    assert [point.stage for point in left.trail] == ["dense", "cut"]
 
 
 def test_the_plan_of_all_rounds_cuts_the_dense_network_to_the_same_shapes(network, digits):
@@ -176,11 +186,18 @@ def test_removal_after_fading_costs_nothing_and_says_when_it_cannot_fade(network
 
 def test_max_drop_stops_before_the_accuracy_does(network, digits):
     train = TrainConfig(epochs=12, lr=0.1, distill_weight=0.0)
+    calibrated = {"refit_images": 0, "recalibrate_batches": 2}
     dense = prune_network(
-        network, digits, settings(limits={"params": Limit(0.95, relative=True)}, train=train)
+        network,
+        digits,
+        settings(limits={"params": Limit(0.95, relative=True)}, train=train, **calibrated),
     ).network
     config = settings(
-        max_drop=3.0, sparse=SparseConfig(), rounds=RoundConfig(epochs=2, lr=0.05), train=train
+        max_drop=3.0,
+        sparse=SparseConfig(),
+        rounds=RoundConfig(epochs=2, lr=0.05),
+        train=train,
+        **calibrated,
     )
     result = prune_network(dense, digits, config)
     assert result.network.n_parameters < dense.n_parameters

@@ -95,7 +95,7 @@ def test_run_directory_is_complete_and_consistent(model, digits, tmp_path):
 
 def test_report_says_enough_to_check_the_cut_without_our_code(model, digits, tmp_path):
     """Slicing the dense tensors as the report says gives the pruned tensors before training."""
-    config = settings(epochs=0, recalibrate_batches=0)
+    config = settings(epochs=0, recalibrate_batches=0, refit_images=0)
     run_prune(Subject(model, digits), config, Destination(tmp_path / "out"), Surroundings())
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     tensors = {name: t.detach().numpy() for name, t in model.network.tensors().items()}
@@ -181,7 +181,7 @@ def test_validation_images_in_place_of_test_images_are_said(model, digits):
     result = prune_network(model.network, replace(digits, splits=splits), settings(epochs=0))
     assert result.warnings == ("no test images: accuracy is that of the validation images",)
     assert result.split == "val"
-    assert result.accuracies["calibrated"].n == len(digits.val)
+    assert result.accuracies["refitted"].n == len(digits.val)
 
 
 def test_other_classes_than_the_data_are_refused(digits, tmp_path):

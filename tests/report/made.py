@@ -70,6 +70,7 @@ def cut_only() -> dict:
         "data": None,
         "sparse_top1_pct": None,
         "removed_top1_pct": None,
+        "refitted_top1_pct": None,
         "recalibrated_top1_pct": None,
         "check": {
             "error": 1.3e-15,
