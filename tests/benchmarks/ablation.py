@@ -33,7 +33,7 @@ from nnslim.prune.regularizers import RegularizerName
 from nnslim.train import TrainConfig
 from tests.benchmarks.cifar import HALF, dense_network
 
-STAGES = ("sparse", "cut", "calibrated", "tuned")
+STAGES = (("sparse",), ("cut",), ("calibrated", "refitted"), ("tuned",))
 
 
 def main() -> None:
@@ -73,6 +73,7 @@ def variants(epochs: int) -> Iterator[tuple[str, PruneConfig]]:
         saliency=SaliencyConfig("jacobian", 256),
         sparse=SparseConfig(2, 0.05),
         train=TrainConfig(epochs=epochs, lr=0.05),
+        refit_images=0,
     )
     yield "base: 2 epochs of fading, jacobian, 1 round, distilled", base
     for n in (0, 1, 4, 8):
@@ -89,6 +90,11 @@ def variants(epochs: int) -> Iterator[tuple[str, PruneConfig]]:
             replace(plain, saliency=SaliencyConfig(kind, 256)),
         )
     yield "not distilled", replace(base, train=replace(base.train, distill_weight=0.0))
+    for n in (128, 512, 2048):
+        yield (
+            f"fitted on {n} without sparse training",
+            replace(base, sparse=SparseConfig(0), refit_images=n),
+        )
     for n in (3, 5):
         yield (
             f"rounds: {n} without sparse training",
@@ -102,12 +108,15 @@ def _report(root: Path, options: argparse.Namespace) -> None:
         found = json.loads(path.read_text())
         rows[found["name"]] = found
     lines = [_HEAD.format(**vars(options), name=Path(options.model).name.partition("-")[0])]
-    lines.append("| variant | after sparse | right after removal | new statistics | final | min |")
+    lines.append(
+        "| variant | after sparse | right after removal | new statistics, or fitted | final | min |"
+    )
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, _ in variants(options.epochs):
         if name in rows:
             top1 = rows[name]["top1"]
-            cells = [f"{top1[stage]:.2f}" if stage in top1 else "-" for stage in STAGES]
+            found = [[f"{top1[s]:.2f}" for s in own if s in top1] for own in STAGES]
+            cells = [(own or ["-"])[0] for own in found]
             minutes = f"{rows[name]['seconds'] / 60:.1f}"
             lines.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
     write_page(Path(options.report), "\n".join(lines) + "\n", overwrite=True)

@@ -79,7 +79,8 @@ read once, in the end; the last epoch counts and nothing is chosen by an accurac
 from the published file, sees the same training images in the same order and augmentation, may keep
 at most half of the parameters and half of the MACs (Torch-Pruning's only half of the MACs: it
 cannot cut the residual stream, and half of the parameters would leave it fewer MACs than the
-others), gets new batch norm statistics and is fine-tuned with the same settings (SGD, peak learning
+others), gets new batch norm statistics (*refitted*: its weights fitted to the layers' earlier
+outputs on 512 training images instead) and is fine-tuned with the same settings (SGD, peak learning
 rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
 sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
