@@ -155,17 +155,17 @@ def prune_command(
         int | None, option(help="Epochs between two rounds. [default: by profile]", min=0)
     ] = None,
     refit: Annotated[
-        int,
+        int | None,
         option(
             help="Training images on which the weights that are left are fitted to the layers' "
-            "earlier outputs, after each removal; 0 fits none.",
+            "earlier outputs, after each removal. [default: 512 where no training follows, else 0]",
             min=0,
         ),
-    ] = 512,
+    ] = None,
     recalibrate: Annotated[
         int,
         option(
-            help="With --refit 0: training batches for new batch norm statistics; 0 keeps the old.",
+            help="Without a fit: training batches for new batch norm statistics; 0 keeps the old.",
             min=0,
         ),
     ] = 50,

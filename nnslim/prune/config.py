@@ -151,7 +151,8 @@ class PruneConfig:
         train: Fine-tuning after the removal; 0 epochs do none.
         batch_size: Images per training step.
         refit_images: Training images on which the weights that are left are fitted anew after each
-            removal (``nnslim.prune.refit``); 0 fits none.
+            removal (``nnslim.prune.refit``); 0 fits none; None takes 512 where no training follows,
+            which ends better without (docs/prune.md).
         recalibrate_batches: Without that, training batches for new batch norm statistics after each
             removal; 0 keeps the old statistics.
         seed: Of everything random.
@@ -172,7 +173,7 @@ class PruneConfig:
     rounds: RoundConfig = field(default_factory=RoundConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     batch_size: int = 128
-    refit_images: int = 512
+    refit_images: int | None = None
     recalibrate_batches: int = 50
     seed: int = 0
 
@@ -189,6 +190,14 @@ class PruneConfig:
             raise ConfigError(f"{asked} is met in one round", hint="give --rounds 1")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise ConfigError(f"--max-drop {self.max_drop}: percentage points from 0 to 100")
+
+    @property
+    def n_refit(self) -> int:
+        """Training images for the fit after a removal."""
+        if self.refit_images is not None:
+            return self.refit_images
+        recovers = self.rounds.epochs > 0 and (self.rounds.rounds > 1 or self.max_drop is not None)
+        return 0 if self.train.epochs or recovers else 512
 
     @property
     def measures_plans(self) -> bool:

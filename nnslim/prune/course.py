@@ -188,7 +188,7 @@ class Course:
         self.planned = cast("Record", record["planned"])
         self.warnings += cast("list[str]", self.planned["warnings"])
         self._arrive("cut", number, network, record["top1"])
-        if self._config.refit_images:
+        if self._config.n_refit:
             self._refit(number, before, network)
         elif self._config.recalibrate_batches:
             self._calibrate(number, network)
@@ -197,7 +197,7 @@ class Course:
         removal, trainer = self.cuts[-1], self._trainer
 
         def compute(_: Path | None) -> tuple[Network, Record]:
-            images = trainer.some_images(self._config.refit_images)
+            images = trainer.some_images(self._config.n_refit)
             network = copy.deepcopy(cut).eval()
             found = refit_weights(
                 copy.deepcopy(before).to(images.device).eval(),

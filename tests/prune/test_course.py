@@ -91,6 +91,16 @@ def test_without_a_fit_batch_norms_are_calibrated(network, digits):
     assert [point.stage for point in left.trail] == ["dense", "cut"]
 
 
+def test_a_fit_is_the_default_only_where_no_training_follows():
+    cut_only = PruneConfig(train=TrainConfig(epochs=0))
+    assert cut_only.n_refit == 512
+    assert PruneConfig().n_refit == 0
+    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=1)).n_refit == 0
+    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=0)).n_refit == 512
+    assert replace(cut_only, max_drop=1.0).n_refit == 0
+    assert PruneConfig(refit_images=64).n_refit == 64
+
+
 def test_the_plan_of_all_rounds_cuts_the_dense_network_to_the_same_shapes(network, digits):
     result = prune_network(network, digits, settings())
     once = apply_edit(network, result.plan.edit, channel_groups(network))
