@@ -158,7 +158,7 @@ def _without_data(network: Network, config: PruneConfig, around: Surroundings) -
     for warning in warnings:
         around.sink.warn(warning)
     train = replace(config.train, epochs=0)
-    final = _with_history(cut.network, network, plan, replace(config, train=train))
+    final = _with_history(cut.network, network, plan, replace(config, train=train, refit_images=0))
     layers = tuple(picture_json(network, channels, plan))
     return PruneResult(
         final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
@@ -172,6 +172,7 @@ def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfi
         "saliency": config.saliency.kind,
         "seed": config.seed,
         "sparse_epochs": config.sparse.epochs,
+        "refit_images": config.n_refit,
         "rounds": config.rounds.rounds,
         "epochs": config.train.epochs,
         "params": [plan.before.params, plan.after.params],

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from nnslim.network.graph import Ref, TensorRef, refs, tensor_refs
 from nnslim.surgery.edit import resolve_edit
+from nnslim.surgery.verify import kept_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from nnslim.network.graph import Node
     from nnslim.network.network import Network
     from nnslim.surgery import Edit
-    from nnslim.surgery.edit import Cut
 
 __all__ = ["Refitted", "refit_weights"]
 
@@ -102,7 +102,7 @@ def refit_weights(  # noqa: PLR0913 - two networks and what lies between them
                 layer = _Layer(after.node, cut)
                 inputs = cast("Tensor", narrow[cast("Ref", after.node.args[0]).name])
                 labels = cast("Labels", channels.values[after.node.name])
-                target = _kept(cast("Tensor", value), labels, resolved)
+                target = kept_entries(cast("Tensor", value), labels, resolved)
                 found.append(layer.fit(inputs, target, generator))
             cut.program.execute(after, cut, narrow, images.device)
     return tuple(found)
@@ -135,15 +135,6 @@ def _can_fit(node: Node) -> bool:
     if node.op == "aten.linear.default":
         return True
     return node.op == "aten.conv2d.default" and (len(node.args) < 7 or node.args[6] == 1)
-
-
-def _kept(value: Tensor, labels: Labels, resolved: Cut) -> Tensor:
-    """What is left of a value of the network before."""
-    for dim, own in enumerate(labels):
-        kept = resolved.kept(own)
-        if kept is not None and own is not None and len(kept) < own.size:
-            value = value.index_select(dim, torch.from_numpy(kept).to(value.device))
-    return value
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from nnslim.network.interpreter import Step
 from nnslim.network.network import Network
 from nnslim.surgery.edit import Cut, Edit, resolve_edit
 
-__all__ = ["CutCheck", "verify_cut"]
+__all__ = ["CutCheck", "kept_entries", "verify_cut"]
 
 _TOLERANCE = 1e-9
 
@@ -260,10 +260,10 @@ class _Lockstep:
             )
             if not isinstance(wide.node.value, TensorInfo):
                 continue
-            kept = self._kept(cast("Tensor", reference), wide.node)
+            kept = self._kept(reference, wide.node)
             scale = _scale(kept)
             found = _difference(cast("Tensor", value), kept) / scale
-            rounded = self._kept(cast("Tensor", single), wide.node)
+            rounded = self._kept(single, wide.node)
             noise = max(noise, _difference(rounded, kept) / scale)
             n_values += 1
             if not found <= _TOLERANCE:
@@ -277,12 +277,18 @@ class _Lockstep:
                 error, worst = found, wide.node.name
         return CutCheck(error, noise, n_values, self.reference.removed, worst)
 
-    def _kept(self, value: Tensor, node: Node) -> Tensor:
-        for dim, own in enumerate(cast("Labels", self.resolved.channels.values[node.name])):
-            kept = self.resolved.kept(own)
-            if kept is not None and own is not None and len(kept) < own.size:
-                value = value.index_select(dim, torch.from_numpy(kept))
-        return value
+    def _kept(self, value: object, node: Node) -> Tensor:
+        labels = cast("Labels", self.resolved.channels.values[node.name])
+        return kept_entries(cast("Tensor", value), labels, self.resolved)
+
+
+def kept_entries(value: Tensor, labels: Labels, cut: Cut) -> Tensor:
+    """What a cut leaves of a value whose dimensions carry these labels."""
+    for dim, own in enumerate(labels):
+        kept = cut.kept(own)
+        if kept is not None and own is not None and len(kept) < own.size:
+            value = value.index_select(dim, torch.from_numpy(kept).to(value.device))
+    return value
 
 
 def _scale(reference: Tensor) -> float:

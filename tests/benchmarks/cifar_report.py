@@ -84,6 +84,8 @@ outputs on 512 training images instead) and is fine-tuned with the same settings
 rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
 sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
+Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
+the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
 included; *inner filters*: the residual streams stay whole. Differences below 0.3 mean little.
 """

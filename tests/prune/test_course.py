@@ -79,6 +79,7 @@ def test_every_stage_runs_once_and_rounds_approach_the_budget(network, digits):
     ]
     assert list(result.accuracies) == ["dense", "sparse", "cut", "refitted", "recovered", "tuned"]
     assert result.network.history[-1]["rounds"] == 3
+    assert result.network.history[-1]["refit_images"] == 64
 
 
 def test_without_a_fit_batch_norms_are_calibrated(network, digits):
