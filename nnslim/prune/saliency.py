@@ -36,6 +36,8 @@ Saliency = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
 
+_PIECE = 1 << 17
+
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
     """L2 norm of the filters that produce each channel; needs no data.
@@ -47,10 +49,19 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
     for group in channels.prunable:
         total = np.zeros(group.width)
         for member in outgoing_slices(network, group) or group.members:
-            weight = network.tensor(member.tensor).detach().double()
-            total += _per_channel(weight.square(), member)
+            total += _squared_norms(network.tensor(member.tensor).detach(), member)
         scores[group.name] = np.sqrt(total)
     return scores
+
+
+def _squared_norms(weight: Tensor, member: Member) -> np.ndarray:
+    """Sum the squares of each channel's slices of a tensor in float64, ``(width,)``."""
+    if member.blocks is not None or member.dim != 0 or weight.dim() < 2:
+        return _per_channel(weight.double().square(), member)
+    # Pieces that stay in the cache: a large weight as float64 twice over would not.
+    pieces = weight.flatten(1).split(max(1, _PIECE // weight[0].numel()))
+    sums = torch.cat([piece.double().square().sum(1) for piece in pieces])
+    return sums.cpu().numpy()[member.positions].sum(axis=1)
 
 
 def _per_channel(entries: Tensor, member: Member) -> np.ndarray:
