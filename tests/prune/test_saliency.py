@@ -228,6 +228,16 @@ def test_magnitude_by_hand():
     assert {name: scores.tolist() for name, scores in found.items()} == {"0": [3.0, 4.0]}
 
 
+def test_magnitude_of_a_large_weight_leaves_it_alone():
+    """Larger than the pieces in which it is read, in either precision."""
+    network = network_of(nn.Linear(600, 300), nn.ReLU(), nn.Linear(300, 2), shape=(600,))
+    for own in (network, copy.deepcopy(network).double()):
+        before = own.tensor("0.weight").detach().clone()
+        found = magnitude(own, channel_groups(own))["0"]
+        assert torch.equal(own.tensor("0.weight"), before)
+        np.testing.assert_allclose(found, before.double().norm(dim=1), rtol=1e-12)
+
+
 def test_magnitude_adds_up_the_producers_of_a_stream():
     """Channel c of the stem is row c of the stem and of a2, and row c + 2 of b2."""
     network = traced("Residual")
