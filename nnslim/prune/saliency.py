@@ -36,7 +36,7 @@ Saliency = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
 
-_PIECE = 1 << 17
+_PIECE = 1 << 17  # entries; 1 MB in float64
 
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
@@ -60,8 +60,7 @@ def _squared_norms(weight: Tensor, member: Member) -> np.ndarray:
         return _per_channel(weight.double().square(), member)
     # Pieces that stay in the cache: a large weight as float64 twice over would not.
     pieces = weight.flatten(1).split(max(1, _PIECE // weight[0].numel()))
-    sums = torch.cat([piece.double().square().sum(1) for piece in pieces])
-    return sums.cpu().numpy()[member.positions].sum(axis=1)
+    return _per_channel(torch.cat([piece.double().square().sum(1) for piece in pieces]), member)
 
 
 def _per_channel(entries: Tensor, member: Member) -> np.ndarray:
