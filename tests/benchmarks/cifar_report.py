@@ -87,8 +87,8 @@ sparse training are fine-tuned longer, until they have spent at least as many mu
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
-included; *inner filters*: the residual streams stay whole. Differences below 0.3 mean little. Minutes
-are of whatever machine there was: with its pauses, and after a resumption of the rest alone.
+included; *inner filters*: the residual streams stay whole. Differences below 0.3 mean little.
+Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
 """
 
 _TAIL = """
