@@ -190,6 +190,7 @@ class _Growing:
         split = "test" if self.trainer.data.has("test") else "val"
         if split != "test":
             self.warnings.append("no test images: accuracy is that of the validation images")
+        accuracies = {name: self.trainer.accuracy(own, split) for name, own in seen.items()}
         return GrowResult(
             self._with_history(network, seed),
             seed,
@@ -200,7 +201,7 @@ class _Growing:
             polished,
             stopped,
             split,
-            {name: self.trainer.accuracy(own, split) for name, own in seen.items()},
+            accuracies,
             tuple(self.warnings),
         )
 

@@ -57,7 +57,8 @@ class PlantedEntries(nn.Module):
             self.register_buffer(f"earlier_{number}", tensor.detach().clone())
             if name not in planted.fresh:
                 continue
-            self.register_buffer(f"fresh_{number}", planted.fresh[name], persistent=False)
+            places = planted.fresh[name].flatten().nonzero().flatten()
+            self.register_buffer(f"fresh_{number}", places, persistent=False)
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
                 own = tensor.detach()[planted.fresh[name]]
                 # Two dimensions where the tensor has more than one: what weight decay goes by.
@@ -74,8 +75,12 @@ class PlantedEntries(nn.Module):
         earlier = cast("Tensor", getattr(self, f"earlier_{number}"))
         if str(number) not in self.entries:
             return earlier
-        fresh = cast("Tensor", getattr(self, f"fresh_{number}"))
-        return earlier.masked_scatter(fresh, self.entries[str(number)].to(earlier))
+        return self._laid(number, earlier, self.entries[str(number)].to(earlier))
+
+    def _laid(self, number: int, tensor: Tensor, entries: Tensor) -> Tensor:
+        """Lay the entries into a copy of the tensor."""
+        places = cast("Tensor", getattr(self, f"fresh_{number}"))
+        return tensor.flatten().index_copy(0, places, entries.flatten()).view(tensor.shape)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of images (N, C, H, W)."""
@@ -100,8 +105,7 @@ class PlantedEntries(nn.Module):
         momentum, epsilon = cast("list[float]", args[6:8])
         momentum = momentum if self.momentum is None else self.momentum
         names = [cast("TensorRef", arg).name for arg in step.node.args[3:5]]
-        fresh = cast("Tensor", getattr(self, f"fresh_{self._number[names[0]]}"))
-        index = fresh.nonzero().flatten()
+        index = cast("Tensor", getattr(self, f"fresh_{self._number[names[0]]}"))
         own = images.index_select(1, index).float()
         over = [dim for dim in range(own.dim()) if dim != 1]
         own_variance, own_mean = torch.var_mean(own, over, correction=0)
@@ -125,8 +129,7 @@ class PlantedEntries(nn.Module):
         for name, number in self._number.items():
             if str(number) in self.entries and (own := self.entries[str(number)].grad) is not None:
                 zeros = torch.zeros_like(cast("Tensor", getattr(self, f"earlier_{number}")))
-                fresh = cast("Tensor", getattr(self, f"fresh_{number}"))
-                found[name] = zeros.masked_scatter(fresh, own)
+                found[name] = self._laid(number, zeros, own)
         return found
 
     def write_back(self) -> Network:

@@ -39,6 +39,8 @@ class TrainConfig:
         ema: Decay of the average of the weights that is evaluated and returned, such as 0.999;
             None returns the last weights.
         compile: Whether ``torch.compile`` compiles the step; ``auto`` does where it pays.
+        cuda_graph: Whether the step runs as a CUDA graph where it can (one GPU, not ``fp16``, not
+            compiled): the same kernels, launched at once.
         seed: Of what the training itself draws (dropout); the loader has its own.
 
     Raises:
@@ -64,6 +66,7 @@ class TrainConfig:
     precision: Precision = "fp32"
     ema: float | None = None
     compile: bool | Literal["auto"] = "auto"
+    cuda_graph: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

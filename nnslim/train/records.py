@@ -117,6 +117,7 @@ class FitResult:
         resumed_from: Epochs that a checkpoint had already finished, or None.
         notes: What was decided for the user.
         compiled: Whether the training step was compiled.
+        graphed: Whether it ran as a CUDA graph.
     """
 
     epochs: int
@@ -124,3 +125,4 @@ class FitResult:
     resumed_from: int | None = None
     notes: tuple[str, ...] = ()
     compiled: bool = False
+    graphed: bool = False

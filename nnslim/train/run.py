@@ -98,7 +98,8 @@ class Run:
             self._stepper.average.give(self._task.network)
         history, notes = tuple(self._history), tuple(self._notes)
         compiled = choice.compiled and self._stepper.problem() is None
-        return FitResult(len(history), history, resumed_from, notes, compiled=compiled)
+        how = {"compiled": compiled, "graphed": self._stepper.graphed()}
+        return FitResult(len(history), history, resumed_from, notes, **how)
 
     def _resume(self) -> Checkpoint | None:
         """Take up the newest checkpoint, which the main process reads for all, and tell so."""

@@ -11,11 +11,13 @@ from nnslim.distill import classification_loss
 from nnslim.errors import InputError
 from nnslim.train.average import WeightAverage
 from nnslim.train.compiling import Forward
+from nnslim.train.graphs import Replay
 from nnslim.train.optimizer import build_optimizer, optimizer_tensors, set_optimizer_tensors
 from nnslim.train.processes import share_of, sum_, world_size
+from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from accelerate import Accelerator
     from torch import Tensor
@@ -42,6 +44,14 @@ class Stepper:
         how = {"compiled": compiled, "required": task.config.compile is True}
         self._student = Forward(task.network, **how)
         self._teacher = None if task.teaching is None else Forward(task.teaching, **how)
+        self._passes: Callable[..., tuple[Tensor, ...]] = self._forward_backward
+        self._teach: Callable[..., tuple[Tensor, ...]] = self._ask_teacher
+        self._replays: list[Replay[tuple[Tensor, ...]]] = []
+        if task.config.cuda_graph and not compiled and self._may_replay():
+            self._passes = self._replayed(self._passes, task.network)
+            # A teacher that remembers looks at the images on the CPU.
+            if task.teaching is not None and not isinstance(task.teaching, RememberingTeacher):
+                self._teach = self._replayed(self._teach, task.teaching)
         decay = task.config.ema
         self.average = None if decay is None else WeightAverage(task.network, decay)
 
@@ -52,8 +62,15 @@ class Stepper:
             forward.expect(mine)
 
     def problem(self) -> str | None:
-        """Return why a network is not compiled that should be, once a step was done."""
+        """Return why a step is not compiled or replayed that should be, once one was done."""
+        for replay in self._replays:
+            if replay.problem is not None:
+                return f"the training step is not a CUDA graph: {replay.problem}"
         return next((forward.problem for forward in self._forwards() if forward.problem), None)
+
+    def graphed(self) -> bool:
+        """Whether steps are replayed as CUDA graphs."""
+        return bool(self._replays) and self.problem() is None
 
     def backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leave gradients behind, the same in every process.
@@ -72,13 +89,8 @@ class Stepper:
         images = share_of(images).to(device, non_blocking=True)
         images = images.contiguous(memory_format=self._layout)
         labels = share_of(labels).to(device, non_blocking=True)
-        with self._accelerator.autocast():
-            logits = self._student(images)  # (N, K)
-            with torch.no_grad():
-                taught = None if self._teacher is None else self._teacher(images)  # (N, K)
-        loss = classification_loss(logits, labels, taught, self._task.config.loss) * share
-        self._accelerator.backward(loss)
-        loss = loss.detach()
+        taught = () if self._teacher is None else self._teach(images)
+        loss, logits = self._passes(images, labels, *taught, share=share)
         sum_([loss, *self._gradients()])
         return loss, logits, labels
 
@@ -142,6 +154,33 @@ class Stepper:
         sum_(floats)
         for buffer in floats:
             buffer.div_(world_size())
+
+    def _ask_teacher(self, images: Tensor) -> tuple[Tensor]:
+        assert self._teacher is not None
+        with self._accelerator.autocast(), torch.no_grad():
+            return (self._teacher(images),)  # (N, K)
+
+    def _forward_backward(
+        self, images: Tensor, labels: Tensor, *taught: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Leave gradients of this share of the loss behind; return that share and the logits."""
+        with self._accelerator.autocast():
+            logits = self._student(images)  # (N, K)
+        config, teaching = self._task.config.loss, taught[0] if taught else None
+        loss = classification_loss(logits, labels, teaching, config) * share
+        self._accelerator.backward(loss)
+        return loss.detach(), logits.detach()
+
+    def _may_replay(self) -> bool:
+        """On one GPU, without the scaler of fp16, which looks at the gradients between passes."""
+        alone = world_size() == 1 and self._accelerator.scaler is None
+        return alone and self._task.device.type == "cuda"
+
+    def _replayed(
+        self, function: Callable[..., tuple[Tensor, ...]], module: nn.Module
+    ) -> Replay[tuple[Tensor, ...]]:
+        self._replays.append(Replay(function, module))
+        return self._replays[-1]
 
     def _forwards(self) -> list[Forward]:
         return [forward for forward in (self._student, self._teacher) if forward is not None]

@@ -62,6 +62,7 @@ class Task:
         """Return, as plain JSON values, what a checkpoint must agree with to be this run's."""
         settings = self.config.to_json()
         del settings["compile"]  # what came of it counts, not how it was chosen
+        del settings["cuda_graph"]  # the same kernels
         return settings | {
             "compiled": compiled,
             "processes": world_size(),

@@ -47,7 +47,6 @@ from tests.benchmarks.cifar import dense_network
 
 GROWN = ("planting", "random", "unfrozen")
 ARMS = ("planting", "polished", "scratch", "uniform", "random", "unfrozen", "prune")
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,9 @@ class Bench:
                 train=TrainConfig(epochs=passes, lr=0.05, seed=seed),
                 seed=seed,
             )
-            around = Surroundings(sink=self.out)
-            return prune_network(self.teacher, self.data, config, around).network, passes
+            around = self._around()
+            dense = copy.deepcopy(self.teacher)
+            return prune_network(dense, self.data, config, around).network.cpu(), passes
         grown = load_network(self._place("planting", size, seed).with_suffix(".safetensors"))
         if arm == "polished":
             network, epochs, lr = grown, self.options.polish_epochs, 0.05
@@ -104,9 +104,10 @@ class Bench:
             drop_last=True,
         )
         training = TrainConfig(epochs=epochs, lr=lr, seed=seed)
-        teacher = RememberingTeacher(copy.deepcopy(self.teacher))
-        fit(network, loader, training, device=CPU, teacher=teacher)
-        return network, passes
+        device = self._around().device
+        teacher = RememberingTeacher(copy.deepcopy(self.teacher)).to(device)
+        fit(network, loader, training, device=device, teacher=teacher)
+        return network.cpu(), passes
 
     def _uniform(self, params: int) -> Network:
         """The widest even narrowing of the teacher with at most so many parameters."""
@@ -141,7 +142,8 @@ class Bench:
             choice="random" if arm == "random" else "best",
             seed=seed,
         )
-        result = grow_network(self.teacher, self.data, config, Surroundings(sink=self.out), start)
+        teacher = copy.deepcopy(self.teacher)
+        result = grow_network(teacher, self.data, config, self._around(), start)
         return result.network, passes + _passes(result, epochs)
 
     def _write(self, place: Path, network: Network, passes: int, seconds: float) -> None:
@@ -162,6 +164,9 @@ class Bench:
                 "seconds": seconds,
             },
         )
+
+    def _around(self) -> Surroundings:
+        return Surroundings(torch.device(self.options.device), sink=self.out)
 
     def _place(self, arm: str, size: float, seed: int) -> Path:
         return Path(self.options.build) / f"{arm}-{size:g}pct-{seed}".replace(".", "_")
@@ -241,6 +246,7 @@ def main() -> None:
     parser.add_argument("--seed-epochs", type=int, default=20)
     parser.add_argument("--polish-epochs", type=int, default=20)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-grow")
     parser.add_argument("--report", default="docs/results/grow.md")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """What compiling saves in a training step, and what a second process changes in the result.
 
     python -m tests.benchmarks.training compile [--threads 2] [--repeats 14] [--device cuda]
+    python -m tests.benchmarks.training graphs --device cuda
     python -m tests.benchmarks.training processes
     torchrun --standalone --nproc-per-node 2 -m tests.benchmarks.training processes
 
@@ -15,11 +16,12 @@ import copy
 import statistics
 import time
 
+import numpy as np
 import torch
 from torch import nn
 
 from nnslim.cli.output import Output
-from nnslim.data import Loader, load_data
+from nnslim.data import Augment, Loader, Preprocess, Split, load_data
 from nnslim.distill import LossConfig, classification_loss
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.cifar import CifarResNet
@@ -33,11 +35,12 @@ from nnslim.train.processes import connected, is_main, world_size
 CPU = torch.device("cpu")
 BATCH = 128
 SEEDS = range(5)
+STEPS = 40
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["compile", "processes"])
+    parser.add_argument("what", choices=["compile", "graphs", "processes"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=14)
     parser.add_argument("--device", default="cpu")
@@ -48,6 +51,9 @@ def main() -> None:
         Output().result({}, compile_table(args.repeats, torch.device(args.device)))
         return
     torch.set_num_threads(1)
+    if args.what == "graphs":
+        Output().result({}, graphs_table(torch.device(args.device)))
+        return
     with connected(CPU):
         rows = [[f"{batch}", accuracies(batch)] for batch in (128, 32)]
         if is_main():
@@ -107,6 +113,34 @@ def compile_table(repeats: int, device: torch.device) -> Table:
     heads = ["ResNet-20, batch 128", ">eager s", ">compiled s", ">ratio", ">first step s"]
     title = f"a training step, {device}, {torch.get_num_threads()} threads"
     return Table.of(title, heads, rows)
+
+
+def graphs_table(device: torch.device) -> Table:
+    """Steps by ``fit``, its loader included: eager, and as CUDA graphs."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (STEPS * BATCH, 32, 32, 3), dtype=np.uint8)
+    split = Split(generator.integers(0, 10, len(images)), images)
+    preprocess = Preprocess(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    rows: list[list[str]] = []
+    for depth in (20, 56):
+        network = trace_network(CifarResNet(depth).eval(), torch.zeros(2, 3, 32, 32))
+        for taught in (False, True):
+            seconds: list[float] = []
+            for graph in (False, True):
+                loader = Loader(
+                    split, preprocess, BATCH, shuffle=True, augment=Augment(pad=4, flip=True)
+                )
+                teacher = copy.deepcopy(network) if taught else None
+                config = TrainConfig(epochs=3, lr=0.01, compile=False, cuda_graph=graph)
+                student = copy.deepcopy(network)
+                found = fit(student, loader, config, device=device, teacher=teacher)
+                assert found.graphed is graph, found.notes
+                seconds.append(found.history[-1].seconds / STEPS)
+            who = "with a teacher" if taught else "labels alone"
+            cells = [f"{1000 * own:.2f}" for own in seconds]
+            rows.append([f"ResNet-{depth}, {who}", *cells, f"{seconds[0] / seconds[1]:.2f}"])
+    heads = ["batch 128, 32 px, fp32", ">eager ms", ">graph ms", ">times as fast"]
+    return Table.of(f"a training step, {torch.cuda.get_device_name(device)}", heads, rows)
 
 
 def accuracies(batch: int) -> str:

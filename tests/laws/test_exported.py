@@ -18,7 +18,7 @@ FAST = ["Shuffled", "SplitSwapped", "PaddedShortcut", "ChannelsLastHead", "ConvN
 CASES = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
     for name in NETS
-    if name not in ("TwoInputs", "TwoOutputs", "FeaturesOut")  # files have one of each
+    if name not in ("TwoInputs", "TwoOutputs", "TwoInputsTwoOutputs", "FeaturesOut")  # one of each
 ]
 
 
