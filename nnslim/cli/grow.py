@@ -70,6 +70,10 @@ def grow_command(
         str,
         option(help="Channels planted at a time: 25% of the group's, or 4.", metavar="25%|N"),
     ] = "25%",
+    where: Annotated[
+        Literal["group", "everywhere"],
+        option(help="A round plants into the best group, or into all groups at once."),
+    ] = "group",
     candidates: Annotated[
         str,
         option(

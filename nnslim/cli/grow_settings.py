@@ -38,6 +38,7 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
             flags["seed_lr"],
         ),
         growth=parse_limit(flags["growth"], "--growth"),
+        where=flags["where"],
         candidates=None if few == "all" else parse_count(few, "--candidates"),
         rounds=flags["rounds"],
         patience=flags["patience"],

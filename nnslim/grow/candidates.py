@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -11,8 +12,6 @@ from nnslim.measure.macs import Costs
 from nnslim.prune.budget import CostModel, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
@@ -20,22 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = ["Proposal", "absolute_limits", "propose"]
 
+# Steps in which planting everywhere shrinks until it keeps to the limits.
+_PARTS = 64
+
 
 @dataclass(frozen=True)
 class Proposal:
     """Channels that could be planted.
 
     Attributes:
-        group: Name of the group.
-        count: New channels.
-        width: Of the group before.
+        counts: New channels by group.
+        width: Of those groups before, together.
         costs: Of the network after.
     """
 
-    group: str
-    count: int
+    counts: Mapping[str, int]
     width: int
     costs: Costs
+
+    @property
+    def place(self) -> str:
+        """The group, or how many there are."""
+        return next(iter(self.counts)) if len(self.counts) == 1 else f"{len(self.counts)} groups"
+
+    @property
+    def count(self) -> int:
+        """New channels of all groups."""
+        return sum(self.counts.values())
 
 
 def absolute_limits(config: GrowConfig, teacher: Costs, seed: Costs) -> dict[Metric, int]:
@@ -71,18 +81,35 @@ def propose(
 
     Returns:
         One proposal for each group with room for at least one channel (of each part; for pairs
-        two), in the order of the groups.
+        two), in the order of the groups. Where planting is everywhere, one for all groups, with
+        fewer channels for each where it must be, while that has room.
     """
     model = CostModel(network, channels)
-    found: list[Proposal] = []
-    for group in growable(network, channels):
-        unit = _unit(group, config)
-        for count in range(_wanted(group, config.growth, unit), 0, -unit):
-            costs = model.costs({group.name: group.width + count})
-            if all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items()):
-                found.append(Proposal(group.name, count, group.width, costs))
-                break
-    return found
+    groups = growable(network, channels)
+
+    def proposal(counts: Mapping[str, int]) -> Proposal | None:
+        widths = {name: channels[name].width for name in counts}
+        costs = model.costs({name: widths[name] + count for name, count in counts.items()})
+        fits = all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
+        return Proposal(counts, sum(widths.values()), costs) if fits else None
+
+    if config.where == "everywhere":
+        for part in range(_PARTS, 0, -1):
+            counts = {
+                group.name: _wanted(group, config.growth, unit) * part // _PARTS // unit * unit
+                for group in groups
+                for unit in [_unit(group, config)]
+            }
+            counts = {name: count for name, count in counts.items() if count}
+            if counts and (found := proposal(counts)):
+                return [found]
+    each = [
+        next(filter(None, (proposal({group.name: count}) for count in counts)), None)
+        for group in groups
+        for unit in [_unit(group, config)]
+        for counts in [range(_wanted(group, config.growth, unit), 0, -unit)]
+    ]
+    return [found for found in each if found is not None]
 
 
 def _unit(group: ChannelGroup, config: GrowConfig) -> int:

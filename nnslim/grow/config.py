@@ -52,6 +52,8 @@ class GrowConfig:
         latency: Largest latency, measured after every round; a share is of the teacher's. The round
             that breaks it is taken back, and growing ends.
         growth: Channels planted into a group at a time: a share of its width or a number.
+        where: ``group``: a round plants into the best of the candidates; ``everywhere``: into all
+            groups at once, as long as the budget has room for that.
         candidates: Groups tried in a round, chosen by a first-order estimate; None tries all.
         rounds: Most rounds; None grows until the budget is used up.
         patience: Rounds without a gain after which growing ends; None never gives up.
@@ -81,6 +83,7 @@ class GrowConfig:
     seed_network: SeedConfig = field(default_factory=SeedConfig)
     latency: LatencyBudget | None = None
     growth: Limit = field(default_factory=partial(Limit, 0.25, relative=True))
+    where: Literal["group", "everywhere"] = "group"
     candidates: int | None = None
     rounds: int | None = None
     patience: int | None = None
@@ -106,6 +109,9 @@ class GrowConfig:
             f"{self.rounds} rounds: 0 or more": self.rounds is not None and self.rounds < 0,
             f"patience of {self.patience} rounds: at least 1": self.patience is not None
             and self.patience < 1,
+            "screening chooses the channels of one group, and planting is everywhere": (
+                self.where == "everywhere" and self.initialisation == "screened"
+            ),
             f"polishing for {self.polish_epochs} epochs: 0 or more": self.polish_epochs < 0,
             "candidates must be trained for at least 1 epoch": self.train.epochs < 1,
             f"a target of {self.target_top1} % accuracy: from 0 to 100": self.target_top1

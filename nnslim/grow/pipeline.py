@@ -15,6 +15,7 @@ from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError, InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, propose
 from nnslim.grow.config import GrowConfig
+from nnslim.grow.planting import obstacle
 from nnslim.grow.rounds import Judged, Planter, judge, merit
 from nnslim.grow.seed import narrowed, reset
 from nnslim.measure.macs import Costs, count_costs
@@ -46,8 +47,9 @@ class Round:
 
     Attributes:
         number: 1 for the first.
-        group: Where channels were planted.
+        group: Where channels were planted: a group, or how many groups.
         count: How many.
+        planted: How many by group.
         candidates: Every candidate with its gain and cost, in the order tried; plain JSON values.
         judged: The network after it.
         costs: Its costs.
@@ -58,6 +60,7 @@ class Round:
     number: int
     group: str
     count: int
+    planted: Mapping[str, int]
     candidates: tuple[Record, ...]
     judged: Judged
     costs: Costs
@@ -235,7 +238,7 @@ class _Growing:
                 return network, f"the target of {config.target_top1} % was reached"
             if config.patience is not None and idle >= config.patience:
                 return network, f"{idle} rounds without a gain"
-            proposals = propose(network, channel_groups(network), limits, config)
+            proposals = self._proposals(network, limits)
             if not proposals:
                 return network, "the budget is used up"
             planted = self._round(number, network, judged, proposals)
@@ -245,6 +248,20 @@ class _Growing:
             now = merit(judged, config.gain)
             idle = 0 if now > best else idle + 1
             best = max(best, now)
+
+    def _proposals(self, network: Network, limits: Mapping[Metric, int]) -> list[Proposal]:
+        """What can be planted; one group at a time where planting everywhere cannot be."""
+        channels = channel_groups(network)
+        proposals = propose(network, channels, limits, self.config)
+        problems = [obstacle(network, channels, proposal.counts) for proposal in proposals]
+        if any(problems) and len(proposals[0].counts) > 1:
+            said = f"nothing can be planted everywhere at once, but by group: {problems[0]}"
+            if said not in self.warnings:
+                self.warnings.append(said)
+                self.trainer.around.sink.warn(said)
+            proposals = propose(network, channels, limits, replace(self.config, where="group"))
+            problems = [obstacle(network, channels, proposal.counts) for proposal in proposals]
+        return [own for own, problem in zip(proposals, problems, strict=True) if problem is None]
 
     def _round(
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
@@ -266,7 +283,8 @@ class _Growing:
             if share > most:
                 what = f"{count} channels into {group} would take {100 * share:.1f} %"
                 return f"{what} of the teacher's latency, the budget is {100 * most:.1f} %"
-        self.rounds.append(Round(number, group, count, found, after, costs, widths, share))
+        planted = cast("dict[str, int]", record["planted"])
+        self.rounds.append(Round(number, group, count, planted, found, after, costs, widths, share))
         self._say(f"round {number}: {count} channels into {group}", costs, after)
         return network, after
 
@@ -316,7 +334,7 @@ class _Growing:
             "polish_epochs": self.config.polish_epochs,
             "params": [before.params, after.params],
             "macs": [before.macs, after.macs],
-            "planted": [[own.group, own.count] for own in self.rounds],
+            "planted": [list(pair) for own in self.rounds for pair in own.planted.items()],
         }
         network.history = (*seed.history, entry)
         network.classes = network.classes or self.trainer.data.classes

@@ -10,16 +10,19 @@ import torch
 
 from nnslim.errors import ConfigError
 from nnslim.grow.seed import kaiming_
-from nnslim.network.graph import TensorRef
+from nnslim.network.graph import TensorRef, tensor_refs
 from nnslim.prune.removal import incoming_slices, outgoing_slices, reading_places
 from nnslim.surgery import PLANT, Edit, Planted, plant_channels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nnslim.channels import ChannelGroup, ChannelMap, Member
+    from nnslim.channels.labels import IntArray
     from nnslim.grow.config import Initialisation
     from nnslim.network.network import Network
 
-__all__ = ["growable", "plant", "planting_edit"]
+__all__ = ["growable", "obstacle", "plant", "planting_edit"]
 
 _NOISE = 0.1
 
@@ -59,11 +62,10 @@ def planting_edit(group: ChannelGroup, count: int) -> Edit:
     return Edit({group.name: np.concatenate(order).astype(np.int64)})
 
 
-def plant(  # noqa: PLR0913 - a few say how
+def plant(
     network: Network,
     channels: ChannelMap,
-    group: str,
-    count: int,
+    counts: Mapping[str, int],
     *,
     initialisation: Initialisation = "random",
     seed: int = 0,
@@ -72,55 +74,76 @@ def plant(  # noqa: PLR0913 - a few say how
 
     What produces a new channel is drawn like a fresh layer, or copied; batch norms start as the
     identity, and need statistics (``recalibrate``). What reads it starts at zero, or, for pairs, at
-    opposite values that cancel.
+    opposite values that cancel; new channels of one group read those of another from the start.
 
     Args:
         network: The network; it is left alone.
         channels: Its groups.
-        group: Name of one of ``growable``.
-        count: Channels to plant; see ``planting_edit``.
+        counts: Channels to plant, by the names of some of ``growable``; see ``planting_edit``.
         initialisation: See ``GrowConfig``; ``screened`` starts as ``random`` does.
         seed: Of the draw.
 
     Raises:
-        ConfigError: The group cannot be planted into, or not in pairs.
+        ConfigError: A group cannot be planted into, or not in pairs.
     """
-    own = channels[group]
-    if own not in growable(network, channels):
-        reason = own.reason or "no layer with a weight produces or reads it"
-        raise ConfigError(f"nothing can be planted into {group!r}: {reason}")
-    edit = planting_edit(own, count)
-    planted = plant_channels(network, edit, channels)
+    possible = growable(network, channels)
+    for name in counts:
+        if channels[name] not in possible:
+            reason = channels[name].reason or "no layer with a weight produces or reads it"
+            raise ConfigError(f"nothing can be planted into {name!r}: {reason}")
+    orders = _orders(channels, counts)
+    planted = plant_channels(network, Edit(orders), channels)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        _Drawing(planted, planted.channels[group], edit.keep[group], generator).draw(initialisation)
+        _Drawing(planted, orders, generator).draw(initialisation)
     return planted
+
+
+def obstacle(network: Network, channels: ChannelMap, counts: Mapping[str, int]) -> str | None:
+    """Say why so many channels cannot be planted, which only trying tells; None where they can."""
+    try:
+        plant_channels(network, Edit(_orders(channels, counts)), channels)
+    except ConfigError as error:
+        return error.message
+    return None
+
+
+def _orders(channels: ChannelMap, counts: Mapping[str, int]) -> dict[str, IntArray]:
+    return {name: planting_edit(channels[name], count).keep[name] for name, count in counts.items()}
 
 
 @dataclass(frozen=True)
 class _Drawing:
     planted: Planted
-    group: ChannelGroup
-    order: np.ndarray
+    orders: Mapping[str, IntArray]
     generator: torch.Generator
 
     def draw(self, initialisation: Initialisation) -> None:
-        network = self.planted.network
-        new = np.flatnonzero(self.order == PLANT)
-        if initialisation == "pairs" and len(new) % 2:
-            raise ConfigError(
-                f"{len(new)} channels for {self.group.name!r} make no pairs",
-                hint="give an even number, or another initialisation",
-            )
         self._norms()
-        for member in outgoing_slices(network, self.group):
+        for name in self.orders:
+            new = self._new(name)
+            if initialisation == "pairs" and len(new) % 2:
+                raise ConfigError(
+                    f"{len(new)} channels for {name!r} make no pairs",
+                    hint="give an even number, or another initialisation",
+                )
+            self._producers(name, initialisation)
+        for name in self.orders:
+            self._readers(name, pairs=initialisation == "pairs")
+
+    def _new(self, name: str) -> IntArray:
+        return np.flatnonzero(self.orders[name] == PLANT)
+
+    def _producers(self, name: str, initialisation: Initialisation) -> None:
+        network, new = self.planted.network, self._new(name)
+        for member in outgoing_slices(network, self.planted.channels[name]):
             weight = network.tensor(member.tensor)
             fan_in = weight.shape[1:].numel()
             rows = torch.from_numpy(member.positions[new].ravel())
             fresh = self.planted.fresh[member.tensor]
             drawn = kaiming_(torch.empty_like(weight[rows]), fan_in, self.generator)
             if initialisation == "copy":
-                old = np.flatnonzero(self.order != PLANT)
+                old = np.flatnonzero(self.orders[name] != PLANT)
                 picked = torch.randint(len(old), (len(new),), generator=self.generator).numpy()
                 source = weight[torch.from_numpy(member.positions[old[picked]].ravel())]
                 drawn = source + _NOISE * source.std(correction=0) * drawn.sign()
@@ -129,22 +152,36 @@ class _Drawing:
                 drawn[half:] = drawn[:half]
             # A layer may read what it produces: there its own new inputs start at zero, too.
             weight[rows] = torch.where(fresh[rows], drawn, weight[rows])
-        self._readers(new, pairs=initialisation == "pairs")
 
-    def _readers(self, new: np.ndarray, *, pairs: bool) -> None:
-        network = self.planted.network
-        for member in incoming_slices(network, self.group):
+    def _readers(self, name: str, *, pairs: bool) -> None:
+        network, new = self.planted.network, self._new(name)
+        for member in incoming_slices(network, self.planted.channels[name]):
             weight = network.tensor(member.tensor)
             if member.blocks is not None:
                 continue  # a grouped convolution's new inputs are zero, and stay so
             columns = torch.from_numpy(member.positions[new].ravel())
-            weight[:, columns] = 0.0
-            if pairs:
+            rows = self._rows_not_new_elsewhere(member.tensor, name)[:, None]
+            weight[rows, columns] = 0.0
+            # What two nodes read may be read transposed, and then not as a sum that cancels.
+            if pairs and self._reads(member.tensor) == 1:
                 half = len(columns) // 2
-                drawn = torch.empty_like(weight[:, columns[:half]])
+                drawn = torch.empty_like(weight[rows, columns[:half]])
                 kaiming_(drawn, weight.shape[1:].numel(), self.generator)
-                weight[:, columns[:half]] = drawn
-                weight[:, columns[half:]] = -drawn
+                weight[rows, columns[:half]] = drawn
+                weight[rows, columns[half:]] = -drawn
+
+    def _reads(self, tensor: str) -> int:
+        nodes = self.planted.network.graph.nodes
+        return sum(any(ref.name == tensor for ref in tensor_refs(n.arguments)) for n in nodes)
+
+    def _rows_not_new_elsewhere(self, tensor: str, name: str) -> torch.Tensor:
+        """Rows of a weight but those that other groups have planted: nothing old reads these."""
+        rows = np.ones(len(self.planted.network.tensor(tensor)), dtype=bool)
+        for other in self.orders.keys() - {name}:
+            for member in outgoing_slices(self.planted.network, self.planted.channels[other]):
+                if member.tensor == tensor:
+                    rows[member.positions[self._new(other)].ravel()] = False
+        return torch.from_numpy(np.flatnonzero(rows))
 
     def _norms(self) -> None:
         """New channels of norms are scaled by 1; shifts and means stay zero."""

@@ -28,6 +28,7 @@ def grow_json(result: GrowResult, teacher: Network, config: GrowConfig) -> dict[
             "round": own.number,
             "group": own.group,
             "count": own.count,
+            "planted": dict(own.planted),
             "params": own.costs.params,
             "macs": own.costs.macs,
             "judged": asdict(own.judged),

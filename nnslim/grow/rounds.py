@@ -120,7 +120,7 @@ class Planter:
                 "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
             ),
         )
-        chosen: Record = {key: best[1][key] for key in ("group", "count", "judged")}
+        chosen: Record = {key: best[1][key] for key in ("group", "count", "planted", "judged")}
         if config.latency is not None:
             share, teacher_ms = broadcast(
                 latency_share(best[0], self.trainer.teacher, self.trainer.around.device)
@@ -158,22 +158,14 @@ class Planter:
         self, number: int, network: Network, channels: ChannelMap, proposal: Proposal
     ) -> Planted:
         """Plant a proposal; the same every time."""
-        config = self._config
-        place = [group.name for group in channels.groups].index(proposal.group)
+        config, counts = self._config, proposal.counts
+        names = [group.name for group in channels.groups]
+        place = names.index(next(iter(counts))) if len(counts) == 1 else len(names)
         seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
         if config.initialisation == "screened":
-            batch = self._one_batch(number)
-            return best_channels(
-                network, channels, proposal.group, proposal.count, batch, seed=seed
-            )
-        return plant(
-            network,
-            channels,
-            proposal.group,
-            proposal.count,
-            initialisation=config.initialisation,
-            seed=seed,
-        )
+            batch, (group,) = self._one_batch(number), counts
+            return best_channels(network, channels, group, counts[group], batch, seed=seed)
+        return plant(network, channels, counts, initialisation=config.initialisation, seed=seed)
 
     def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
         self,
@@ -199,7 +191,7 @@ class Planter:
             self.trainer.train(
                 student,
                 self._config.train,
-                f"round {number}, candidate {index + 1}: {proposal.group}",
+                f"round {number}, candidate {index + 1}: {proposal.place}",
                 stage=stage,
                 checkpoints=checkpoints,
                 teacher=teacher,
@@ -207,13 +199,14 @@ class Planter:
             )
         except NotFiniteError as error:
             failed, student = error.message, prepared()
-            self.trainer.around.sink.warn(f"{proposal.group} stays as planted: {failed}")
+            self.trainer.around.sink.warn(f"{proposal.place} stays as planted: {failed}")
         if isinstance(student, PlantedEntries):
             calibrate(student, self.trainer.images(stage), self._config.recalibrate_batches)
             student = student.write_back()
         return student, {
-            "group": proposal.group,
+            "group": proposal.place,
             "count": proposal.count,
+            "planted": dict(proposal.counts),
             "width": proposal.width,
             "params": proposal.costs.params,
             "macs": proposal.costs.macs,

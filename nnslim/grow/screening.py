@@ -53,7 +53,7 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
         batch: Images (N, C, H, W) and labels (N,).
         seed: Of the draw.
     """
-    many = plant(network, channels, group, count * _DRAWN_PER_CHANNEL, seed=seed)
+    many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
     own = many.channels[group]
     scores = _channel_scores(many, group, *batch)
     order = planting_edit(channels[group], count * _DRAWN_PER_CHANNEL).keep[group]

@@ -4,6 +4,7 @@ python -m tests.benchmarks.grow cifar10.npz resnet20.th --sizes 5 10 20 --seeds 
     (hours on two cores for the whole of CIFAR-10; what is done is not done again)
 
 planting     every round tries the best ``--candidates`` groups, trains only what is new
+everywhere   planting into all groups at once, ``--everywhere-epochs`` a round
 scratch      planting's final architecture with fresh weights, everything trained
 uniform      the teacher narrowed evenly to the same parameters, everything trained
 random       planting into one random group a round, trained as long as the round's candidates were
@@ -45,8 +46,8 @@ from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
-GROWN = ("planting", "random", "unfrozen")
-ARMS = ("planting", "polished", "scratch", "uniform", "random", "unfrozen", "prune")
+GROWN = ("everywhere", "planting", "random", "unfrozen")
+ARMS = ("everywhere", "planting", "polished", "scratch", "uniform", "random", "unfrozen", "prune")
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,12 @@ class Bench:
             start = load_network(self._place(arm, earlier[-1], seed).with_suffix(".safetensors"))
             passes = self._found(arm, earlier[-1], seed)["passes"]
         epochs = options.epochs * (options.candidates if arm == "random" else 1)
+        epochs = options.everywhere_epochs if arm == "everywhere" else epochs
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
             SeedConfig(Limit(0.125, relative=True), options.seed_epochs),
-            growth=Limit(options.growth / 100, relative=True),
+            growth=Limit((50 if arm == "everywhere" else options.growth) / 100, relative=True),
+            where="everywhere" if arm == "everywhere" else "group",
             candidates=options.candidates,
             train=TrainConfig(
                 epochs=epochs,
@@ -196,7 +199,8 @@ def write_report(root: Path, options: argparse.Namespace) -> None:
                 cells = [arm, *shares, passes, f"{mean(top1):.2f}{spread}", minutes]
                 rows.append((-mean(top1), f"| {size:g} % | {' | '.join(cells)} |"))
         lines += [row for _, row in sorted(rows)]
-    head = _HEAD.format(**vars(options), name=Path(options.teacher).stem)
+    seen = f"{options.views} views of each" if options.views else "not augmented"
+    head = _HEAD.format(**vars(options), name=Path(options.teacher).stem, seen=seen)
     write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
 
 
@@ -210,15 +214,17 @@ def _runs(root: Path, arm: str, size: float) -> Iterator[dict[str, Any]]:
 
 _HEAD = """# Planting against its controls
 
-Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, not augmented
-so that the teacher answers once for each, and {val} validation images; candidates of a round: the
-{candidates} with the largest first-order gain, {epochs} epochs each; growth {growth:g} % of a group
+Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, and
+{val} validation images; candidates of a round: the {candidates} with the largest first-order gain,
+{epochs} epochs each; growth {growth:g} % of a group
 at a time; seed network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the
 test images, mean and standard deviation over the seeds. A pass is an epoch over the training
 images, candidates that were not kept included; minutes of a size that goes on from the one before
 are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
+- *everywhere*: `nnslim grow --where everywhere`: half as many channels again into every group at
+  once, {everywhere_epochs} epochs a round; earlier weights fixed.
 - *polished*: what planting gave, everything trained for {polish_epochs} passes more (learning rate
   0.05): what `--polish-epochs` does, with more passes than the others had.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -242,6 +248,8 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=1000, help="validation images to use")
     parser.add_argument("--candidates", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--everywhere-epochs", type=int, default=15)
+    parser.add_argument("--views", type=int, default=0, help="augmented; 0: not augmented")
     parser.add_argument("--growth", type=float, default=100.0)
     parser.add_argument("--seed-epochs", type=int, default=20)
     parser.add_argument("--polish-epochs", type=int, default=20)
@@ -254,7 +262,8 @@ def main() -> None:
     data = load_data(options.data).with_subset(options.subset, seed=0)
     few = stratified_indices(data.val.labels, min(options.val, len(data.val)), seed=0)
     splits = {**data.splits, "val": data.val.subset(few)}
-    data = replace(data, splits=splits, augment=Augment(pad=0, flip=False))
+    varied = Augment(pad=4, flip=True, views=options.views) if options.views else Augment(0, False)
+    data = replace(data, splits=splits, augment=varied)
     teacher = dense_network(options.teacher)
     Bench(teacher, data, options, Output(Verbosity(progress=False))).run()
 

@@ -38,7 +38,7 @@ def main() -> None:
         images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
         ratios: dict[str, list[float]] = {}
         for group in growable(network, channels):
-            planted = plant(network, channels, group.name, max(group.width // 4, 1))
+            planted = plant(network, channels, {group.name: max(group.width // 4, 1)})
             entries = PlantedEntries(planted).train()
             trained = _step(entries, images, labels)
             full = _step(planted.network.train(), images, labels)

@@ -89,6 +89,22 @@ def test_every_candidate_is_in_the_journal_and_the_best_is_kept(teacher, data):
         assert own.judged.loss == best["judged"]["loss"]
 
 
+def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
+    result = grow_network(teacher, data, replace(QUICK, where="everywhere"))
+    found = {name: own.top1_pct for name, own in result.accuracies.items()}
+    assert found["grown"] > found["seed"] + 2, found
+    first = result.rounds[0]
+    assert (first.group, set(first.planted)) == ("2 groups", {"0", "3"})
+    assert first.count == sum(first.planted.values())
+    assert [len(own.candidates) for own in result.rounds[:-1]] == [1] * (len(result.rounds) - 1)
+    full, own = count_costs(teacher), count_costs(result.network)
+    assert result.limits["params"] - full.params // 10 < own.params <= result.limits["params"]
+    planted = [tuple(pair) for pair in result.network.history[-1]["planted"]]
+    assert planted == [pair for own in result.rounds for pair in own.planted.items()]
+    with pytest.raises(ConfigError, match="planting is everywhere"):
+        replace(QUICK, where="everywhere", initialisation="screened")
+
+
 @pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened"])
 def test_other_initialisations(teacher, data, initialisation):
     result = grow_network(teacher, data, replace(QUICK, initialisation=initialisation, rounds=1))

@@ -13,9 +13,11 @@ from torch import nn
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.grow import growable, plant
+from nnslim.grow.planting import obstacle
 from nnslim.grow.seed import narrowed, reset
 from nnslim.network import Network, trace_network
 from nnslim.prune.budget import Limit
+from nnslim.prune.removal import incoming_slices, outgoing_slices
 from tests.laws.reference import random_inputs
 from tests.laws.strategies import RandomNet, networks
 from tests.laws.zoo import EVERY, network_of
@@ -29,14 +31,17 @@ def logits(network: Network) -> list[torch.Tensor]:
         return torch.utils._pytree.tree_leaves(copy.deepcopy(network).double()(*inputs))
 
 
-def assert_same_function(network: Network, group: str, initialisation: str, seed: int) -> None:
+def assert_same_function(
+    network: Network, groups: list[str], initialisation: str, seed: int
+) -> None:
+    counts = dict.fromkeys(groups, 2)
     planted = plant(
-        network, channel_groups(network), group, 2, initialisation=initialisation, seed=seed
+        network, channel_groups(network), counts, initialisation=initialisation, seed=seed
     )
     before = [tensor.clone() for tensor in logits(network)]
     for found, wanted in zip(logits(planted.network), before, strict=True):
         scale = max(float(wanted.abs().max()), 1e-30)
-        assert float((found - wanted).abs().max()) / scale < 1e-9, (group, initialisation)
+        assert float((found - wanted).abs().max()) / scale < 1e-9, (groups, initialisation)
     drawn = [planted.network.tensor(n)[f] for n, f in planted.fresh.items() if "weight" in n]
     assert any(bool(values.any()) for values in drawn), "everything new is zero: it cannot learn"
 
@@ -48,17 +53,67 @@ def test_planting_changes_nothing(name):
         initialisation = INITIALISATIONS[number % 3]
         if initialisation == "pairs" and group.parts is not None:
             initialisation = "random"
-        assert_same_function(network_of(name), group.name, initialisation, number)
+        assert_same_function(network_of(name), [group.name], initialisation, number)
+
+
+@pytest.mark.parametrize("initialisation", INITIALISATIONS)
+@EVERY
+def test_planting_everywhere_changes_nothing(name, initialisation):
+    network = network_of(name)
+    groups = growable(network, channel_groups(network))
+    names = [g.name for g in groups if g.parts is None or initialisation != "pairs"]
+    if names:
+        assert_same_function(network, names, initialisation, 0)
+
+
+def test_new_channels_read_each_other_where_many_groups_are_planted():
+    network = network_of("Residual")
+    channels = channel_groups(network)
+    names = [group.name for group in growable(network, channels)]
+    planted = plant(network, channels, dict.fromkeys(names, 2))
+    new = {name: planted.channels[name].width - channels[name].width for name in names}
+    joints = [
+        planted.network.tensor(tensor)[-new[a] :, -new[b] :]
+        for a in names
+        for b in names
+        if a != b
+        for tensor in {m.tensor for m in outgoing_slices(planted.network, planted.channels[a])}
+        & {m.tensor for m in incoming_slices(planted.network, planted.channels[b])}
+    ]
+    assert joints
+    assert all(bool(joint.any()) for joint in joints)
 
 
 @given(networks(), st.integers(0, 99), st.sampled_from(INITIALISATIONS))
 def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int, init: str):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
-    groups = growable(network, channel_groups(network))
+    channels = channel_groups(network)
+    groups = [g for g in growable(network, channels) if g.parts is None or init != "pairs"]
     assume(groups)
-    group = groups[seed % len(groups)]
-    assume(init != "pairs" or group.parts is None)
-    assert_same_function(network, group.name, init, seed)
+    names = [group.name for group in groups]
+    for chosen in ([names[seed % len(names)]], names):
+        if obstacle(network, channels, dict.fromkeys(chosen, 2)) is None:
+            assert_same_function(network, chosen, init, seed)
+
+
+def test_an_obstacle_is_named_and_not_planted_into():
+    """A depthwise layer of two outputs a channel, chunked: a new channel would shift the chunks."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 5, 1), nn.Conv2d(5, 10, 3, groups=5), Chunked(), nn.Conv2d(5, 4, 1)
+    )
+    network = trace_network(model, torch.zeros(2, 3, 8, 8))
+    channels = channel_groups(network)
+    counts = {group.name: 2 for group in growable(network, channels)}
+    assert counts
+    assert "would belong together in another way" in obstacle(network, channels, counts)
+    with pytest.raises(ConfigError, match="would belong together in another way"):
+        plant(network, channels, counts)
+
+
+class Chunked(nn.Module):
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        return a + b
 
 
 def test_a_planted_bug_is_seen(monkeypatch):
@@ -70,7 +125,7 @@ def test_a_planted_bug_is_seen(monkeypatch):
     group = growable(network, channel_groups(network))[0]
     monkeypatch.setattr(planting, "plant_channels", _everywhere_random)
     with pytest.raises(AssertionError):
-        assert_same_function(network, group.name, "random", 0)
+        assert_same_function(network, [group.name], "random", 0)
 
 
 def _everywhere_random(network, edit, channels):
@@ -88,10 +143,10 @@ def test_pairs_need_an_even_number_and_a_place():
     channels = channel_groups(network)
     group = growable(network, channels)[0]
     with pytest.raises(ConfigError, match="make no pairs"):
-        plant(network, channels, group.name, 3, initialisation="pairs")
+        plant(network, channels, {group.name: 3}, initialisation="pairs")
     frozen = next(g for g in channels.groups if g.status == "frozen")
     with pytest.raises(ConfigError, match="nothing can be planted"):
-        plant(network, channels, frozen.name, 1)
+        plant(network, channels, {frozen.name: 1})
 
 
 def test_a_seed_is_the_teacher_in_small_and_knows_nothing():
