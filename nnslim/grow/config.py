@@ -62,8 +62,8 @@ class GrowConfig:
             ``random``; ``copy`` of a random earlier channel, with noise; ``pairs`` of equal
             channels with opposite outgoing weights; ``screened``: of eight times as many random
             ones those with the largest gradient.
-        gain: What a candidate is judged by, on the validation images: the fall of the
-            cross-entropy or the rise of the top-1 accuracy.
+        gain: What a candidate is judged by, on the validation images: the fall of the loss
+            that is trained (labels and teacher) or the rise of the top-1 accuracy.
         per_cost: What the gain is divided by; ``latency`` is microseconds in onnxruntime, measured
             for every trained candidate.
         frozen: Whether earlier weights stay fixed, which is what planting means; False trains

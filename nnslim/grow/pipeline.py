@@ -15,8 +15,9 @@ from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError, InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, propose
 from nnslim.grow.config import GrowConfig
+from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.planting import obstacle
-from nnslim.grow.rounds import Judged, Planter, judge, merit
+from nnslim.grow.rounds import Planter
 from nnslim.grow.seed import narrowed, reset
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
@@ -153,7 +154,7 @@ def grow_network(
         "augmentation": asdict(data.augment),
     }
     stages = Stages(around.checkpoints, identity, teacher.graph.custom)
-    return _Growing(trainer, stages, trainer.remembering_teacher()).run(seed)
+    return _Growing(trainer, stages, Judge(trainer), trainer.remembering_teacher()).run(seed)
 
 
 @dataclass
@@ -162,6 +163,7 @@ class _Growing:
 
     trainer: Trainer[GrowConfig]
     stages: Stages
+    judge: Judge
     teacher: RememberingTeacher | None
     rounds: list[Round] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -174,7 +176,7 @@ class _Growing:
         teacher, sink = self.trainer.teacher, self.trainer.around.sink
         small = narrowed(teacher.cpu(), self.config.seed_network.width) if given is None else given
         limits = absolute_limits(self.config, count_costs(teacher), count_costs(small))
-        teacher_judged = judge(self.trainer, teacher)
+        teacher_judged = self.judge(teacher)
         seed, seed_judged = self._seed(small, trained=given is not None)
         self._say("seed", count_costs(seed), seed_judged)
         if seed_judged.top1_pct > teacher_judged.top1_pct:
@@ -213,13 +215,13 @@ class _Growing:
 
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
             if trained:
-                return small, asdict(judge(self.trainer, small))
+                return small, asdict(self.judge(small))
             network = reset(copy.deepcopy(small), config.seed)
             network.history = ()
             if own.epochs:
                 training = _whole(config.train, own.epochs, own.lr)
                 self._train_whole(network, training, "seed", _SEED_STAGE, checkpoints)
-            return network, asdict(judge(self.trainer, network))
+            return network, asdict(self.judge(network))
 
         network, record = self.stages.run("seed", compute)
         network.preprocess = network.preprocess or self.trainer.teacher.preprocess
@@ -267,7 +269,7 @@ class _Growing:
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
     ) -> tuple[Network, Judged] | str:
         """Return the network after a round, or why the round was taken back."""
-        planter = Planter(self.trainer, self.stages, self.teacher)
+        planter = Planter(self.trainer, self.stages, self.judge, self.teacher)
         compute = partial(planter.try_all, number, network, judged, proposals)
         network, record = self.stages.run(f"round-{number:03d}", compute, together=True)
         after = Judged(**cast("dict[str, float]", record["judged"]))
@@ -293,7 +295,7 @@ class _Growing:
             polished = copy.deepcopy(network)
             training = _whole(self.config.train, self.config.polish_epochs, self.config.polish_lr)
             self._train_whole(polished, training, "polish", _POLISH_STAGE, checkpoints)
-            return polished, asdict(judge(self.trainer, polished))
+            return polished, asdict(self.judge(polished))
 
         polished, record = self.stages.run("polished", compute)
         return polished, Judged(**record)  # pyright: ignore[reportArgumentType]

@@ -13,6 +13,7 @@ import torch
 
 from nnslim.channels import channel_groups
 from nnslim.errors import NotFiniteError
+from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
 from nnslim.grow.screening import best_channels, first_order_gain
@@ -26,40 +27,16 @@ if TYPE_CHECKING:
 
     from nnslim.channels import ChannelMap
     from nnslim.grow.candidates import Proposal
-    from nnslim.grow.config import Gain, GrowConfig
+    from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
     from nnslim.surgery import Planted
     from nnslim.train.stages import Record, Stages
     from nnslim.train.trainer import Trainer
 
-__all__ = ["Judged", "Planter", "judge", "merit"]
+__all__ = ["Planter"]
 
 # Number of the training of round 0; the seed and the polish have lower ones.
 _FIRST_ROUND_STAGE = 10
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A network as the validation images see it.
-
-    Attributes:
-        top1_pct: Top-1 accuracy.
-        loss: Mean cross-entropy in nats; infinity where a logit is not finite.
-    """
-
-    top1_pct: float
-    loss: float
-
-
-def judge(trainer: Trainer[GrowConfig], network: torch.nn.Module) -> Judged:
-    """Measure a network on the validation images."""
-    found = trainer.accuracy(network, "val")
-    return Judged(found.top1_pct, float("inf") if found.loss is None else found.loss)
-
-
-def merit(judged: Judged, gain: Gain) -> float:
-    """What candidates are compared by; more is better."""
-    return -judged.loss if gain == "loss" else judged.top1_pct
 
 
 @dataclass(frozen=True)
@@ -69,12 +46,14 @@ class Planter:
     Attributes:
         trainer: The images, the teacher and the settings.
         stages: Keeps finished candidates.
+        judge: Judges them.
         teacher: Remembers its logits over the whole run, where images come again; None remembers
             them for a round, whose candidates see the same images.
     """
 
     trainer: Trainer[GrowConfig]
     stages: Stages
+    judge: Judge
     teacher: RememberingTeacher | None = None
 
     @property
@@ -212,7 +191,7 @@ class Planter:
             "macs": proposal.costs.macs,
             "trained_parameters": trained,
             "seconds": time.perf_counter() - began,
-            "judged": asdict(judge(self.trainer, student)),
+            "judged": asdict(self.judge(student)),
             "failed": failed,
         }
 

@@ -93,9 +93,13 @@ class Trainer(Generic[Settings]):
 
     def accuracy(self, network: torch.nn.Module, split: str) -> Accuracy:
         """Measure a network on the images of ``train``, ``val`` or ``test``."""
-        device, images = self.around.device, self.data.splits[split]
-        loader = Loader(images, self._preprocess, _EVAL_BATCH, workers=self.around.workers)
-        return network_accuracy(network.to(device), loader, device)
+        device = self.around.device
+        return network_accuracy(network.to(device), self.still_images(split), device)
+
+    def still_images(self, split: str) -> Loader:
+        """Images in order and as they are, in batches."""
+        images = self.data.splits[split]
+        return Loader(images, self._preprocess, _EVAL_BATCH, workers=self.around.workers)
 
     def validation_top1(self, network: torch.nn.Module) -> float | None:
         """Top-1 in percent on the validation images; None where there are none."""
