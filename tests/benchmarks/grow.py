@@ -83,6 +83,7 @@ class Bench:
                 saliency=SaliencyConfig("jacobian", 256),
                 sparse=SparseConfig(0),
                 train=TrainConfig(epochs=passes, lr=0.05, seed=seed),
+                batch_size=self.options.batch,
                 seed=seed,
             )
             around = self._around()
@@ -98,7 +99,7 @@ class Bench:
         loader = Loader(
             self.data.train,
             self.teacher.preprocess or self.data.preprocess,
-            128,
+            self.options.batch,
             shuffle=True,
             augment=self.data.augment,
             seed=seed,
@@ -143,6 +144,7 @@ class Bench:
             ),
             frozen=arm != "unfrozen",
             choice="random" if arm == "random" else "best",
+            batch_size=options.batch,
             seed=seed,
         )
         teacher = copy.deepcopy(self.teacher)
@@ -214,8 +216,8 @@ def _runs(root: Path, arm: str, size: float) -> Iterator[dict[str, Any]]:
 
 _HEAD = """# Planting against its controls
 
-Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, and
-{val} validation images; candidates of a round: the {candidates} with the largest first-order gain,
+Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
+batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the largest first-order gain,
 {epochs} epochs each; growth {growth:g} % of a group
 at a time; seed network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the
 test images, mean and standard deviation over the seeds. A pass is an epoch over the training
@@ -254,6 +256,7 @@ def main() -> None:
     parser.add_argument("--seed-epochs", type=int, default=20)
     parser.add_argument("--polish-epochs", type=int, default=20)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-grow")
     parser.add_argument("--report", default="docs/results/grow.md")
