@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nnslim.network.batch_size import WatchSizes, is_batch_size
+from nnslim.network.batch_size import NotRecordedError, WatchSizes, is_batch_size
 from nnslim.network.graph import BATCH, Graph, Input, Ref, TensorInfo, TensorRef
 from nnslim.network.recording import Recorder
 from nnslim.network.traced import Traced, plain_structure
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from nnslim.network.graph import CustomRules
 
-__all__ = ["quick_trace"]
+__all__ = ["QuickTraceError", "quick_trace"]
+
+
+class QuickTraceError(Exception):
+    """The quick trace failed in a way that was not foreseen."""
 
 
 def quick_trace(
@@ -35,8 +39,11 @@ def quick_trace(
 
     Returns:
         What ``torch.export`` with a symbolic batch would give, or None where that is not sure: the
-        model's code depends on the batch size, writes to a weight, uses a tensor that comes from
-        nowhere, or anything fails. Then ``torch.export`` does it, or says why not.
+        model's code depends on the batch size, writes to a weight, or uses a tensor that comes from
+        nowhere. Then ``torch.export`` does it, or says why not.
+
+    Raises:
+        QuickTraceError: Something failed that is none of these; ``torch.export`` may still do it.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
@@ -75,9 +82,12 @@ def quick_trace(
         output = plain_structure(recorder.arg(result))
         if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
             return None  # a batch size that stands in the code may have become a shape
-    # torch lets through whatever the model raises; the other trace meets it again.
-    except Exception:
+    except NotRecordedError:
         return None
+    # torch lets through whatever the model raises; the other trace meets that again.
+    except Exception as error:
+        text = str(error).strip().partition("\n")[0]
+        raise QuickTraceError(f"{type(error).__name__}: {text}") from error
     graph = Graph(tuple(inputs), tuple(recorder.nodes), output, operators)
     state = dict(_tensors(module))
     first = {id(tensor): name for name, tensor in reversed(state.items())}

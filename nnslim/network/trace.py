@@ -14,7 +14,7 @@ from nnslim.errors import UnsupportedModelError
 from nnslim.network.canonical import canonicalise
 from nnslim.network.network import Network
 from nnslim.network.program_reader import ProgramReader
-from nnslim.network.quick import quick_trace
+from nnslim.network.quick import QuickTraceError, quick_trace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -58,10 +58,10 @@ def trace_network(
         )
     """
     with _eval_mode(module), _no_garbage_collection():
-        traced = _traced(module, examples, operators or {})
+        traced, how = _traced(module, examples, operators or {})
         graph, constants = canonicalise(traced.graph)
         tensors = traced.tensors(graph, constants)
-        notes = (*_training_only_notes(module), *traced.unused_notes(tensors))
+        notes = (*how, *_training_only_notes(module), *traced.unused_notes(tensors))
     return Network(graph, tensors, notes=notes).eval()
 
 
@@ -88,7 +88,10 @@ def _no_garbage_collection() -> Generator[None]:
             gc.enable()
 
 
-def _traced(module: nn.Module, examples: tuple[Tensor, ...], operators: CustomRules) -> Traced:
+def _traced(
+    module: nn.Module, examples: tuple[Tensor, ...], operators: CustomRules
+) -> tuple[Traced, tuple[str, ...]]:
+    """Trace, and note it where the quick way failed that should not have."""
     # A caller's autocast must not become part of the graph: it is a mode of running it.
     with (
         torch.autocast(examples[0].device.type, enabled=False),
@@ -96,9 +99,13 @@ def _traced(module: nn.Module, examples: tuple[Tensor, ...], operators: CustomRu
     ):
         # Recurrent layers list their weights once more; the parameters are what is traced.
         warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights")
-        if (traced := quick_trace(module, examples, operators)) is not None:
-            return traced
-        return ProgramReader(_export(module, examples), operators).traced()
+        notes: tuple[str, ...] = ()
+        try:
+            if (traced := quick_trace(module, examples, operators)) is not None:
+                return traced, ()
+        except QuickTraceError as error:
+            notes = (f"traced by torch.export, which is slower: the quick trace failed, {error}",)
+        return ProgramReader(_export(module, examples), operators).traced(), notes
 
 
 def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:

@@ -217,12 +217,11 @@ def _runs(root: Path, arm: str, size: float) -> Iterator[dict[str, Any]]:
 _HEAD = """# Planting against its controls
 
 Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
-batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the largest first-order gain,
-{epochs} epochs each; growth {growth:g} % of a group
-at a time; seed network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the
-test images, mean and standard deviation over the seeds. A pass is an epoch over the training
-images, candidates that were not kept included; minutes of a size that goes on from the one before
-are its own.
+batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the
+largest first-order gain, {epochs} epochs each; growth {growth:g} % of a group at a time; seed
+network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the test images, mean
+and standard deviation over the seeds. A pass is an epoch over the training images, candidates that
+were not kept included; minutes of a size that goes on from the one before are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: half as many channels again into every group at

@@ -224,3 +224,18 @@ def test_attention_computes_the_same(name: str) -> None:
 def test_a_size_read_by_torch_itself_is_none_of_the_models() -> None:
     model = _Does(lambda x: nn.functional.adaptive_avg_pool2d(x, (None, 1)))
     assert quick_trace(model.eval(), (torch.zeros(2, 3, 8, 8),), {}) is not None
+
+
+def test_a_broken_recorder_is_noted_and_the_other_trace_does_it(monkeypatch: pytest.MonkeyPatch):
+    """The recorder stands on private parts of torch: the day they change must be seen."""
+
+    def gone(*_: object) -> None:
+        raise AttributeError("module 'torch._C' has no attribute '_EnablePreDispatch'")
+
+    model, images = _Does(torch.relu), torch.zeros(2, 3, 8, 8)
+    assert trace_network(model, images).notes == ()
+    monkeypatch.setattr(torch._C, "_EnablePreDispatch", gone)
+    network = trace_network(model, images)
+    (note,) = network.notes
+    assert "traced by torch.export, which is slower: the quick trace failed, AttributeError" in note
+    assert torch.equal(network(images), model.eval()(images))

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from nnslim.channels import channel_groups
 from nnslim.cli.output import Output
 from nnslim.network import trace_network
-from nnslim.network.quick import quick_trace
+from nnslim.network.quick import QuickTraceError, quick_trace
 from tests.laws.made import move_statistics
 from tests.sweep.__main__ import PAGE
 from tests.sweep.models import build
@@ -61,11 +62,13 @@ def check(name: str) -> dict[str, Any]:
     try:
         built = build(*name.split(":", 1))
         module, example = move_statistics(built.module).eval(), torch.zeros(2, *built.size)
-        found["quick"] = quick_trace(module, (example,), {}) is not None
+        with suppress(QuickTraceError):
+            found["quick"] = quick_trace(module, (example,), {}) is not None
         start = time.perf_counter()
         network = trace_network(module, example)
         found["seconds"] = time.perf_counter() - start
         found["error"] = max(_error(network, module, built.size, batch) for batch in (3, 1))
+        found["notes"] = [note for note in network.notes if "quick trace failed" in note]
         channels = channel_groups(network)
         found |= {"groups": len(channels.groups), "prunable": len(channels.prunable)}
         found["share"] = prunable_share(network, channels)
@@ -88,6 +91,7 @@ def _remarks(found: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
         if row.get("stage") not in ("build", "trace"):
             yield found["reason"]
         return
+    yield from found["notes"]
     if not found["error"] < 1e-4:
         yield f"differs from the module by {found['error']:.1e}"
     for key in ("groups", "prunable"):
