@@ -119,8 +119,8 @@ def prune_command(
     sparse_epochs: Annotated[
         int | None,
         option(
-            help="Epochs of sparse training before the removal. [default: by profile, without "
-            "--data 0]",
+            help="Epochs of sparse training before the removal. [default: by profile, at least 2 "
+            "with --regularizer, without --data 0]",
             min=0,
         ),
     ] = None,

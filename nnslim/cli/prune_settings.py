@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["prune_settings"]
 
+# Epochs of sparse training where a penalty is named and nothing says for how long.
+_PENALTY_EPOCHS = 2
+
 
 def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
     """Turn the flags of ``nnslim prune``, by parameter name, into the configuration of a run.
@@ -69,6 +72,8 @@ def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
     names = ("saliency", "samples", "sparse_epochs", "rounds", "recovery_epochs", "epochs")
     given = {name: flags[name] for name in names if flags[name] is not None}
     if flags["data"]:
+        if flags["regularizer"] != "fading":  # who names a penalty wants it used
+            given.setdefault("sparse_epochs", max(profile.sparse_epochs, _PENALTY_EPOCHS))
         if flags["latency"] or flags["align"] == "auto":
             given.setdefault("rounds", 1)  # plans are measured once
         if flags["max_drop"] is not None:

@@ -45,6 +45,6 @@ def profile_named(name: ProfileName) -> Profile:
         case "fast":
             return Profile("jacobian", 512, 0, 1, 0, 3)
         case "balanced":
-            return Profile("logits", 512, 2, 1, 1, 10)
+            return Profile("jacobian", 512, 0, 1, 1, 13)
         case "best":
             return Profile("logits", 1024, 10, 3, 2, 40)

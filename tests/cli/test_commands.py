@@ -32,6 +32,7 @@ from nnslim.prune import (
     LatencyConfig,
     Limit,
     PruneConfig,
+    RegularizerConfig,
     RoundConfig,
     SaliencyConfig,
     SparseConfig,
@@ -223,7 +224,8 @@ class TestEval:
         assert raised.exit_code == 3
 
 
-BALANCED = PruneConfig(sparse=SparseConfig(2))
+BALANCED = PruneConfig(saliency=SaliencyConfig("jacobian", 512), train=TrainConfig(epochs=13))
+PENALTY = RegularizerConfig("group_lasso")
 
 
 class TestPrune:
@@ -236,6 +238,14 @@ class TestPrune:
                 replace(BALANCED, limits={"macs": Limit(20e6, False)}),
             ),
             (["--data", "d", "--keep", "a", "--keep", "b"], replace(BALANCED, keep=("a", "b"))),
+            (
+                ["--data", "d", "--regularizer", "group_lasso"],
+                replace(BALANCED, sparse=SparseConfig(2, regularizer=PENALTY)),
+            ),
+            (
+                ["--data", "d", "--regularizer", "group_lasso", "--sparse-epochs", "0"],
+                replace(BALANCED, sparse=SparseConfig(0, regularizer=PENALTY)),
+            ),
             (
                 ["--data", "d", "--latency", "1.5ms", "--align", "auto", "--rounds", "1"],
                 replace(
@@ -307,7 +317,10 @@ class TestPrune:
             (["--align", "0"], "--align 0: must be auto or a whole number"),
             (["--regularizer", "lasso", "--data", "digits"], "there is no regularizer 'lasso'"),
             (["--strength", "hard", "--regularizer", "group_lasso"], "--strength hard"),
-            (["--no-focus", "--data", "digits"], "fading needs to know which channels will go"),
+            (
+                ["--no-focus", "--sparse-epochs", "2", "--data", "digits"],
+                "fading needs to know which channels will go",
+            ),
         ],
     )
     def test_flags_that_contradict_each_other_are_refused(self, stored, flags, said):
