@@ -26,7 +26,8 @@ def eval_command(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="Models: .onnx is measured as it is, others are exported first."
+            metavar="FILE",
+            help="Models or result folders: .onnx is measured as it is, others are exported first.",
         ),
     ],
     data: options.Data = None,
@@ -232,11 +233,11 @@ def _subjects(
     """Open what is not ONNX; ``--arch`` is for the files that do not bring their own graph."""
     from nnslim.cli.inputs import open_model
     from nnslim.measure import EvalFile
-    from nnslim.models.formats import file_kind
+    from nnslim.models.formats import file_kind, model_file
 
-    paths = [(path, False) for path in files]
+    paths = [(model_file(path), False) for path in files]
     if baseline is not None:
-        paths.append((baseline, True))
+        paths.append((model_file(baseline), True))
     subjects: list[EvalFile] = []
     for path, is_baseline in paths:
         kind = file_kind(path)

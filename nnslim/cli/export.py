@@ -93,6 +93,7 @@ def export_command(
         from nnslim.cli.parse import parse_count
         from nnslim.errors import ConfigError
         from nnslim.measure.precision import PrecisionSettings, export_checked
+        from nnslim.models.formats import model_file
         from nnslim.onnx import ExportSettings
 
         if onnx and pt2:
@@ -114,6 +115,7 @@ def export_command(
         )
         symmetric = target == "tensorrt"
         precision = PrecisionSettings(int8, calibration_samples, max_drop, seed, symmetric)
+        model = None if model is None else model_file(model)
         place = _place(model, out, ".pt2" if pt2 else ".onnx", overwrite=overwrite)
         said = PreprocessFlags(input_size, mean, std)
         images = open_data(data, download=download, seed=seed, sink=sink) if data else None

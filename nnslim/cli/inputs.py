@@ -104,8 +104,9 @@ def open_model(
         InputError: The model cannot be read, or does not fit the data.
     """
     from nnslim.models import ModelOptions, load_model
-    from nnslim.models.formats import file_kind
+    from nnslim.models.formats import file_kind, model_file
 
+    source = None if source is None else model_file(source)
     size = flags.preprocess.size
     fixed = source is not None and file_kind(source) in _SELF_CONTAINED
     if size is None and data is not None and not fixed:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from nnslim.artifact.network_file import is_network_file
 from nnslim.errors import InputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["FileKind", "file_kind"]
+__all__ = ["FileKind", "file_kind", "model_file"]
 
 FileKind = Literal["nnslim", "safetensors", "torch", "torchscript", "exported", "onnx"]
 
+# What a run writes into its result folder.
+_IN_FOLDER = "model.safetensors"
 _PICKLE = b"\x80"  # first byte of every pickle since protocol 2, and so of torch files before 1.6
 
 
@@ -42,11 +42,22 @@ def file_kind(path: Path) -> FileKind:
     raise InputError(message, hint="give a .safetensors, .pt, .pth, .th or .pt2 file")
 
 
+def model_file(path: Path) -> Path:
+    """Return the network file of a result folder, and any other path as it is.
+
+    Example:
+        >>> model_file(Path("slim.safetensors"))
+        PosixPath('slim.safetensors')
+    """
+    inside = path / _IN_FOLDER
+    return inside if inside.is_file() else path
+
+
 def _head(path: Path) -> tuple[bytes, int]:
     if path.is_dir():
-        model = path / "model.safetensors"
-        hint = f"give {model}" if model.is_file() else "give the model file inside it"
-        raise InputError(f"{path}: is a directory", hint=hint)
+        raise InputError(
+            f"{path}: is a directory without {_IN_FOLDER}", hint="give the model file inside it"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(16)

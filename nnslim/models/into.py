@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from nnslim.artifact import load_network
 from nnslim.errors import InputError, UnsupportedModelError
+from nnslim.models.formats import model_file
 from nnslim.models.layers import fit_layers
 from nnslim.network import BATCH, Network
 from nnslim.network.graph import CustomRules
@@ -36,7 +37,7 @@ def load(
     """Read a network file, as a network that needs no source or into a module of your own.
 
     Args:
-        path: A file that nnslim wrote.
+        path: A network file that nnslim wrote, or a result folder with one.
         into: A module of the architecture that was traced, at any widths. Its layers are resized
             and filled in place; it keeps its device, precision, mode and ``requires_grad``. Its
             parameters are new objects: build the optimizer afterwards.
@@ -63,7 +64,7 @@ def load(
         ...     nnslim.load(f"{folder}/slim.safetensors", into=wide)[0]
         Conv2d(3, 5, kernel_size=(3, 3), stride=(1, 1))
     """
-    network = load_network(path, operators)
+    network = load_network(model_file(Path(path)), operators)
     return network if into is None else put_into(network, into)
 
 

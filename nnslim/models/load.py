@@ -13,7 +13,7 @@ from nnslim.artifact.directory import sha256_file
 from nnslim.artifact.network_file import load_network
 from nnslim.errors import ConfigError, InputError
 from nnslim.models.exported import read_exported
-from nnslim.models.formats import file_kind
+from nnslim.models.formats import file_kind, model_file
 from nnslim.models.matching import match_signatures
 from nnslim.models.recognise import best_fit, recognise
 from nnslim.models.registry import Architecture, Argument, architecture, parse_arch_args
@@ -91,8 +91,9 @@ def load_model(source: str | Path | None, options: ModelOptions | None = None) -
     """Open a model file, or build an architecture with random weights when there is no file.
 
     Args:
-        source: An nnslim ``.safetensors``; a state dict in ``.pt``, ``.pth``, ``.th`` or
-            ``.safetensors``; a ``.pt2`` archive; or None with ``options.arch``.
+        source: An nnslim ``.safetensors`` or a result folder with one; a state dict in ``.pt``,
+            ``.pth``, ``.th`` or ``.safetensors``; a ``.pt2`` archive; or None with
+            ``options.arch``.
         options: What the user said about the model.
 
     Raises:
@@ -110,7 +111,7 @@ def load_model(source: str | Path | None, options: ModelOptions | None = None) -
     if source is None:
         opened, label, sha256 = _random(options), str(options.arch), None
     else:
-        path = Path(source)
+        path = model_file(Path(source))
         opened, label, sha256 = _open(path, options), str(source), sha256_file(path)
     network = _network(opened, options, label)
     _check_classes(network, options, label)

@@ -435,12 +435,15 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
     assert "Channels over the rounds" in page
     assert "planted in round 1" in page
     onnx_file = tmp_path / "again.onnx"
-    exported = CliRunner().invoke(
-        app, ["export", str(out / "model.safetensors"), "--onnx", "-o", str(onnx_file)]
-    )
+    exported = CliRunner().invoke(app, ["export", str(out), "--onnx", "-o", str(onnx_file)])
     assert exported.exit_code == 0
+    again = CliRunner().invoke(app, ["export", str(out), "--onnx"], catch_exceptions=True)
+    assert f"{out / 'model.onnx'} exists" in str(again.exception)
+    judged = CliRunner().invoke(app, ["eval", str(out), "--data", "digits", "--json"])
+    assert judged.exit_code == 0, judged.output
+    assert json.loads(judged.stdout)["files"][0]["path"].endswith("model.safetensors")
     pruned = CliRunner().invoke(
-        app, ["prune", str(out / "model.safetensors"), "--params", "80%", "-o", str(tmp_path / "p")]
+        app, ["prune", str(out), "--params", "80%", "-o", str(tmp_path / "p")]
     )
     assert pruned.exit_code == 0, pruned.output
     history = load_network(tmp_path / "p" / "model.safetensors").history
