@@ -128,11 +128,13 @@ class Bench:
             start = load_network(self._place(arm, earlier[-1], seed).with_suffix(".safetensors"))
             passes = self._found(arm, earlier[-1], seed)["passes"]
         epochs = options.epochs * (options.candidates if arm == "random" else 1)
-        epochs = options.everywhere_epochs if arm == "everywhere" else epochs
+        growth = options.growth
+        if arm == "everywhere":
+            epochs, growth = options.everywhere_epochs, options.everywhere_growth
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
             SeedConfig(Limit(0.125, relative=True), options.seed_epochs),
-            growth=Limit((50 if arm == "everywhere" else options.growth) / 100, relative=True),
+            growth=Limit(growth / 100, relative=True),
             where="everywhere" if arm == "everywhere" else "group",
             candidates=options.candidates,
             train=TrainConfig(
@@ -224,8 +226,8 @@ and standard deviation over the seeds. A pass is an epoch over the training imag
 were not kept included; minutes of a size that goes on from the one before are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
-- *everywhere*: `nnslim grow --where everywhere`: half as many channels again into every group at
-  once, {everywhere_epochs} epochs a round; earlier weights fixed.
+- *everywhere*: `nnslim grow --where everywhere`: {everywhere_growth:g} % of every group at once, or what
+  the budget has room for, {everywhere_epochs} epochs a round; earlier weights fixed.
 - *polished*: what planting gave, everything trained for {polish_epochs} passes more (learning rate
   0.05): what `--polish-epochs` does, with more passes than the others had.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -250,6 +252,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--everywhere-epochs", type=int, default=15)
+    parser.add_argument("--everywhere-growth", type=float, default=50.0)
     parser.add_argument("--views", type=int, default=0, help="augmented; 0: not augmented")
     parser.add_argument("--growth", type=float, default=100.0)
     parser.add_argument("--seed-epochs", type=int, default=20)
