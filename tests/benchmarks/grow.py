@@ -226,8 +226,8 @@ and standard deviation over the seeds. A pass is an epoch over the training imag
 were not kept included; minutes of a size that goes on from the one before are its own.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
-- *everywhere*: `nnslim grow --where everywhere`: {everywhere_growth:g} % of every group at once, or what
-  the budget has room for, {everywhere_epochs} epochs a round; earlier weights fixed.
+- *everywhere*: `nnslim grow --where everywhere`: {everywhere_growth:g} % of every group at once, or
+  what the budget has room for, {everywhere_epochs} epochs a round; earlier weights fixed.
 - *polished*: what planting gave, everything trained for {polish_epochs} passes more (learning rate
   0.05): what `--polish-epochs` does, with more passes than the others had.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
