@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Proposal", "absolute_limits", "propose"]
 
 # Steps in which planting everywhere shrinks until it keeps to the limits.
-_PARTS = 64
+_PARTS = 1000
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def propose(
     Returns:
         One proposal for each group with room for at least one channel (of each part; for pairs
         two), in the order of the groups. Where planting is everywhere, one for all groups, with
-        fewer channels for each where it must be, while that has room.
+        fewer channels for each where it must be; none once most of them would get nothing.
     """
     model = CostModel(network, channels)
     groups = growable(network, channels)
@@ -101,8 +101,11 @@ def propose(
                 for unit in [_unit(group, config)]
             }
             counts = {name: count for name, count in counts.items() if count}
-            if counts and (found := proposal(counts)):
+            if not counts or 2 * len(counts) < len(groups):
+                break
+            if found := proposal(counts):
                 return [found]
+        return []
     each = [
         next(filter(None, (proposal({group.name: count}) for count in counts)), None)
         for group in groups

@@ -53,7 +53,7 @@ class GrowConfig:
             that breaks it is taken back, and growing ends.
         growth: Channels planted into a group at a time: a share of its width or a number.
         where: ``group``: a round plants into the best of the candidates; ``everywhere``: into all
-            groups at once, as long as the budget has room for that.
+            groups at once, until the budget has no room for most of them.
         candidates: Groups tried in a round, chosen by a first-order estimate; None tries all.
         rounds: Most rounds; None grows until the budget is used up.
         patience: Rounds without a gain after which growing ends; None never gives up.
