@@ -11,10 +11,15 @@ import torch
 from torch import nn
 
 from nnslim.artifact import load_network, save_network
+from nnslim.channels import channel_groups
 from nnslim.data import Augment, Data, Loader, load_data
+from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NotFiniteError
 from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
+from nnslim.grow.candidates import propose
+from nnslim.grow.judging import Judge
 from nnslim.grow.latency import added_microseconds, latency_share
+from nnslim.grow.seed import narrowed
 from nnslim.grow.training import PlantedEntries
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
@@ -103,6 +108,37 @@ def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
     assert planted == [pair for own in result.rounds for pair in own.planted.items()]
     with pytest.raises(ConfigError, match="planting is everywhere"):
         replace(QUICK, where="everywhere", initialisation="screened")
+
+
+def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
+    network = narrowed(teacher, Limit(4, relative=False))
+    channels, own = channel_groups(network), count_costs(network)
+    config = replace(QUICK, where="everywhere", growth=Limit(4, relative=False))
+    (whole,) = propose(network, channels, {"params": 10 * own.params}, config)
+    assert dict(whole.counts) == {"0": 4, "3": 4}
+    (less,) = propose(network, channels, {"params": whole.costs.params - 1}, config)
+    assert own.params < less.costs.params < whole.costs.params
+    assert propose(network, channels, {"params": own.params}, config) == []
+
+
+def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
+    network, config = narrowed(teacher, share(0.2)), QUICK.train
+    judged = Judge(Trainer(teacher, data, QUICK, Surroundings()))(network)
+    images, labels = next(iter(Loader(data.val, teacher.preprocess, len(data.val))))
+    with torch.no_grad():
+        logits, taught = network.eval()(images), teacher.eval()(images)
+    wanted = classification_loss(logits, labels, taught, config.loss).item()
+    assert judged.loss == pytest.approx(wanted, rel=1e-5)
+    right = int((logits.argmax(1) == labels).sum())
+    assert judged.top1_pct == 100 * right / len(labels)
+    alone = replace(QUICK, train=replace(config, distill_weight=0.0))
+    judged = Judge(Trainer(teacher, data, alone, Surroundings()))(network)
+    hard = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert judged.loss == pytest.approx(hard, rel=1e-5)
+    with torch.no_grad():
+        network.tensor("0.weight").fill_(float("nan"))
+    broken = Judge(Trainer(teacher, data, QUICK, Surroundings()))(network)
+    assert broken.loss == float("inf")
 
 
 @pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened"])
