@@ -93,25 +93,21 @@ def propose(
         fits = all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
         return Proposal(counts, sum(widths.values()), costs) if fits else None
 
+    units = {group.name: _unit(group, config) for group in groups}
+    wanted = {group.name: _wanted(group, config.growth, units[group.name]) for group in groups}
     if config.where == "everywhere":
         for part in range(_PARTS, 0, -1):
-            counts = {
-                group.name: _wanted(group, config.growth, unit) * part // _PARTS // unit * unit
-                for group in groups
-                for unit in [_unit(group, config)]
-            }
-            counts = {name: count for name, count in counts.items() if count}
+            shrunk = {n: most * part // _PARTS // units[n] * units[n] for n, most in wanted.items()}
+            counts = {name: count for name, count in shrunk.items() if count}
             if not counts or 2 * len(counts) < len(groups):
                 break
             if found := proposal(counts):
                 return [found]
         return []
-    each = [
-        next(filter(None, (proposal({group.name: count}) for count in counts)), None)
-        for group in groups
-        for unit in [_unit(group, config)]
-        for counts in [range(_wanted(group, config.growth, unit), 0, -unit)]
-    ]
+    each = (
+        next(filter(None, (proposal({n: count}) for count in range(most, 0, -units[n]))), None)
+        for n, most in wanted.items()
+    )
     return [found for found in each if found is not None]
 
 

@@ -55,7 +55,8 @@ class Judge:
             taught = None if self._taught is None else self._taught[number]
             loss = classification_loss(logits, labels, taught, config.loss).item()
             total += loss * len(labels)
-            right += int((logits.argmax(dim=1) == labels).sum())
+            finite = logits.isfinite().all(dim=1)  # the largest of NaNs would be class 0
+            right += int(((logits.argmax(dim=1) == labels) & finite).sum())
             count += len(labels)
         mean = total / count
         return Judged(100 * right / count, min(float("inf"), mean))

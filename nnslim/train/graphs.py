@@ -26,7 +26,7 @@ Results = TypeVar("Results", bound="tuple[Tensor, ...]")
 
 
 class Replay(Generic[Results]):
-    """Calls a function of tensors, from the second call on as a CUDA graph where it can be one.
+    """Calls a function of tensors, on a GPU as a CUDA graph where it can be one.
 
     The function may read and write the tensors of ``module`` in place and leave gradients in its
     parameters, which are those of this call alone. Where it cannot be captured (it looks at values
