@@ -49,6 +49,7 @@ from nnslim.prune.rules import Allocation
 from nnslim.prune.scoring import score_channels
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
+from nnslim.train.config import Precision
 from nnslim.train.trainer import Trainer
 from tests.benchmarks.cifar_peer import group_norm_network
 from tests.benchmarks.cifar_report import write_report
@@ -67,8 +68,8 @@ def main() -> None:
         for file in options.models:
             for arm in options.arms:
                 kind = f"{len(data.train)}-{options.sparse_epochs}+{options.epochs}-{options.lr:g}"
-                if arm == "ours":
-                    kind += f"-{_recipe(options).replace(', ', '-').replace(' ', '_')}"
+                for said in ([_recipe(options)] if arm == "ours" else []) + [_training(options)]:
+                    kind += f"-{said.replace(', ', '-').replace(' ', '_')}" if said else ""
                 name = f"{Path(file).name.partition('-')[0]}-{arm}-{kind}-{seed}"
                 place, record = Path(options.build) / name, results / f"{name}.json"
                 if record.exists():
@@ -86,7 +87,8 @@ def main() -> None:
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 results.mkdir(parents=True, exist_ok=True)
-                write_json(record, {"arm": arm, "recipe": recipe, "seed": seed, **found})
+                told = {"arm": arm, "recipe": recipe, "training": _training(options)}
+                write_json(record, {**told, "seed": seed, **found})
                 write_report(results)
     write_report(results)
 
@@ -99,6 +101,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sparse-lr", type=float, default=0.02)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--distill-weight", type=float, default=0.5)
+    parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--macs-only", action="store_true", help="no budget in parameters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--saliency", default="logits")
@@ -119,7 +126,7 @@ def _options() -> argparse.Namespace:
 
 def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     return PruneConfig(
-        limits={"params": HALF, "macs": HALF},
+        limits={"macs": HALF} if options.macs_only else {"params": HALF, "macs": HALF},
         min_width=Limit(options.min_width, relative=True),
         allocation=options.allocation,
         per_cost=not options.no_per_cost,
@@ -131,9 +138,31 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
         ),
         rounds=RoundConfig(options.rounds, 1, options.lr),
         refit_images=options.refit,
-        train=TrainConfig(epochs=options.epochs, lr=options.lr, seed=seed),
+        train=TrainConfig(
+            epochs=options.epochs,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            distill_weight=options.distill_weight,
+            temperature=options.temperature,
+            precision=options.precision,
+            seed=seed,
+        ),
         seed=seed,
     )
+
+
+def _training(options: argparse.Namespace) -> str:
+    """What differs from the usual fine-tuning, in every arm."""
+    parts = [options.precision] if options.precision != "fp32" else []
+    if options.distill_weight != 0.5:
+        parts.append(f"{options.distill_weight:g} of the loss from the teacher")
+    if options.temperature != 4.0:
+        parts.append(f"temperature {options.temperature:g}")
+    if options.weight_decay != 5e-4:
+        parts.append(f"weight decay {options.weight_decay:g}")
+    if options.macs_only:
+        parts.append("MACs alone")
+    return ", ".join(parts)
 
 
 def _recipe(options: argparse.Namespace) -> str:

@@ -29,7 +29,7 @@ def write_report(results: Path) -> None:
         network = path.name.partition("-")[0]
         result = json.loads(path.read_text())
         own = (result["images"], result["lr"], result["epochs"], result["sparse_epochs"])
-        own = (*own, result.get("recipe") or "")
+        own = (*own, ", ".join(filter(None, (result.get("recipe"), result.get("training")))))
         found.setdefault(network, {}).setdefault((result["arm"], *own), []).append(result)
     text = [_HEAD]
     for network, arms in found.items():
