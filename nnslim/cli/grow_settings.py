@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nnslim.budget import Limit
 from nnslim.cli.parse import parse_count, parse_latency, parse_limit
 from nnslim.grow import GrowConfig, SeedConfig
-from nnslim.prune.budget import Limit
 from nnslim.train import TrainConfig
 
 if TYPE_CHECKING:
-    from nnslim.prune.plan import Metric
+    from nnslim.budget import Metric
 
 __all__ = ["grow_settings"]
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nnslim.prune.budget import Limit
-    from nnslim.prune.latency_plan import LatencyBudget
+    from nnslim.budget import LatencyBudget, Limit
 
 __all__ = [
     "parse_align",
@@ -36,7 +35,7 @@ def parse_limit(text: str, flag: str) -> Limit:
         >>> parse_limit("1.5M", "--params")
         Limit(amount=1500000, relative=False)
     """
-    from nnslim.prune.budget import Limit
+    from nnslim.budget import Limit
 
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
@@ -68,7 +67,7 @@ def parse_latency(text: str, flag: str) -> LatencyBudget:
         >>> str(parse_latency("1.5ms", "--latency"))
         '1.5ms'
     """
-    from nnslim.prune.latency_plan import LatencyBudget
+    from nnslim.budget import LatencyBudget
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|ms)", text.strip())
     if match is None:

@@ -21,7 +21,7 @@ from nnslim.prune.profiles import Profile, profile_named
 from nnslim.train import TrainConfig
 
 if TYPE_CHECKING:
-    from nnslim.prune.plan import Metric
+    from nnslim.budget import Metric
 
 __all__ = ["prune_settings"]
 

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from nnslim.budget import Limit
 from nnslim.errors import ConfigError
 from nnslim.grow.planting import growable
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import Costs
-from nnslim.prune.budget import CostModel, Limit
 
 if TYPE_CHECKING:
+    from nnslim.budget import Metric
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
-    from nnslim.prune.plan import Metric
 
 __all__ = ["Proposal", "absolute_limits", "propose"]
 

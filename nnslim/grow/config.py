@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeAlias
 
+from nnslim.budget import LatencyBudget, Limit, Metric
 from nnslim.errors import ConfigError
-from nnslim.prune.budget import Limit
-from nnslim.prune.latency_plan import LatencyBudget
-from nnslim.prune.plan import Metric
 from nnslim.train.config import TrainConfig
 
 __all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig"]

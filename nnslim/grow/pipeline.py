@@ -29,10 +29,10 @@ from nnslim.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nnslim.budget import Metric
     from nnslim.data import Data
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
-    from nnslim.prune.plan import Metric
     from nnslim.train import TrainConfig
     from nnslim.train.teaching import RememberingTeacher
 
@@ -128,7 +128,7 @@ def grow_network(
         >>> from nnslim.data import load_data
         >>> from nnslim.grow import SeedConfig
         >>> from nnslim.train import TrainConfig
-        >>> from nnslim.prune.budget import Limit
+        >>> from nnslim.budget import Limit
         >>> model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
         >>> teacher = trace_network(model, torch.zeros(2, 1, 8, 8))
         >>> config = GrowConfig({"params": Limit(0.3, True)}, SeedConfig(epochs=1), rounds=1,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
 from nnslim.errors import ConfigError
 from nnslim.grow.seed import kaiming_
 from nnslim.network.graph import TensorRef, tensor_refs
-from nnslim.prune.removal import incoming_slices, outgoing_slices, reading_places
 from nnslim.surgery import PLANT, Edit, Planted, plant_channels
 
 if TYPE_CHECKING:

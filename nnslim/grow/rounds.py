@@ -16,7 +16,7 @@ from nnslim.errors import NotFiniteError
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
-from nnslim.grow.screening import best_channels, first_order_gain
+from nnslim.grow.screening import Batch, best_channels, first_order_gain
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.processes import alone, barrier, broadcast, is_main, rank, world_size
@@ -119,19 +119,23 @@ class Planter:
         if config.candidates is None or config.candidates >= len(proposals):
             return proposals
         before, channels = count_costs(network), channel_groups(network)
-        images, labels = self._one_batch(number)
+        batch = self._one_batch(number)
         estimates: list[float] = []
         for proposal in proposals:
             planted = self._plant(number, network, channels, proposal)
-            gain = first_order_gain(planted, images, labels)
+            gain = first_order_gain(planted, batch)
             estimates.append(gain / _cost(config, before, proposal.costs))
         order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
         return [proposals[index] for index in sorted(order.tolist())]
 
-    def _one_batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _one_batch(self, number: int) -> Batch:
         images, labels = next(iter(self.trainer.images(_FIRST_ROUND_STAGE + number)))
-        device = self.trainer.around.device
-        return images.to(device), labels.to(device)
+        loss, device = self._config.train.loss, self.trainer.around.device
+        images, taught = images.to(device), None
+        if loss.distill_weight > 0:
+            with torch.no_grad():
+                taught = cast("torch.Tensor", self.trainer.teacher.to(device).eval()(images))
+        return Batch(images, labels.to(device), taught, loss)
 
     def _plant(
         self, number: int, network: Network, channels: ChannelMap, proposal: Proposal

@@ -7,30 +7,49 @@ al., 2022). Batch norms of new channels use the batch's statistics for it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from nnslim.channels.places import incoming_slices
+from nnslim.distill import classification_loss
 from nnslim.grow.planting import plant, planting_edit
 from nnslim.grow.training import PlantedEntries
-from nnslim.prune.removal import incoming_slices
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit, plant_channels
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
+    from nnslim.distill import LossConfig
     from nnslim.network.network import Network
 
-__all__ = ["best_channels", "first_order_gain"]
+__all__ = ["Batch", "best_channels", "first_order_gain"]
 
 _DRAWN_PER_CHANNEL = 8
 
 
-def first_order_gain(planted: Planted, images: Tensor, labels: Tensor) -> float:
-    """Squared norm of the gradient of the cross-entropy by the new entries, over a batch."""
-    gradients = _gradients(planted, images, labels)
+@dataclass(frozen=True)
+class Batch:
+    """Images on a device and the loss that is trained on them.
+
+    Attributes:
+        images: (N, C, H, W).
+        labels: (N,).
+        taught: The teacher's logits (N, K); None where it has no share in the loss.
+        loss: The shares of labels and teacher.
+    """
+
+    images: Tensor
+    labels: Tensor
+    taught: Tensor | None
+    loss: LossConfig
+
+
+def first_order_gain(planted: Planted, batch: Batch) -> float:
+    """Squared norm of the gradient of the loss by the new entries, over a batch."""
+    gradients = _gradients(planted, batch)
     return float(sum(gradient.double().square().sum() for gradient in gradients.values()))
 
 
@@ -39,7 +58,7 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
     channels: ChannelMap,
     group: str,
     count: int,
-    batch: tuple[Tensor, Tensor],
+    batch: Batch,
     *,
     seed: int,
 ) -> Planted:
@@ -50,12 +69,12 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
         channels: Its groups.
         group: Name of the group.
         count: Channels to plant.
-        batch: Images (N, C, H, W) and labels (N,).
+        batch: What the gradient is taken on.
         seed: Of the draw.
     """
     many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
     own = many.channels[group]
-    scores = _channel_scores(many, group, *batch)
+    scores = _channel_scores(many, group, batch)
     order = planting_edit(channels[group], count * _DRAWN_PER_CHANNEL).keep[group]
     parts = np.arange(own.width)[None] if own.parts is None else own.parts
     each = len(planting_edit(channels[group], count).keep[group]) - channels[group].width
@@ -72,16 +91,17 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
     return planted
 
 
-def _gradients(planted: Planted, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _gradients(planted: Planted, batch: Batch) -> dict[str, Tensor]:
     """Gradients by the new entries, laid into zeros of each tensor's shape."""
-    entries = PlantedEntries(planted).to(images.device).train()
-    functional.cross_entropy(entries(images).float(), labels).backward()
+    entries = PlantedEntries(planted).to(batch.images.device).train()
+    logits = entries(batch.images)
+    classification_loss(logits, batch.labels, batch.taught, batch.loss).backward()
     return entries.gradients()
 
 
-def _channel_scores(planted: Planted, group: str, images: Tensor, labels: Tensor) -> np.ndarray:
+def _channel_scores(planted: Planted, group: str, batch: Batch) -> np.ndarray:
     """Squared norm of the gradient by the weights that read each channel, ``(width,)``."""
-    gradients = _gradients(planted, images, labels)
+    gradients = _gradients(planted, batch)
     own = planted.channels[group]
     scores = np.zeros(own.width)
     for member in incoming_slices(planted.network, own):

@@ -14,10 +14,10 @@ from nnslim.network.graph import TensorRef
 from nnslim.surgery import Edit, apply_edit
 
 if TYPE_CHECKING:
+    from nnslim.budget import Limit
     from nnslim.channels import ChannelGroup
     from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
-    from nnslim.prune.budget import Limit
 
 __all__ = ["kaiming_", "narrowed", "reset"]
 
@@ -34,7 +34,7 @@ def narrowed(teacher: Network, width: Limit) -> Network:
 
     Example:
         >>> from torch import nn; from nnslim.network import trace_network
-        >>> from nnslim.prune.budget import Limit
+        >>> from nnslim.budget import Limit
         >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> narrowed(net, Limit(0.25, relative=True)).tensor("2.weight").shape

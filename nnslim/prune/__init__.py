@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nnslim.prune.budget import CostModel, Limit
+from nnslim.budget import LatencyBudget, Limit
+from nnslim.measure.cost_model import CostModel
 from nnslim.prune.config import (
     LatencyConfig,
     PruneConfig,
@@ -10,7 +11,6 @@ from nnslim.prune.config import (
     SaliencyConfig,
     SparseConfig,
 )
-from nnslim.prune.latency_plan import LatencyBudget
 from nnslim.prune.pipeline import PruneResult, plan_pruning, prune_network
 from nnslim.prune.plan import Plan, PlanRow, Rules, make_plan
 from nnslim.prune.regularizers import RegularizerConfig

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nnslim.budget import LatencyBudget
 from nnslim.errors import ConfigError
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import worst
-from nnslim.prune.latency_plan import LatencyBudget, LatencyPlan, SearchSettings, ratios_json
+from nnslim.prune.latency_plan import LatencyPlan, SearchSettings, ratios_json
 from nnslim.prune.line import rank_channels
 from nnslim.prune.plan import plan_prefix, shortest_prefix
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from nnslim.budget import LatencyBudget, Limit, Metric
 from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
-from nnslim.prune.budget import Limit
-from nnslim.prune.latency_plan import LatencyBudget
-from nnslim.prune.plan import Metric, Rules
+from nnslim.prune.plan import Rules
 from nnslim.prune.regularizers import RegularizerConfig
 from nnslim.prune.rules import Allocation
 from nnslim.prune.saliency import Saliency

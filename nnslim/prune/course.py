@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.measure.macs import count_costs
-from nnslim.prune.budget import Limit
 from nnslim.prune.fading import Fading
 from nnslim.prune.planner import Planner
 from nnslim.prune.refit import refit_weights

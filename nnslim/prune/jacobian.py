@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnslim.channels.places import reading_places
 from nnslim.errors import ConfigError
 from nnslim.network.graph import BATCH, Ref, TensorInfo
-from nnslim.prune.removal import reading_places
 from nnslim.prune.streamline import streamlined
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.channels.labels import IntArray
+    from nnslim.channels.places import Place
     from nnslim.network.graph import Arg
     from nnslim.network.interpreter import Step
     from nnslim.network.network import Network
-    from nnslim.prune.removal import Place
 
 __all__ = ["jacobian"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnslim.prune.removal import incoming_slices, outgoing_slices
+from nnslim.channels.places import incoming_slices, outgoing_slices
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member

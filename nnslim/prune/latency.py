@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnslim.budget import LatencyBudget
 from nnslim.errors import ConfigError
 from nnslim.prune.latency_device import worst
 from nnslim.prune.latency_model import LatencyModel
-from nnslim.prune.latency_plan import LatencyBudget, LatencyPlan, SearchSettings, Trial
+from nnslim.prune.latency_plan import LatencyPlan, SearchSettings, Trial
 from nnslim.prune.latency_search import Goal, PrefixSearch
 from nnslim.prune.line import Line, rank_channels
 from nnslim.prune.plan import Plan, first_that, plan_prefix, shortest_prefix, unreachable_hint
@@ -53,7 +54,7 @@ def plan_for_latency(
     times, control = device.layer_times(), device.control()
     model = LatencyModel(device.costs, times)
     line = rank_channels(device.channels, device.costs, scores, rules, model.worth())
-    target = budget.share_of(control)
+    target = budget.share_of({size: own.parent_ms for size, own in control.items()})
     goal = Goal(target, settings.tolerance, shortest_prefix(line, rules), len(line))
     hunt = _Hunt(device, line, model, goal, settings)
     found = hunt.run()

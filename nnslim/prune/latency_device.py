@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nnslim.measure.bench import Bench
-from nnslim.prune.budget import CostModel
+from nnslim.measure.cost_model import CostModel
 from nnslim.surgery import apply_edit
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nnslim.measure.cost_model import CostModel
     from nnslim.measure.layer_times import LayerTimes
-    from nnslim.prune.budget import CostModel
 
 __all__ = ["LatencyModel"]
 

@@ -1,4 +1,4 @@
-"""A latency budget and the plan that meets it: plain values, and their JSON."""
+"""The plan that meets a latency budget: plain values, and their JSON."""
 
 from __future__ import annotations
 
@@ -6,57 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nnslim.errors import ConfigError
 from nnslim.measure.paired import QUICK, PairedSettings
-from nnslim.prune.latency_device import worst
 
 if TYPE_CHECKING:
+    from nnslim.budget import LatencyBudget
     from nnslim.measure.layer_times import LayerTimes
     from nnslim.prune.latency_device import Ratios
     from nnslim.prune.plan import Plan
 
-__all__ = ["LatencyBudget", "LatencyPlan", "SearchSettings", "Trial", "ratios_json"]
-
-
-@dataclass(frozen=True)
-class LatencyBudget:
-    """How fast the network must be.
-
-    Attributes:
-        amount: A share of the input network's latency, above 0 and up to 1, or milliseconds.
-        relative: Which of the two.
-
-    Raises:
-        ConfigError: An amount out of its range.
-    """
-
-    amount: float
-    relative: bool
-
-    def __post_init__(self) -> None:
-        if not 0 < self.amount <= (1 if self.relative else float("inf")):
-            raise ConfigError(
-                f"--latency {self}: must be above 0", hint="write a share such as 60% or 1.5ms"
-            )
-
-    def __str__(self) -> str:
-        return f"{100 * self.amount:g}%" if self.relative else f"{self.amount:g}ms"
-
-    def share_of(self, parent: Ratios) -> float:
-        """Return the share of the network's own latency that may remain.
-
-        Raises:
-            ConfigError: Milliseconds at several batch sizes.
-        """
-        if self.relative:
-            return self.amount
-        if len(parent) > 1:
-            sizes = ", ".join(str(size) for size in parent)
-            raise ConfigError(
-                f"--latency {self} at batch sizes {sizes}: milliseconds need one batch size",
-                hint="give one batch size, or a share such as 60%",
-            )
-        return self.amount / worst(parent).parent_ms
+__all__ = ["LatencyPlan", "SearchSettings", "Trial", "ratios_json"]
 
 
 @dataclass(frozen=True)

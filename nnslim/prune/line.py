@@ -18,9 +18,9 @@ from nnslim.prune.rules import Rules, why_whole
 from nnslim.surgery import Edit
 
 if TYPE_CHECKING:
+    from nnslim.budget import Metric
     from nnslim.channels import ChannelGroup, ChannelMap
-    from nnslim.prune.budget import CostModel
-    from nnslim.prune.rules import Metric
+    from nnslim.measure.cost_model import CostModel
 
 __all__ = ["Line", "rank_channels"]
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from nnslim.errors import ConfigError
 from nnslim.prune.line import Line, rank_channels
-from nnslim.prune.rules import Metric, Rules, flag_of
+from nnslim.prune.rules import Rules, flag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy as np
 
+    from nnslim.budget import Metric
     from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.measure.cost_model import CostModel
     from nnslim.measure.macs import Costs
-    from nnslim.prune.budget import CostModel
     from nnslim.surgery import Edit
 
 __all__ = [
-    "Metric",
     "Plan",
     "PlanRow",
     "Rules",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nnslim.measure.cost_model import CostModel
 from nnslim.onnx import SessionSettings
 from nnslim.prune.alignment import choose_alignment
-from nnslim.prune.budget import CostModel
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import open_device
 from nnslim.prune.plan import Plan, make_plan

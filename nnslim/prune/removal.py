@@ -6,7 +6,7 @@ exactly. A sum over channels has no weight, so there the channel's entries are z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -15,45 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.contractions import Contraction, contractions
-from nnslim.network.graph import BATCH, Ref, TensorInfo, TensorRef, tensor_refs
+from nnslim.channels.places import incoming_slices
+from nnslim.network.graph import tensor_refs
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelGroup, ChannelMap, Member
-    from nnslim.channels.labels import IntArray, Labels
-    from nnslim.network.graph import Arg, Node
+    from nnslim.channels import ChannelGroup, Member
+    from nnslim.channels.labels import IntArray
+    from nnslim.channels.places import Place
     from nnslim.network.interpreter import Call, Step
     from nnslim.network.network import Network
 
-__all__ = [
-    "Place",
-    "Reading",
-    "find_reading",
-    "incoming_slices",
-    "outgoing_slices",
-    "reading_places",
-]
+__all__ = ["Reading", "find_reading"]
 
 _Sums: TypeAlias = "dict[str, list[_Sum]]"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a node sums over channels.
-
-    Attributes:
-        node: Name of the node.
-        weight: Name of its weight, or None for an operator without one.
-        path: Where the operand stands in the node's arguments; two numbers for one in a list.
-        dim: Dimension of the operand that is summed over.
-        components: Channel of every index along it, as ``ChannelMap`` numbers them.
-    """
-
-    node: str
-    weight: str | None
-    path: tuple[int, ...]
-    dim: int
-    components: IntArray
 
 
 @dataclass(frozen=True)
@@ -107,25 +81,6 @@ class Reading:
         return call
 
 
-def incoming_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers read its channels: input dimensions of weights."""
-    return _slices(network, group, reads=True)
-
-
-def outgoing_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers produce its channels: output dimensions of weights."""
-    return _slices(network, group, reads=False)
-
-
-def _slices(network: Network, group: ChannelGroup, *, reads: bool) -> tuple[Member, ...]:
-    transposed = network.graph.layer_weights
-    return tuple(
-        m
-        for m in group.members
-        if m.tensor in transposed and m.dim == int(transposed[m.tensor] != reads)
-    )
-
-
 def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGroup) -> Reading:
     """Find every place where the channels of a group are read.
 
@@ -148,47 +103,6 @@ def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGrou
         if node.name in sums or any(ref.name in names for ref in tensor_refs(node.arguments))
     )
     return Reading(group, weights, sums, next(starts, None))
-
-
-def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
-    """Return every operand that is summed over and whose summed dimension carries channels."""
-    return tuple(
-        Place(node.name, node.layer_weight, place.path, dim, components)
-        for node in network.graph.nodes
-        if not _passes_on(channels, node)
-        for place in contractions(node, lambda arg: _shape(network, arg))
-        for dim, components in _carried(network, channels, node, place)
-    )
-
-
-def _carried(
-    network: Network, channels: ChannelMap, node: Node, place: Contraction
-) -> Iterator[tuple[int, IntArray]]:
-    operand: Arg = node.args[place.path[0]]
-    operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
-    if not isinstance(operand, Ref):
-        return
-    labels = cast("Labels", channels.values[operand.name])
-    for dim in place.dims:
-        along = labels[dim]
-        if along is not None and _shape(network, operand)[dim] % BATCH != 0:
-            yield dim, channels.component[along]
-
-
-def _shape(network: Network, arg: Arg) -> tuple[int, ...]:
-    if isinstance(arg, TensorRef):
-        return tuple(network.tensor(arg.name).shape)
-    assert isinstance(arg, Ref)
-    return cast("TensorInfo", network.graph.info(arg.name)).shape
-
-
-def _passes_on(channels: ChannelMap, node: Node) -> bool:
-    """Whether a grouped convolution has its inputs tied to its outputs, which are read later."""
-    weight = node.layer_weight
-    if weight is None or not node.op.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
-        return False
-    labels = channels.tensors.get(weight)
-    return labels is not None and labels[1] is None
 
 
 def _positions(own: IntArray, components: IntArray) -> Callable[[int], np.ndarray]:

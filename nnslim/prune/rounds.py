@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from nnslim.budget import Limit
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import NnslimError
-from nnslim.prune.budget import CostModel, Limit
+from nnslim.measure.cost_model import CostModel
 from nnslim.prune.plan import Plan, PlanRow
 from nnslim.surgery import CutCheck, Edit, apply_edit, compose_edits, verify_cut
 
 if TYPE_CHECKING:
+    from nnslim.budget import Metric
     from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
-    from nnslim.prune.plan import Metric
 
 __all__ = [
     "Cut",

@@ -7,15 +7,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from nnslim.budget import Limit, Metric
 from nnslim.errors import ConfigError
-from nnslim.prune.budget import Limit
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
 
-__all__ = ["Allocation", "Metric", "Rules", "flag_of", "why_whole"]
+__all__ = ["Allocation", "Rules", "flag_of", "why_whole"]
 
-Metric = Literal["params", "macs", "bytes"]
 Allocation = Literal["global", "even"]
 
 

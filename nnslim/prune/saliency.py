@@ -14,13 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
 from nnslim.prune.contribution import enter
-from nnslim.prune.removal import (
-    find_reading,
-    incoming_slices,
-    outgoing_slices,
-    reading_places,
-)
+from nnslim.prune.removal import find_reading
 from nnslim.prune.replay import Replay
 from nnslim.prune.streamline import streamlined
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 import torchvision
 
+from nnslim.budget import LatencyBudget
 from nnslim.channels import channel_groups
 from nnslim.cli.output import Output
 from nnslim.measure.layer_times import LayerTimes
@@ -26,7 +27,7 @@ from nnslim.onnx import SessionSettings
 from nnslim.prune import Limit, Rules, make_plan
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import NetworkDevice, open_device, worst
-from nnslim.prune.latency_plan import LatencyBudget, LatencyPlan, SearchSettings
+from nnslim.prune.latency_plan import LatencyPlan, SearchSettings
 from nnslim.prune.saliency import Scores, magnitude
 from nnslim.report import Table
 

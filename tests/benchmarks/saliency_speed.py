@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels.places import reading_places
 from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
 from nnslim.data import Loader, load_data, stratified_indices
@@ -29,7 +30,7 @@ from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.network.interpreter import Step
 from nnslim.prune.jacobian import jacobian
-from nnslim.prune.removal import Reading, find_reading, reading_places
+from nnslim.prune.removal import Reading, find_reading
 from nnslim.prune.replay import Replay
 from nnslim.prune.saliency import measured
 from nnslim.prune.streamline import channels_last

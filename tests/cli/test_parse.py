@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnslim.budget import Limit
 from nnslim.cli.parse import (
     parse_count,
     parse_counts,
@@ -14,7 +15,6 @@ from nnslim.cli.parse import (
     parse_size,
 )
 from nnslim.errors import ConfigError
-from nnslim.prune.budget import Limit
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nnslim.artifact import load_network, save_network
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.distill import classification_loss
@@ -24,7 +25,6 @@ from nnslim.grow.training import PlantedEntries
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
-from nnslim.prune.budget import Limit
 from nnslim.train import FitResult, TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings, Trainer

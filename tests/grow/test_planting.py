@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
+from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.errors import ConfigError
 from nnslim.grow import growable, plant
 from nnslim.grow.planting import obstacle
 from nnslim.grow.seed import narrowed, reset
 from nnslim.network import Network, trace_network
-from nnslim.prune.budget import Limit
-from nnslim.prune.removal import incoming_slices, outgoing_slices
 from tests.laws.reference import random_inputs
 from tests.laws.strategies import RandomNet, networks
 from tests.laws.zoo import EVERY, network_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnslim.prune.removal import incoming_slices, outgoing_slices
+from nnslim.channels.places import incoming_slices, outgoing_slices
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, Member

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import Costs, count_costs, count_macs
 from nnslim.network import Network, trace_network
-from nnslim.prune.budget import CostModel, Limit
 from nnslim.surgery import Edit, apply_edit
 from tests.network.nets import NETS, SHAPE, network_of, traced
 

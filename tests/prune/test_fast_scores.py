@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnslim.channels import channel_groups
+from nnslim.channels.places import reading_places
 from nnslim.network import Network, trace_network
 from nnslim.network.graph import tensor_refs
 from nnslim.prune.contribution import Layer, enter
 from nnslim.prune.jacobian import jacobian
-from nnslim.prune.removal import find_reading, reading_places
+from nnslim.prune.removal import find_reading
 from nnslim.prune.replay import Replay
 from nnslim.prune.saliency import measured
 from nnslim.prune.streamline import streamlined

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnslim.channels import channel_groups
+from nnslim.channels.places import incoming_slices
 from nnslim.errors import ConfigError
 from nnslim.network import Network, trace_network
 from nnslim.prune.jacobian import jacobian
-from nnslim.prune.removal import incoming_slices
 from nnslim.prune.saliency import measured
 from tests.network.nets import NETS, SHAPE, assert_same, images, network_of, randomise, traced
 

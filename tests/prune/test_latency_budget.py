@@ -12,17 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nnslim.budget import LatencyBudget, Limit
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import ConfigError
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.layer_times import LayerTimes
 from nnslim.measure.macs import weighted_positions
 from nnslim.measure.paired import PairedRatio
 from nnslim.network import Network
 from nnslim.prune.alignment import AlignmentSettings, choose_alignment
-from nnslim.prune.budget import CostModel, Limit
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_model import LatencyModel
-from nnslim.prune.latency_plan import LatencyBudget, SearchSettings
+from nnslim.prune.latency_plan import SearchSettings
 from nnslim.prune.latency_search import Goal, PrefixSearch
 from nnslim.prune.line import rank_channels
 from nnslim.prune.rules import Rules

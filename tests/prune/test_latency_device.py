@@ -10,14 +10,14 @@ import onnx
 import pytest
 from torch import nn
 
+from nnslim.budget import LatencyBudget, Limit
 from nnslim.channels import channel_groups
 from nnslim.measure.bench import Bench
 from nnslim.measure.paired import PairedSettings
 from nnslim.onnx import SessionSettings
-from nnslim.prune.budget import Limit
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import NetworkDevice, open_device, worst
-from nnslim.prune.latency_plan import LatencyBudget, SearchSettings
+from nnslim.prune.latency_plan import SearchSettings
 from nnslim.prune.plan import make_plan
 from nnslim.prune.rules import Rules
 from tests.network.nets import network_of

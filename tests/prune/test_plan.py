@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnslim.budget import Limit
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import ConfigError, InputError
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import count_costs
-from nnslim.prune.budget import CostModel, Limit
 from nnslim.prune.plan import Plan, Rules, make_plan
 from nnslim.surgery import apply_edit
 from tests.network.nets import NETS, traced

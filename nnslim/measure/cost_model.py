@@ -1,9 +1,8 @@
-"""Budgets, and what a network of given widths would cost, without cutting it."""
+"""What a network of given widths would cost, without cutting it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,29 +16,7 @@ if TYPE_CHECKING:
     from nnslim.channels.labels import Labels
     from nnslim.network.network import Network
 
-__all__ = ["CostModel", "Limit"]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What may remain at most: a share of the input model, or a number of its own.
-
-    Attributes:
-        amount: A count, or with ``relative`` a fraction above 0 and up to 1.
-        relative: Whether ``amount`` is a fraction of what the input model has.
-
-    Example:
-        >>> Limit(0.5, relative=True).of(271)
-        135
-    """
-
-    amount: float
-    relative: bool
-
-    def of(self, total: int) -> int:
-        """Return the largest whole number that keeps to this limit when the input has ``total``."""
-        # 0.29 * 100 is 28.999999999999996: the share's own rounding must not cost a unit.
-        return int(self.amount * total + 1e-6) if self.relative else int(self.amount)
+__all__ = ["CostModel"]
 
 
 class CostModel:
