@@ -22,7 +22,7 @@ def grow_command(
         typer.Argument(
             metavar="[SEED]",
             help="The small network to plant into, any model file. Without it, the teacher's own "
-            "graph is narrowed to --seed-width and trained first.",
+            "graph is narrowed to --seed-share of the budget and trained first.",
         ),
     ] = None,
     teacher: Annotated[
@@ -61,9 +61,17 @@ def grow_command(
         int | None, option(help="Stop after this many rounds without a gain.", min=1)
     ] = None,
     rounds: Annotated[int | None, option(help="Stop after this many rounds.", min=0)] = None,
+    seed_share: Annotated[
+        str, option(help="How much of the budget the seed uses up.", metavar="PCT")
+    ] = "60%",
     seed_width: Annotated[
-        str, option(help="Channels of the seed: 12.5% of the teacher's, or 4.", metavar="LIMIT")
-    ] = "12.5%",
+        str | None,
+        option(
+            help="Channels of the seed instead: 12.5% of the teacher's, or 4. [default: the widest "
+            "within --seed-share]",
+            metavar="LIMIT",
+        ),
+    ] = None,
     seed_epochs: Annotated[int, option(help="Epochs of training the seed.", min=0)] = 10,
     seed_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.1,
     growth: Annotated[

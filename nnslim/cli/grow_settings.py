@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnslim.budget import Limit
 from nnslim.cli.parse import parse_count, parse_latency, parse_limit
+from nnslim.errors import ConfigError
 from nnslim.grow import GrowConfig, SeedConfig
 from nnslim.train import TrainConfig
 
@@ -28,12 +29,18 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         for flag, metric in metrics.items()
         if flags[flag]
     }
-    few = flags["candidates"]
+    few, width = flags["candidates"], flags["seed_width"]
+    share = parse_limit(flags["seed_share"], "--seed-share")
+    if not share.relative:
+        raise ConfigError(
+            f"--seed-share {flags['seed_share']}: not a share", hint="write one such as 60%"
+        )
     return GrowConfig(
         limits=limits if limits or flags["latency"] else {"params": Limit(0.2, relative=True)},
         latency=parse_latency(flags["latency"], "--latency") if flags["latency"] else None,
         seed_network=SeedConfig(
-            parse_limit(flags["seed_width"], "--seed-width"),
+            parse_limit(width, "--seed-width") if width else None,
+            share.amount,
             flags["seed_epochs"],
             flags["seed_lr"],
         ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from nnslim.grow.config import GrowConfig, SeedConfig
-from nnslim.grow.pipeline import GrowResult, Judged, Round, grow_network
+from nnslim.grow.judging import Judged
+from nnslim.grow.pipeline import grow_network
 from nnslim.grow.planting import growable, plant
+from nnslim.grow.result import GrowResult, Round
 from nnslim.grow.training import PlantedEntries
 
 __all__ = [

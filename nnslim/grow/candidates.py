@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
-__all__ = ["Proposal", "absolute_limits", "propose"]
+__all__ = ["Proposal", "absolute_limits", "check_room", "propose"]
 
 # Steps in which planting everywhere shrinks until it keeps to the limits.
 _PARTS = 1000
@@ -49,16 +49,20 @@ class Proposal:
         return sum(self.counts.values())
 
 
-def absolute_limits(config: GrowConfig, teacher: Costs, seed: Costs) -> dict[Metric, int]:
-    """Turn shares of the teacher into numbers, and check that there is room to grow.
+def absolute_limits(config: GrowConfig, teacher: Costs) -> dict[Metric, int]:
+    """Turn shares of the teacher into numbers."""
+    return {
+        metric: limit.of(cast("int", getattr(teacher, metric)))
+        for metric, limit in config.limits.items()
+    }
+
+
+def check_room(limits: Mapping[Metric, int], seed: Costs) -> None:
+    """Check that there is room to grow.
 
     Raises:
         ConfigError: The seed is at a limit, or above it.
     """
-    limits: dict[Metric, int] = {
-        metric: limit.of(cast("int", getattr(teacher, metric)))
-        for metric, limit in config.limits.items()
-    }
     for metric, most in limits.items():
         own = cast("int", getattr(seed, metric))
         if own >= most:
@@ -66,7 +70,6 @@ def absolute_limits(config: GrowConfig, teacher: Costs, seed: Costs) -> dict[Met
                 f"the seed has {own:,} {metric}, the budget is {most:,}: nothing can be planted",
                 hint="give a larger budget or a smaller seed",
             )
-    return limits
 
 
 def propose(

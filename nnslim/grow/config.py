@@ -23,12 +23,15 @@ class SeedConfig:
     """The small network that everything is planted into, where none is given.
 
     Attributes:
-        width: Of every channel group: a share of the teacher's or a number; at least 2 remain.
+        width: Of every channel group: a share of the teacher's or a number; at least 2 remain. None
+            takes the widest that keeps to ``budget_share`` (an eighth if no budget is counted).
+        budget_share: Of every counted budget (parameters, MACs, bytes) that the seed may use.
         epochs: Of its training, with distillation.
         lr: Peak learning rate of it.
     """
 
-    width: Limit = field(default_factory=partial(Limit, 0.125, relative=True))
+    width: Limit | None = None
+    budget_share: float = 0.6
     epochs: int = 10
     lr: float = 0.1
 
@@ -37,6 +40,11 @@ class SeedConfig:
             raise ConfigError(
                 f"a seed trained {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
+            )
+        if not 0 < self.budget_share < 1:
+            raise ConfigError(
+                f"a seed that uses {100 * self.budget_share:g} % of the budget",
+                hint="give more than 0 % and less than 100 %: the rest is planted",
             )
 
 

@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
-from nnslim.errors import ConfigError, InputError
-from nnslim.grow.candidates import Proposal, absolute_limits, propose
+from nnslim.errors import InputError
+from nnslim.grow.candidates import Proposal, absolute_limits, check_room, propose
 from nnslim.grow.config import GrowConfig
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.planting import obstacle
+from nnslim.grow.result import GrowResult, Round
 from nnslim.grow.rounds import Planter
-from nnslim.grow.seed import narrowed, reset
+from nnslim.grow.seed import check_fit, narrowed, reset, widest
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
 from nnslim.train.processes import alone
@@ -31,73 +33,16 @@ if TYPE_CHECKING:
 
     from nnslim.budget import Metric
     from nnslim.data import Data
-    from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
     from nnslim.train import TrainConfig
     from nnslim.train.teaching import RememberingTeacher
 
-__all__ = ["GrowResult", "Judged", "Round", "grow_network"]
+__all__ = ["grow_network"]
 
 # Numbers of the trainings of a run, each with an order of images of its own.
 _SEED_STAGE, _POLISH_STAGE = 1, 2
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of planting.
-
-    Attributes:
-        number: 1 for the first.
-        group: Where channels were planted: a group, or how many groups.
-        count: How many.
-        planted: How many by group.
-        candidates: Every candidate with its gain and cost, in the order tried; plain JSON values.
-        judged: The network after it.
-        costs: Its costs.
-        widths: Width of every growable group after it.
-        latency_share: Its latency as a share of the teacher's, where there is a budget for it.
-    """
-
-    number: int
-    group: str
-    count: int
-    planted: Mapping[str, int]
-    candidates: tuple[Record, ...]
-    judged: Judged
-    costs: Costs
-    widths: Mapping[str, int]
-    latency_share: float | None = None
-
-
-@dataclass(frozen=True)
-class GrowResult:
-    """A grown network and how it came about.
-
-    Attributes:
-        network: The result, polished if that was asked for.
-        seed: What it grew from.
-        seed_judged: That on the validation images.
-        teacher_judged: The teacher on them.
-        limits: The budgets in numbers.
-        rounds: Every round.
-        polished: The result after polishing, on the validation images; None without.
-        stopped: Why growing ended.
-        split: The images of ``accuracies``.
-        accuracies: Of ``teacher``, ``seed``, ``grown`` and ``polished``, on the test images.
-        warnings: What the user should know.
-    """
-
-    network: Network
-    seed: Network
-    seed_judged: Judged
-    teacher_judged: Judged
-    limits: Mapping[Metric, int]
-    rounds: tuple[Round, ...]
-    polished: Judged | None
-    stopped: str
-    split: str
-    accuracies: Mapping[str, Accuracy]
-    warnings: tuple[str, ...] = ()
+# Width of the seed where no budget says how much it may use.
+_UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 
 
 def grow_network(
@@ -174,8 +119,9 @@ class _Growing:
 
     def run(self, given: Network | None) -> GrowResult:
         teacher, sink = self.trainer.teacher, self.trainer.around.sink
-        small = narrowed(teacher.cpu(), self.config.seed_network.width) if given is None else given
-        limits = absolute_limits(self.config, count_costs(teacher), count_costs(small))
+        limits = absolute_limits(self.config, count_costs(teacher))
+        small = self._narrowed(teacher.cpu(), limits) if given is None else given
+        check_room(limits, count_costs(small))
         teacher_judged = self.judge(teacher)
         seed, seed_judged = self._seed(small, trained=given is not None)
         self._say("seed", count_costs(seed), seed_judged)
@@ -209,6 +155,14 @@ class _Growing:
             accuracies,
             tuple(self.warnings),
         )
+
+    def _narrowed(self, teacher: Network, limits: Mapping[Metric, int]) -> Network:
+        own = self.config.seed_network
+        width = own.width
+        if width is None and limits:
+            few = {metric: int(own.budget_share * most) for metric, most in limits.items()}
+            width = widest(teacher, few)
+        return narrowed(teacher, width or _UNCOUNTED_WIDTH)
 
     def _seed(self, small: Network, *, trained: bool) -> tuple[Network, Judged]:
         config, own = self.config, self.config.seed_network
@@ -346,23 +300,3 @@ class _Growing:
 def _whole(training: TrainConfig, epochs: int, lr: float) -> TrainConfig:
     """Training of a whole network, which SGD does best."""
     return replace(training, epochs=epochs, lr=lr, optimizer="sgd", compile="auto")
-
-
-def check_fit(seed: Network, teacher: Network) -> None:
-    """Refuse a seed and a teacher that do not see or name the same things.
-
-    Raises:
-        InputError: They differ in classes, input size or normalisation; says both.
-    """
-    if seed.n_classes != teacher.n_classes:
-        raise InputError(f"the seed has {seed.n_classes} classes, the teacher {teacher.n_classes}")
-    if seed.input_shape != teacher.input_shape:
-        own, other = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
-        raise InputError(f"the seed takes images of {own}, the teacher of {other}")
-    one, two = seed.preprocess, teacher.preprocess
-    if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
-        raise ConfigError(
-            f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"
-            f" {two.mean} and {two.std}",
-            hint="say what is right with --mean and --std",
-        )

@@ -10,7 +10,8 @@ from nnslim.measure.macs import count_costs
 
 if TYPE_CHECKING:
     from nnslim.grow.config import GrowConfig
-    from nnslim.grow.pipeline import GrowResult, Judged
+    from nnslim.grow.judging import Judged
+    from nnslim.grow.result import GrowResult
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
 

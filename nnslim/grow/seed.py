@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nnslim.budget import Limit
 from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError, InputError
+from nnslim.measure.cost_model import CostModel
 from nnslim.network.graph import TensorRef
 from nnslim.surgery import Edit, apply_edit
 
 if TYPE_CHECKING:
-    from nnslim.budget import Limit
-    from nnslim.channels import ChannelGroup
+    from collections.abc import Mapping
+
+    from nnslim.budget import Metric
+    from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
 
-__all__ = ["kaiming_", "narrowed", "reset"]
+__all__ = ["check_fit", "kaiming_", "narrowed", "reset", "widest"]
 
 # A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
 _NARROWEST = 2
+_STEPS = 200
 
 
 def narrowed(teacher: Network, width: Limit) -> Network:
@@ -41,8 +47,35 @@ def narrowed(teacher: Network, width: Limit) -> Network:
         torch.Size([4, 4, 3, 3])
     """
     channels = channel_groups(teacher)
-    free = [group for group in channels.groups if group.status == "free"]
-    return apply_edit(teacher, Edit({g.name: _first(g, width) for g in free}), channels)
+    kept = {group.name: _first(group, width) for group in _free(channels)}
+    return apply_edit(teacher, Edit(kept), channels)
+
+
+def widest(teacher: Network, limits: Mapping[Metric, int]) -> Limit:
+    """Return the largest width, in steps of half a percent, whose ``narrowed`` keeps to the limits.
+
+    Where none does, the smallest.
+
+    Example:
+        >>> from torch import nn; from nnslim.network import trace_network
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1))
+        >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> widest(net, {"params": 68})  # 8 channels: 8 * 3 + 8 + 4 * 8 + 4
+        Limit(amount=0.53, relative=True)
+    """
+    channels = channel_groups(teacher)
+    model = CostModel(teacher, channels)
+    widths = [Limit(step / _STEPS, relative=True) for step in range(1, _STEPS + 1)]
+
+    def fits(width: Limit) -> bool:
+        costs = model.costs({own.name: len(_first(own, width)) for own in _free(channels)})
+        return all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
+
+    return max(filter(fits, widths), key=lambda width: width.amount, default=widths[0])
+
+
+def _free(channels: ChannelMap) -> list[ChannelGroup]:
+    return [group for group in channels.groups if group.status == "free"]
 
 
 def _first(group: ChannelGroup, width: Limit) -> IntArray:
@@ -78,3 +111,23 @@ def kaiming_(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
     """Fill with normal numbers of variance 2 / fan-in (He et al., 2015), in place."""
     drawn = torch.randn(weight.shape, generator=generator) * math.sqrt(2.0 / max(fan_in, 1))
     return weight.copy_(drawn.to(weight))
+
+
+def check_fit(seed: Network, teacher: Network) -> None:
+    """Refuse a seed and a teacher that do not see or name the same things.
+
+    Raises:
+        InputError: They differ in classes, input size or normalisation; says both.
+    """
+    if seed.n_classes != teacher.n_classes:
+        raise InputError(f"the seed has {seed.n_classes} classes, the teacher {teacher.n_classes}")
+    if seed.input_shape != teacher.input_shape:
+        own, other = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
+        raise InputError(f"the seed takes images of {own}, the teacher of {other}")
+    one, two = seed.preprocess, teacher.preprocess
+    if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
+        raise ConfigError(
+            f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"
+            f" {two.mean} and {two.std}",
+            hint="say what is right with --mean and --std",
+        )

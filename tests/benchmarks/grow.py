@@ -4,16 +4,16 @@ python -m tests.benchmarks.grow cifar10.npz resnet20.th --sizes 5 10 20 --seeds 
     (hours on two cores for the whole of CIFAR-10; what is done is not done again)
 
 planting     every round tries the best ``--candidates`` groups, trains only what is new
-everywhere   planting into all groups at once, ``--everywhere-epochs`` a round
+everywhere   planting into all groups at once, ``--everywhere-epochs`` in the one round there is
+polished     the same, the last ``--polish-epochs`` of them spent on training everything
 scratch      planting's final architecture with fresh weights, everything trained
 uniform      the teacher narrowed evenly to the same parameters, everything trained
 random       planting into one random group a round, trained as long as the round's candidates were
 unfrozen     planting in which everything trains in every round
-polished     planting's network, everything trained for another ``--polish-epochs``
 prune        ``nnslim prune`` of the teacher, which starts with what the teacher has learned
 
-A pass is one epoch over the training images; all candidates count. A size goes on from where the
-one before has ended. Scratch, uniform and prune get as many passes as planting had by then.
+A pass is one epoch over the training images; all candidates count. Every size starts from a seed of
+its own. Scratch, uniform and prune get as many passes as the first of ``--arms`` had.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.data.selection import stratified_indices
-from nnslim.grow import GrowConfig, GrowResult, SeedConfig, grow_network
-from nnslim.grow.seed import narrowed, reset
+from nnslim.grow import GrowConfig, SeedConfig, grow_network
+from nnslim.grow.seed import narrowed, reset, widest
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network
@@ -46,8 +46,8 @@ from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
-GROWN = ("everywhere", "planting", "random", "unfrozen")
-ARMS = ("everywhere", "planting", "polished", "scratch", "uniform", "random", "unfrozen", "prune")
+GROWN = ("planting", "everywhere", "polished", "random", "unfrozen")
+ARMS = (*GROWN, "scratch", "uniform", "prune")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Bench:
     out: Output
 
     def run(self) -> None:
-        """Run every arm at every size and seed; planting comes first."""
+        """Run every arm at every size and seed; the first says how many passes there are."""
         for seed in self.options.seeds:
             for size in self.options.sizes:
                 for arm in self.options.arms:
@@ -75,7 +75,8 @@ class Bench:
     def _arm(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
         if arm in GROWN:
             return self._grown(arm, size, seed)
-        passes = self._found("planting", size, seed)["passes"]
+        first = self.options.arms[0]
+        passes = self._found(first, size, seed)["passes"]
         if arm == "prune":
             config = PruneConfig(
                 {"params": Limit(size / 100, relative=True)},
@@ -89,13 +90,9 @@ class Bench:
             around = self._around()
             dense = copy.deepcopy(self.teacher)
             return prune_network(dense, self.data, config, around).network.cpu(), passes
-        grown = load_network(self._place("planting", size, seed).with_suffix(".safetensors"))
-        if arm == "polished":
-            network, epochs, lr = grown, self.options.polish_epochs, 0.05
-            passes += epochs
-        else:
-            start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
-            network, epochs, lr = reset(copy.deepcopy(start), seed + 1), passes, 0.1
+        grown = load_network(self._place(first, size, seed).with_suffix(".safetensors"))
+        start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
+        network = reset(copy.deepcopy(start), seed + 1)
         loader = Loader(
             self.data.train,
             self.teacher.preprocess or self.data.preprocess,
@@ -105,7 +102,7 @@ class Bench:
             seed=seed,
             drop_last=True,
         )
-        training = TrainConfig(epochs=epochs, lr=lr, seed=seed)
+        training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
         device = self._around().device
         teacher = RememberingTeacher(copy.deepcopy(self.teacher)).to(device)
         fit(network, loader, training, device=device, teacher=teacher)
@@ -113,45 +110,41 @@ class Bench:
 
     def _uniform(self, params: int) -> Network:
         """The widest even narrowing of the teacher with at most so many parameters."""
-        best = narrowed(self.teacher, Limit(2, relative=False))
-        for share in range(1, 200):
-            own = narrowed(self.teacher, Limit(share / 200, relative=True))
-            if count_costs(own).params <= params:
-                best = own
-        return best
+        return narrowed(self.teacher, widest(self.teacher, {"params": params}))
 
     def _grown(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
         options = self.options
-        earlier = [s for s in options.sizes if s < size]
-        start, passes = None, options.seed_epochs
-        if earlier:
-            start = load_network(self._place(arm, earlier[-1], seed).with_suffix(".safetensors"))
-            passes = self._found(arm, earlier[-1], seed)["passes"]
         epochs = options.epochs * (options.candidates if arm == "random" else 1)
-        growth = options.growth
-        if arm == "everywhere":
-            epochs, growth = options.everywhere_epochs, options.everywhere_growth
+        everywhere = arm in ("everywhere", "polished")
+        polish = options.polish_epochs if arm == "polished" else 0
+        if everywhere:
+            epochs = options.everywhere_epochs - polish
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
-            SeedConfig(Limit(0.125, relative=True), options.seed_epochs),
-            growth=Limit(growth / 100, relative=True),
-            where="everywhere" if arm == "everywhere" else "group",
+            SeedConfig(budget_share=options.seed_share / 100, epochs=options.seed_epochs),
+            # What the budget has room for, in one round: more than that would be thinned out.
+            growth=Limit(10.0 if everywhere else options.growth / 100, relative=True),
+            where="everywhere" if everywhere else "group",
+            rounds=1 if everywhere else None,
             candidates=options.candidates,
             train=TrainConfig(
                 epochs=epochs,
-                lr=0.02 if arm == "unfrozen" else 0.03,
+                lr=0.02 if arm == "unfrozen" else options.lr,
                 optimizer="sgd" if arm == "unfrozen" else "adamw",
                 compile=False,
                 seed=seed,
             ),
             frozen=arm != "unfrozen",
             choice="random" if arm == "random" else "best",
+            polish_epochs=polish,
+            polish_lr=0.1,
             batch_size=options.batch,
             seed=seed,
         )
         teacher = copy.deepcopy(self.teacher)
-        result = grow_network(teacher, self.data, config, self._around(), start)
-        return result.network, passes + _passes(result, epochs)
+        result = grow_network(teacher, self.data, config, self._around())
+        passes = sum(len(own.candidates) for own in result.rounds) * epochs
+        return result.network, options.seed_epochs + passes + polish
 
     def _write(self, place: Path, network: Network, passes: int, seconds: float) -> None:
         preprocess = self.teacher.preprocess or self.data.preprocess
@@ -180,10 +173,6 @@ class Bench:
 
     def _found(self, arm: str, size: float, seed: int) -> dict[str, Any]:
         return json.loads(self._place(arm, size, seed).with_suffix(".json").read_text())
-
-
-def _passes(result: GrowResult, epochs: int) -> int:
-    return sum(len(own.candidates) for own in result.rounds) * epochs
 
 
 def write_report(root: Path, options: argparse.Namespace) -> None:
@@ -220,16 +209,16 @@ _HEAD = """# Planting against its controls
 
 Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
 batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the
-largest first-order gain, {epochs} epochs each; growth {growth:g} % of a group at a time; seed
-network: an eighth of every width, trained for {seed_epochs} epochs. Top-1 on the test images, mean
-and standard deviation over the seeds. A pass is an epoch over the training images, candidates that
-were not kept included; minutes of a size that goes on from the one before are its own.
+largest first-order gain, {epochs} epochs each, learning rate {lr:g}; growth {growth:g} % of a group
+at a time; seed network: the widest even narrowing within {seed_share:g} % of the budget, trained
+for {seed_epochs} epochs. Top-1 on the test images, mean and standard deviation over the seeds. A
+pass is an epoch over the training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
-- *everywhere*: `nnslim grow --where everywhere`: {everywhere_growth:g} % of every group at once, or
-  what the budget has room for, {everywhere_epochs} epochs a round; earlier weights fixed.
-- *polished*: what planting gave, everything trained for {polish_epochs} passes more (learning rate
-  0.05): what `--polish-epochs` does, with more passes than the others had.
+- *everywhere*: `nnslim grow --where everywhere`: as many channels as the budget has room for in one
+  round of {everywhere_epochs} epochs; earlier weights fixed.
+- *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
+  rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
 - *uniform*: the teacher narrowed evenly to the same parameters, trained as long.
 - *random*: planting into a random group, trained as long as all candidates of a round.
@@ -247,18 +236,19 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("--sizes", nargs="+", type=float, default=[5.0, 10.0, 20.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--subset", type=int, default=2000)
-    parser.add_argument("--val", type=int, default=1000, help="validation images to use")
+    parser.add_argument("--subset", type=int, default=4000)
+    parser.add_argument("--val", type=int, default=2000, help="validation images to use")
     parser.add_argument("--candidates", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--everywhere-epochs", type=int, default=15)
-    parser.add_argument("--everywhere-growth", type=float, default=50.0)
-    parser.add_argument("--views", type=int, default=0, help="augmented; 0: not augmented")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=0.01, help="of what is planted")
+    parser.add_argument("--seed-share", type=float, default=60.0, help="of the budget, per cent")
+    parser.add_argument("--everywhere-epochs", type=int, default=12)
+    parser.add_argument("--views", type=int, default=4, help="augmented; 0: not augmented")
     parser.add_argument("--growth", type=float, default=100.0)
-    parser.add_argument("--seed-epochs", type=int, default=20)
-    parser.add_argument("--polish-epochs", type=int, default=20)
+    parser.add_argument("--seed-epochs", type=int, default=18)
+    parser.add_argument("--polish-epochs", type=int, default=8)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-grow")
     parser.add_argument("--report", default="docs/results/grow.md")

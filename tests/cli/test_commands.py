@@ -456,6 +456,7 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
         (["--data", "digits"], "growing needs a teacher"),
         (["--teacher", "{net}"], "growing needs images"),
         (["--teacher", "{net}", "--data", "digits", "--params", "1%"], "nothing can be planted"),
+        (["--teacher", "{net}", "--data", "digits", "--seed-share", "4"], "not a share"),
     ],
 )
 def test_grow_refuses_in_one_sentence(made, tmp_path, arguments, message):

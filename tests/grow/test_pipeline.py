@@ -110,6 +110,17 @@ def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
         replace(QUICK, where="everywhere", initialisation="screened")
 
 
+def test_a_seed_uses_its_share_of_the_budget(teacher, data):
+    config = replace(QUICK, seed_network=SeedConfig(budget_share=0.5, epochs=0), rounds=0)
+    result = grow_network(teacher, data, config)
+    params = count_costs(result.seed).params
+    assert 0.4 * result.limits["params"] < params <= 0.5 * result.limits["params"]
+    uncounted = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
+    assert grow_network(teacher, data, uncounted).seed.tensor("3.weight").shape == (4, 2, 3, 3)
+    with pytest.raises(ConfigError, match="100 % of the budget"):
+        SeedConfig(budget_share=1.0)
+
+
 def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
     network = narrowed(teacher, Limit(4, relative=False))
     channels, own = channel_groups(network), count_costs(network)

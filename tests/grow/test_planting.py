@@ -16,7 +16,8 @@ from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.errors import ConfigError
 from nnslim.grow import growable, plant
 from nnslim.grow.planting import obstacle
-from nnslim.grow.seed import narrowed, reset
+from nnslim.grow.seed import narrowed, reset, widest
+from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from tests.laws.reference import random_inputs
 from tests.laws.strategies import RandomNet, networks
@@ -162,3 +163,21 @@ def test_a_seed_is_the_teacher_in_small_and_knows_nothing():
     again = reset(narrowed(teacher, Limit(0.125, relative=True)), 0)
     assert torch.equal(seed.tensor("3.weight"), again.tensor("3.weight"))
     assert narrowed(teacher, Limit(1, relative=False)).tensor("0.weight").shape[0] == 2
+
+
+@pytest.mark.parametrize("metric", ["params", "macs", "bytes"])
+def test_the_widest_seed_is_that_of_trying_every_width(metric):
+    model = nn.Sequential(
+        nn.Conv2d(3, 30, 3, padding=1), nn.BatchNorm2d(30), nn.ReLU(),
+        nn.Conv2d(30, 30, 3, padding=1, groups=30), nn.ReLU(),
+        nn.Conv2d(30, 7, 3, padding=1), nn.Flatten(), nn.Linear(448, 4),
+    )  # fmt: skip
+    teacher = trace_network(model, torch.zeros(2, 3, 8, 8))
+    tried = [Limit(step / 200, relative=True) for step in range(1, 201)]
+    costs = {w.amount: getattr(count_costs(narrowed(teacher, w)), metric) for w in tried[9::10]}
+    for most in (costs[1.0], (costs[0.25] + costs[0.3]) // 2, costs[0.5]):
+        width = widest(teacher, {metric: most})
+        assert getattr(count_costs(narrowed(teacher, width)), metric) <= most
+        wider = [own for amount, own in costs.items() if amount > width.amount]
+        assert not wider or min(wider) > most
+    assert widest(teacher, {metric: 1}) == tried[0]
