@@ -75,13 +75,21 @@ def grow_command(
     seed_epochs: Annotated[int, option(help="Epochs of training the seed.", min=0)] = 10,
     seed_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.1,
     growth: Annotated[
-        str,
-        option(help="Channels planted at a time: 25% of the group's, or 4.", metavar="25%|N"),
-    ] = "25%",
+        str | None,
+        option(
+            help="Channels planted at a time: 25% of the group's, or 4. [default: 25%; everywhere, "
+            "what the budget has room for]",
+            metavar="25%|N",
+        ),
+    ] = None,
     where: Annotated[
         Literal["group", "everywhere"],
         option(help="A round plants into the best group, or into all groups at once."),
     ] = "group",
+    wiring: Annotated[
+        Literal["onward", "full"],
+        option(help="Who reads new channels where a layer has new ones itself: those, or all."),
+    ] = "onward",
     candidates: Annotated[
         str,
         option(
@@ -101,7 +109,10 @@ def grow_command(
         Literal["params", "macs", "latency", "none"],
         option(help="What the gain is divided by; latency: measured microseconds."),
     ] = "params",
-    epochs: Annotated[int, option(help="Epochs of training each candidate.", min=1)] = 2,
+    epochs: Annotated[
+        int | None,
+        option(help="Epochs of training each candidate. [default: 2; everywhere 15]", min=1),
+    ] = None,
     lr: Annotated[float, option(help="Peak learning rate of that.", min=0)] = 0.03,
     optimizer: Annotated[
         Literal["adamw", "sgd"], option(help="Optimizer of the planted weights.")

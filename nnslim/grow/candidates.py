@@ -22,6 +22,8 @@ __all__ = ["Proposal", "absolute_limits", "check_room", "propose"]
 
 # Steps in which planting everywhere shrinks until it keeps to the limits.
 _PARTS = 1000
+# Planting everywhere fills the budget; a group grows by so many times its width in a round.
+_MOST_TIMES = 10.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def propose(
         return Proposal(counts, sum(widths.values()), costs) if fits else None
 
     units = {group.name: _unit(group, config) for group in groups}
-    wanted = {group.name: _wanted(group, config.growth, units[group.name]) for group in groups}
+    whole = config.where == "everywhere" and bool(limits)
+    growth = config.growth or Limit(_MOST_TIMES if whole else 0.25, relative=True)
+    wanted = {group.name: _wanted(group, growth, units[group.name]) for group in groups}
     if config.where == "everywhere":
         for part in range(_PARTS, 0, -1):
             shrunk = {n: most * part // _PARTS // units[n] * units[n] for n, most in wanted.items()}

@@ -57,9 +57,13 @@ class GrowConfig:
         seed_network: How the seed is made and trained where none is given.
         latency: Largest latency, measured after every round; a share is of the teacher's. The round
             that breaks it is taken back, and growing ends.
-        growth: Channels planted into a group at a time: a share of its width or a number.
+        growth: Channels planted into a group at a time: a share of its width or a number. None is a
+            quarter of it; everywhere, what the counted budgets have room for.
         where: ``group``: a round plants into the best of the candidates; ``everywhere``: into all
             groups at once, until the budget has no room for most of them.
+        wiring: What reads new channels where a layer's own are planted, too: ``onward``, only its
+            new ones, so that earlier channels go on as they are; ``full``, all. Where a layer's own
+            are not planted, all of them read what is new.
         candidates: Groups tried in a round, chosen by a first-order estimate; None tries all.
         rounds: Most rounds; None grows until the budget is used up.
         patience: Rounds without a gain after which growing ends; None never gives up.
@@ -88,8 +92,9 @@ class GrowConfig:
     )
     seed_network: SeedConfig = field(default_factory=SeedConfig)
     latency: LatencyBudget | None = None
-    growth: Limit = field(default_factory=partial(Limit, 0.25, relative=True))
+    growth: Limit | None = None
     where: Literal["group", "everywhere"] = "group"
+    wiring: Literal["onward", "full"] = "onward"
     candidates: int | None = None
     rounds: int | None = None
     patience: int | None = None
@@ -117,6 +122,11 @@ class GrowConfig:
             and self.patience < 1,
             "screening chooses the channels of one group, and planting is everywhere": (
                 self.where == "everywhere" and self.initialisation == "screened"
+            ),
+            "pairs start by cancelling in earlier channels, which do not read them onward": (
+                self.where == "everywhere"
+                and self.initialisation == "pairs"
+                and self.wiring == "onward"
             ),
             f"polishing for {self.polish_epochs} epochs: 0 or more": self.polish_epochs < 0,
             "candidates must be trained for at least 1 epoch": self.train.epochs < 1,

@@ -166,7 +166,9 @@ class Planter:
 
         def prepared() -> Network | PlantedEntries:
             planted = self._plant(number, network, channel_groups(network), proposal)
-            return PlantedEntries(planted) if self._config.frozen else planted.network
+            onward = self._config.wiring == "onward"
+            frozen = self._config.frozen
+            return PlantedEntries(planted, onward=onward) if frozen else planted.network
 
         student = prepared()
         trained = sum(parameter.numel() for parameter in student.parameters())

@@ -33,6 +33,8 @@ class PlantedEntries(nn.Module):
 
     Args:
         planted: The network, which is not changed before ``write_back``.
+        onward: Whether earlier channels of a layer that has new ones, too, go on without reading
+            new channels: what they start with there stays.
 
     Example:
         >>> import numpy as np; from nnslim.network import trace_network
@@ -44,7 +46,7 @@ class PlantedEntries(nn.Module):
         8
     """
 
-    def __init__(self, planted: Planted) -> None:
+    def __init__(self, planted: Planted, *, onward: bool = False) -> None:
         """Copy the tensors; the new entries of parameters become this module's parameters."""
         super().__init__()
         self._graph_network = (planted.network,)  # in a tuple: not a submodule
@@ -57,10 +59,11 @@ class PlantedEntries(nn.Module):
             self.register_buffer(f"earlier_{number}", tensor.detach().clone())
             if name not in planted.fresh:
                 continue
-            places = planted.fresh[name].flatten().nonzero().flatten()
-            self.register_buffer(f"fresh_{number}", places, persistent=False)
+            places = _onward(planted.fresh[name]) if onward else planted.fresh[name]
+            flat = places.flatten().nonzero().flatten()
+            self.register_buffer(f"fresh_{number}", flat, persistent=False)
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
-                own = tensor.detach()[planted.fresh[name]]
+                own = tensor.detach()[places]
                 # Two dimensions where the tensor has more than one: what weight decay goes by.
                 self.entries[str(number)] = nn.Parameter(own[None] if tensor.dim() > 1 else own)
 
@@ -139,6 +142,14 @@ class PlantedEntries(nn.Module):
                 tensor = self.network.tensor(name)
                 tensor[fresh] = self.tensor(name).detach().to(tensor)[fresh]
         return self.network
+
+
+def _onward(fresh: Tensor) -> Tensor:
+    """The new entries but those of earlier rows, if there are new rows to read new channels."""
+    rows = fresh.flatten(1).all(dim=1) if fresh.dim() > 1 else fresh
+    if fresh.dim() == 1 or not rows.any():
+        return fresh
+    return fresh & rows.view(-1, *[1] * (fresh.dim() - 1))
 
 
 def calibrate(entries: PlantedEntries, loader: BatchLoader, batches: int) -> None:

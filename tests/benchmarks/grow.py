@@ -122,8 +122,7 @@ class Bench:
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
             SeedConfig(budget_share=options.seed_share / 100, epochs=options.seed_epochs),
-            # What the budget has room for, in one round: more than that would be thinned out.
-            growth=Limit(10.0 if everywhere else options.growth / 100, relative=True),
+            growth=None if everywhere else Limit(options.growth / 100, relative=True),
             where="everywhere" if everywhere else "group",
             rounds=1 if everywhere else None,
             candidates=options.candidates,

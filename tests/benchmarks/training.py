@@ -1,6 +1,7 @@
-"""What compiling saves in a training step, and what a second process changes in the result.
+"""What a training step takes compiled, in bf16 or as a graph; what a second process changes in it.
 
     python -m tests.benchmarks.training compile [--threads 2] [--repeats 14] [--device cuda]
+    python -m tests.benchmarks.training precision [--threads 2] [--repeats 14] [--device cuda]
     python -m tests.benchmarks.training graphs --device cuda
     python -m tests.benchmarks.training processes
     torchrun --standalone --nproc-per-node 2 -m tests.benchmarks.training processes
@@ -40,7 +41,7 @@ STEPS = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["compile", "graphs", "processes"])
+    parser.add_argument("what", choices=["compile", "precision", "graphs", "processes"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=14)
     parser.add_argument("--device", default="cpu")
@@ -49,6 +50,10 @@ def main() -> None:
     if args.what == "compile":
         torch.set_num_threads(args.threads)
         Output().result({}, compile_table(args.repeats, torch.device(args.device)))
+        return
+    if args.what == "precision":
+        torch.set_num_threads(args.threads)
+        Output().result({}, precision_table(args.repeats, torch.device(args.device)))
         return
     torch.set_num_threads(1)
     if args.what == "graphs":
@@ -62,9 +67,12 @@ def main() -> None:
 
 
 class Steps:
-    """ResNet-20, a teacher like it, and their steps."""
+    """A network, a teacher like it, and their steps."""
 
-    def __init__(self, network: Network, device: torch.device, *, compiled: bool) -> None:
+    def __init__(
+        self, network: Network, device: torch.device, *, compiled: bool, bf16: bool = False
+    ) -> None:
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
         where = {"device": device, "memory_format": torch.channels_last}
         self.network = copy.deepcopy(network).to(**where).train()
         self.optimizer = build_optimizer(self.network, TrainConfig(lr=0.01))
@@ -79,10 +87,11 @@ class Steps:
 
     def seconds(self, *, taught: bool) -> float:
         start = time.perf_counter()
-        logits, teaching = self.student(self.images), None
-        if taught:
-            with torch.no_grad():
-                teaching = self.teacher(self.images)
+        with self.autocast:
+            logits, teaching = self.student(self.images), None
+            if taught:
+                with torch.no_grad():
+                    teaching = self.teacher(self.images)
         loss = classification_loss(logits, self.labels, teaching, LossConfig(0.0, 0.5, 4.0))
         loss.backward()
         self.optimizer.step()
@@ -111,6 +120,21 @@ def compile_table(repeats: int, device: torch.device) -> Table:
         for (taught, pairs), seconds in zip(times.items(), first, strict=True)
     ]
     heads = ["ResNet-20, batch 128", ">eager s", ">compiled s", ">ratio", ">first step s"]
+    title = f"a training step, {device}, {torch.get_num_threads()} threads"
+    return Table.of(title, heads, rows)
+
+
+def precision_table(repeats: int, device: torch.device) -> Table:
+    """Steps with a teacher in fp32 and bf16, eager, in turns."""
+    rows: list[list[str]] = []
+    for depth in (20, 56):
+        network = trace_network(CifarResNet(depth).eval(), torch.zeros(2, 3, 32, 32))
+        full, half = (Steps(network, device, compiled=False, bf16=bf16) for bf16 in (False, True))
+        pairs = [(full.seconds(taught=True), half.seconds(taught=True)) for _ in range(repeats)]
+        times = [f"{statistics.median(column):.4f}" for column in zip(*pairs[1:], strict=True)]
+        faster = statistics.median(slow / fast for slow, fast in pairs[1:])
+        rows.append([f"ResNet-{depth}, with a teacher", *times, f"{faster:.2f}"])
+    heads = ["batch 128, 32 px", ">fp32 s", ">bf16 s", ">times as fast"]
     title = f"a training step, {device}, {torch.get_num_threads()} threads"
     return Table.of(title, heads, rows)
 

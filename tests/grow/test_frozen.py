@@ -121,6 +121,32 @@ def test_what_trains_is_what_ships():
         assert torch.equal(trained_logits, entries.write_back()(images))
 
 
+@pytest.mark.parametrize("name", ["Residual", "Dense", "Depthwise"])
+def test_onward_wiring_leaves_what_earlier_channels_compute_as_it_was(name):
+    """Without what the last layers read of new channels, the grown network is the one before."""
+    network = network_of(name)
+    channels = channel_groups(network)
+    planted = plant(network, channels, {own.name: 2 for own in growable(network, channels)}, seed=1)
+    data = batches(network)
+    differences: dict[bool, float] = {}
+    for onward in (True, False):
+        entries = PlantedEntries(copy.deepcopy(planted), onward=onward)
+        fit(entries, data, TRAININGS["momentum and decay"], device=torch.device("cpu"))
+        calibrate(entries, data, 2)
+        grown = entries.write_back()
+        weights = {n: new for n, new in planted.fresh.items() if new.dim() > 1}
+        last = [n for n, new in weights.items() if not new.flatten(1).all(dim=1).any()]
+        assert last
+        with torch.no_grad():
+            assert all(grown.tensor(n)[planted.fresh[n]].abs().sum() > 0 for n in last)
+            for own in last:
+                grown.tensor(own)[planted.fresh[own]] = 0.0
+            found, wanted = grown.eval()(data[0][0]), network.eval()(data[0][0])
+        differences[onward] = float((found - wanted).abs().max())
+    assert differences[True] < 1e-5, differences
+    assert differences[False] > 1e-3, differences
+
+
 def test_new_batch_norm_channels_use_the_batch_and_earlier_ones_their_own():
     network = network_of("Residual")
     group = next(

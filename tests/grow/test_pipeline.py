@@ -108,6 +108,8 @@ def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
     assert planted == [pair for own in result.rounds for pair in own.planted.items()]
     with pytest.raises(ConfigError, match="planting is everywhere"):
         replace(QUICK, where="everywhere", initialisation="screened")
+    with pytest.raises(ConfigError, match="pairs start by cancelling"):
+        replace(QUICK, where="everywhere", initialisation="pairs")
 
 
 def test_a_seed_uses_its_share_of_the_budget(teacher, data):
@@ -129,6 +131,8 @@ def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
     assert dict(whole.counts) == {"0": 4, "3": 4}
     (less,) = propose(network, channels, {"params": whole.costs.params - 1}, config)
     assert own.params < less.costs.params < whole.costs.params
+    (filled,) = propose(network, channels, {"params": 5 * own.params}, replace(config, growth=None))
+    assert 4.5 * own.params < filled.costs.params <= 5 * own.params
     assert propose(network, channels, {"params": own.params}, config) == []
 
 
