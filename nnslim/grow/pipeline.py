@@ -160,7 +160,7 @@ class _Growing:
         own = self.config.seed_network
         width = own.width
         if width is None and limits:
-            few = {metric: int(own.budget_share * most) for metric, most in limits.items()}
+            few: dict[Metric, int] = {m: int(own.budget_share * x) for m, x in limits.items()}
             width = widest(teacher, few)
         return narrowed(teacher, width or _UNCOUNTED_WIDTH)
 
