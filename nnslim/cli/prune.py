@@ -180,6 +180,10 @@ def prune_command(
     ] = "cosine",
     label_smoothing: Annotated[float, option(help="Label smoothing.", min=0, max=0.999)] = 0.0,
     distill: Annotated[bool, option(help="Teach the pruned network with the dense one.")] = True,
+    alpha: Annotated[
+        float, option(help="Share of the teacher in the loss; labels get the rest.", min=0, max=1)
+    ] = 0.5,
+    temperature: Annotated[float, option(help="Of the distillation.", min=0)] = 4.0,
     grad_clip: Annotated[
         float | None, option(help="Largest norm of the whole gradient.", min=0)
     ] = None,

@@ -126,15 +126,16 @@ def _regularizer(flags: Mapping[str, Any]) -> RegularizerConfig:
 
 
 def _training(flags: Mapping[str, Any], effort: Profile) -> TrainConfig:
-    train = TrainConfig(
+    return TrainConfig(
         epochs=effort.epochs,
         lr=flags["lr"],
         schedule=flags["schedule"],
         label_smoothing=flags["label_smoothing"],
+        distill_weight=flags["alpha"] if flags["distill"] else 0.0,
+        temperature=flags["temperature"],
         grad_clip=flags["grad_clip"],
         precision=flags["precision"],
         ema=flags["ema"],
         compile="auto" if flags["compile"] is None else flags["compile"],
         seed=flags["seed"],
     )
-    return train if flags["distill"] else replace(train, distill_weight=0.0)

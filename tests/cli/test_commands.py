@@ -247,6 +247,14 @@ class TestPrune:
                 replace(BALANCED, sparse=SparseConfig(0, regularizer=PENALTY)),
             ),
             (
+                ["--data", "d", "--alpha", "0.7", "--temperature", "2"],
+                replace(BALANCED, train=TrainConfig(13, distill_weight=0.7, temperature=2.0)),
+            ),
+            (
+                ["--data", "d", "--no-distill"],
+                replace(BALANCED, train=TrainConfig(13, distill_weight=0.0)),
+            ),
+            (
                 ["--data", "d", "--latency", "1.5ms", "--align", "auto", "--rounds", "1"],
                 replace(
                     BALANCED,
