@@ -113,10 +113,14 @@ def grow_command(
         int | None,
         option(help="Epochs of training each candidate. [default: 2; everywhere 15]", min=1),
     ] = None,
-    lr: Annotated[float, option(help="Peak learning rate of that.", min=0)] = 0.03,
+    lr: Annotated[
+        float | None,
+        option(help="Peak learning rate of that. [default: 0.03 for adamw, 0.1 for sgd]", min=0),
+    ] = None,
     optimizer: Annotated[
-        Literal["adamw", "sgd"], option(help="Optimizer of the planted weights.")
-    ] = "adamw",
+        Literal["adamw", "sgd"] | None,
+        option(help="Optimizer of the planted weights. [default: adamw; everywhere sgd]"),
+    ] = None,
     temperature: Annotated[float, option(help="Of the distillation.", min=0)] = 4.0,
     alpha: Annotated[
         float, option(help="Share of the teacher in the loss; labels get the rest.", min=0, max=1)

@@ -29,6 +29,8 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         for flag, metric in metrics.items()
         if flags[flag]
     }
+    everywhere = flags["where"] == "everywhere"
+    optimizer = flags["optimizer"] or ("sgd" if everywhere else "adamw")
     few, width = flags["candidates"], flags["seed_width"]
     share = parse_limit(flags["seed_share"], "--seed-share")
     if not share.relative:
@@ -55,9 +57,9 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         gain=flags["gain"],
         per_cost=flags["per_cost"],
         train=TrainConfig(
-            epochs=flags["epochs"] or (15 if flags["where"] == "everywhere" else 2),
-            lr=flags["lr"],
-            optimizer=flags["optimizer"],
+            epochs=flags["epochs"] or (15 if everywhere else 2),
+            lr=flags["lr"] or (0.1 if optimizer == "sgd" else 0.03),
+            optimizer=optimizer,
             distill_weight=flags["alpha"],
             temperature=flags["temperature"],
             precision=flags["precision"],

@@ -128,8 +128,8 @@ class Bench:
             candidates=options.candidates,
             train=TrainConfig(
                 epochs=epochs,
-                lr=0.02 if arm == "unfrozen" else options.lr,
-                optimizer="sgd" if arm == "unfrozen" else "adamw",
+                lr={"unfrozen": 0.02}.get(arm, 0.1 if everywhere else 0.03),
+                optimizer="sgd" if everywhere or arm == "unfrozen" else "adamw",
                 compile=False,
                 seed=seed,
             ),
@@ -208,14 +208,14 @@ _HEAD = """# Planting against its controls
 
 Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
 batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the
-largest first-order gain, {epochs} epochs each, learning rate {lr:g}; growth {growth:g} % of a group
-at a time; seed network: the widest even narrowing within {seed_share:g} % of the budget, trained
+largest first-order gain, {epochs} epochs each (AdamW, rate 0.03); growth {growth:g} % of a group at
+a time; seed network: the widest even narrowing within {seed_share:g} % of the budget, trained
 for {seed_epochs} epochs. Top-1 on the test images, mean and standard deviation over the seeds. A
 pass is an epoch over the training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: as many channels as the budget has room for in one
-  round of {everywhere_epochs} epochs; earlier weights fixed.
+  round of {everywhere_epochs} epochs (SGD, rate 0.1); earlier weights fixed.
 - *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
   rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -239,7 +239,6 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=2000, help="validation images to use")
     parser.add_argument("--candidates", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--lr", type=float, default=0.01, help="of what is planted")
     parser.add_argument("--seed-share", type=float, default=60.0, help="of the budget, per cent")
     parser.add_argument("--everywhere-epochs", type=int, default=12)
     parser.add_argument("--views", type=int, default=4, help="augmented; 0: not augmented")
