@@ -29,8 +29,6 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         for flag, metric in metrics.items()
         if flags[flag]
     }
-    everywhere = flags["where"] == "everywhere"
-    optimizer = flags["optimizer"] or ("sgd" if everywhere else "adamw")
     few, width = flags["candidates"], flags["seed_width"]
     share = parse_limit(flags["seed_share"], "--seed-share")
     if not share.relative:
@@ -56,19 +54,27 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         initialisation=flags["init"],
         gain=flags["gain"],
         per_cost=flags["per_cost"],
-        train=TrainConfig(
-            epochs=flags["epochs"] or (15 if everywhere else 2),
-            lr=flags["lr"] or (0.1 if optimizer == "sgd" else 0.03),
-            optimizer=optimizer,
-            distill_weight=flags["alpha"],
-            temperature=flags["temperature"],
-            precision=flags["precision"],
-            compile=False,
-            seed=flags["seed"],
-        ),
+        train=_training(flags),
         polish_epochs=flags["polish_epochs"],
         polish_lr=flags["polish_lr"],
         batch_size=flags["batch_size"],
         recalibrate_batches=flags["recalibrate"],
+        seed=flags["seed"],
+    )
+
+
+def _training(flags: Mapping[str, Any]) -> TrainConfig:
+    """Training of candidates; one for all groups can be longer, and SGD does it best."""
+    everywhere = flags["where"] == "everywhere"
+    optimizer = flags["optimizer"] or ("sgd" if everywhere else "adamw")
+    rate = {"sgd": 0.1, "adamw": 0.03}[optimizer]
+    return TrainConfig(
+        epochs=flags["epochs"] or (15 if everywhere else 2),
+        lr=rate if flags["lr"] is None else flags["lr"],
+        optimizer=optimizer,
+        distill_weight=flags["alpha"],
+        temperature=flags["temperature"],
+        precision=flags["precision"],
+        compile=False,
         seed=flags["seed"],
     )

@@ -25,6 +25,7 @@ from nnslim.measure.macs import weighted_positions
 from nnslim.network import Network, trace_network
 from nnslim.onnx import SessionSettings
 from nnslim.prune import Limit, Rules, make_plan
+from nnslim.prune.alignment import AlignmentChoice, choose_alignment
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import NetworkDevice, open_device, worst
 from nnslim.prune.latency_plan import LatencyPlan, SearchSettings
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=60.0, help="per cent")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--align", action="store_true", help="only what --align auto chooses")
     parser.add_argument("--no-rankings", action="store_true", help="only the first table")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -70,6 +72,11 @@ def main() -> None:
         batches = tuple(int(size) for size in sizes.split(","))
         with open_device(network, channels, settings, batches) as device:
             start = time.perf_counter()
+            if args.align:
+                choice = choose_alignment(device, scores, Rules({}), budget)
+                seconds = time.perf_counter() - start
+                Output().result(choice.to_json(), _alignments(name, sizes, choice, seconds))
+                continue
             plan = plan_for_latency(device, scores, Rules({}), budget)
             seconds = time.perf_counter() - start
             blind = _same_params(device, scores, plan)
@@ -78,10 +85,30 @@ def main() -> None:
             Output().info("  ".join(rows[-1]))
             if not args.no_rankings:
                 losses += _rankings(name, sizes, device, network, scores, plan)
+    if not rows:
+        return
     title = f"--latency {budget} on {args.device}, {settings.n_threads} threads"
     Output().result({"plans": found}, Table.of(title, HEADS, rows))
     if losses:
         Output().result({}, Table.of("what the same latency costs", LOSSES, losses))
+
+
+def _alignments(name: str, sizes: str, choice: AlignmentChoice, seconds: float) -> Table:
+    """Every multiple that was tried: what it loses at the target, and what it measured."""
+    rows: list[list[str]] = []
+    for own in choice.candidates:
+        cells = ["-", "-", "-", "-"]
+        if own.plan is not None and own.search is not None:
+            check = worst(own.ratios)
+            interval = f"{100 * check.low:.1f} to {100 * check.high:.1f}"
+            macs = own.plan.after.macs / own.plan.before.macs
+            cells = [f"{100 * check.ratio:.1f}", interval, f"{100 * macs:.1f}"]
+            cells.append(str(len(own.search.trials)))
+        chosen = "chosen" if own is choice.chosen else (own.why_not or "")
+        rows.append([str(own.align), f"{own.lost:.1f}", *cells, chosen])
+    heads = [">multiple", ">lost score at the target", ">measured %", ">interval", ">MACs %"]
+    title = f"{name}, batch {sizes}, --align auto: {seconds:.0f} s"
+    return Table.of(title, [*heads, ">exports", ""], rows)
 
 
 def _row(name: str, sizes: str, plan: LatencyPlan, seconds: float, blind: float) -> list[str]:
