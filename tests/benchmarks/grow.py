@@ -91,7 +91,7 @@ class Bench:
             dense = copy.deepcopy(self.teacher)
             return prune_network(dense, self.data, config, around).network.cpu(), passes
         grown = load_network(self._place(first, size, seed).with_suffix(".safetensors"))
-        start = grown if arm == "scratch" else self._uniform(count_costs(grown).params)
+        start = grown if arm == "scratch" else self._uniform(size)
         network = reset(copy.deepcopy(start), seed + 1)
         loader = Loader(
             self.data.train,
@@ -108,9 +108,10 @@ class Bench:
         fit(network, loader, training, device=device, teacher=teacher)
         return network.cpu(), passes
 
-    def _uniform(self, params: int) -> Network:
-        """The widest even narrowing of the teacher with at most so many parameters."""
-        return narrowed(self.teacher, widest(self.teacher, {"params": params}))
+    def _uniform(self, size: float) -> Network:
+        """The widest even narrowing of the teacher with at most that share of its parameters."""
+        most = Limit(size / 100, relative=True).of(count_costs(self.teacher).params)
+        return narrowed(self.teacher, widest(self.teacher, {"params": most}))
 
     def _grown(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
         options = self.options
@@ -121,7 +122,11 @@ class Bench:
             epochs = options.everywhere_epochs - polish
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
-            SeedConfig(budget_share=options.seed_share / 100, epochs=options.seed_epochs),
+            SeedConfig(
+                options.seed_width and Limit(options.seed_width / 100, relative=True),
+                options.seed_share / 100,
+                options.seed_epochs,
+            ),
             growth=None if everywhere else Limit(options.growth / 100, relative=True),
             where="everywhere" if everywhere else "group",
             rounds=1 if everywhere else None,
@@ -192,7 +197,10 @@ def write_report(root: Path, options: argparse.Namespace) -> None:
                 rows.append((-mean(top1), f"| {size:g} % | {' | '.join(cells)} |"))
         lines += [row for _, row in sorted(rows)]
     seen = f"{options.views} views of each" if options.views else "not augmented"
-    head = _HEAD.format(**vars(options), name=Path(options.teacher).stem, seen=seen)
+    seed = f"the widest even narrowing within {options.seed_share:g} % of the budget"
+    if options.seed_width:
+        seed = f"{options.seed_width:g} % of every width"
+    head = _HEAD.format(**vars(options), seed=seed, name=Path(options.teacher).stem, seen=seen)
     write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
 
 
@@ -209,8 +217,7 @@ _HEAD = """# Planting against its controls
 Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
 batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the
 largest first-order gain, {epochs} epochs each (AdamW, rate 0.03); growth {growth:g} % of a group at
-a time; seed network: the widest even narrowing within {seed_share:g} % of the budget, trained
-for {seed_epochs} epochs. Top-1 on the test images, mean and standard deviation over the seeds. A
+a time; seed network: {seed}, trained for {seed_epochs} epochs. Top-1 on the test images, mean and standard deviation over the seeds. A
 pass is an epoch over the training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
@@ -239,6 +246,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=2000, help="validation images to use")
     parser.add_argument("--candidates", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seed-width", type=float, help="per cent of every width, instead of:")
     parser.add_argument("--seed-share", type=float, default=60.0, help="of the budget, per cent")
     parser.add_argument("--everywhere-epochs", type=int, default=12)
     parser.add_argument("--views", type=int, default=4, help="augmented; 0: not augmented")
