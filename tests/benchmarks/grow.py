@@ -217,8 +217,9 @@ _HEAD = """# Planting against its controls
 Written by `make bench-grow`; do not edit. Teacher: {name}. {subset} training images, {seen}, in
 batches of {batch}, and {val} validation images; candidates of a round: the {candidates} with the
 largest first-order gain, {epochs} epochs each (AdamW, rate 0.03); growth {growth:g} % of a group at
-a time; seed network: {seed}, trained for {seed_epochs} epochs. Top-1 on the test images, mean and standard deviation over the seeds. A
-pass is an epoch over the training images, candidates that were not kept included.
+a time; seed network: {seed}, trained for {seed_epochs} epochs.
+Top-1 on the test images, mean and standard deviation over the seeds. A pass is an epoch over the
+training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: as many channels as the budget has room for in one
