@@ -44,9 +44,8 @@ class RememberingTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W)."""
-        # Every fourth pixel tells two images apart as well as all of them do.
-        few = images[..., ::4, ::4].contiguous().cpu().numpy()
-        keys = [hashlib.blake2b(own.tobytes(), digest_size=16).digest() for own in few]
+        pixels = images.contiguous().cpu().numpy()
+        keys = [hashlib.blake2b(own, digest_size=16).digest() for own in pixels]
         if any(key not in self._logits for key in keys):
             # All of the batch, so that what comes out does not depend on what is remembered.
             self.answered += 1
