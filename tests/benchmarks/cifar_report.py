@@ -81,7 +81,8 @@ at most half of the parameters and half of the MACs (Torch-Pruning's only half o
 cannot cut the residual stream, and half of the parameters would leave it fewer MACs than the
 others), gets new batch norm statistics (*refitted*: its weights fitted to the layers' earlier
 outputs on 512 training images instead) and is fine-tuned with the same settings (SGD, peak learning
-rate in the table, cosine, half of the loss from the dense network's logits at temperature 4).
+rate in the table, cosine, half of the loss from the dense network's logits at temperature 4, in
+float32, unless the row says otherwise).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
 sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
