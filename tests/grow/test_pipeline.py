@@ -310,11 +310,11 @@ def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, views, mon
     calls: list[int] = []
 
     class Failing(PlantedEntries):
-        def __init__(self, planted):
+        def __init__(self, planted, **how):
             calls.append(1)
             if len(calls) == after:
                 raise KilledError
-            super().__init__(planted)
+            super().__init__(planted, **how)
 
     around = Surroundings(checkpoints=tmp_path / "cut")
     monkeypatch.setattr(rounds, "PlantedEntries", Failing)
