@@ -64,11 +64,11 @@ def widest(teacher: Network, limits: Mapping[Metric, int]) -> Limit:
         Limit(amount=0.56, relative=True)
     """
     channels = channel_groups(teacher)
-    model = CostModel(teacher, channels)
+    free, model = _free(channels), CostModel(teacher, channels)
     widths = [Limit(step / _STEPS, relative=True) for step in range(1, _STEPS + 1)]
 
     def fits(width: Limit) -> bool:
-        costs = model.costs({own.name: len(_first(own, width)) for own in _free(channels)})
+        costs = model.costs({own.name: len(_first(own, width)) for own in free})
         return all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
 
     return max(filter(fits, widths), key=lambda width: width.amount, default=widths[0])

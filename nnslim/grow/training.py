@@ -146,10 +146,10 @@ class PlantedEntries(nn.Module):
 
 def _onward(fresh: Tensor) -> Tensor:
     """The new entries but those of earlier rows, if there are new rows to read new channels."""
-    rows = fresh.flatten(1).all(dim=1) if fresh.dim() > 1 else fresh
-    if fresh.dim() == 1 or not rows.any():
+    if fresh.dim() == 1:
         return fresh
-    return fresh & rows.view(-1, *[1] * (fresh.dim() - 1))
+    rows = fresh.flatten(1).all(dim=1)
+    return fresh & rows.view(-1, *[1] * (fresh.dim() - 1)) if rows.any() else fresh
 
 
 def calibrate(entries: PlantedEntries, loader: BatchLoader, batches: int) -> None:
