@@ -62,8 +62,13 @@ def grow_command(
     ] = None,
     rounds: Annotated[int | None, option(help="Stop after this many rounds.", min=0)] = None,
     seed_share: Annotated[
-        str, option(help="How much of the budget the seed uses up.", metavar="PCT")
-    ] = "60%",
+        str | None,
+        option(
+            help="How much of the budget the seed uses up. [default: 60%; everywhere, 2 channels "
+            "in each group]",
+            metavar="PCT",
+        ),
+    ] = None,
     seed_width: Annotated[
         str | None,
         option(

@@ -30,8 +30,8 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         if flags[flag]
     }
     few, width = flags["candidates"], flags["seed_width"]
-    share = parse_limit(flags["seed_share"], "--seed-share")
-    if not share.relative:
+    share = parse_limit(flags["seed_share"], "--seed-share") if flags["seed_share"] else None
+    if share and not share.relative:
         raise ConfigError(
             f"--seed-share {flags['seed_share']}: not a share", hint="write one such as 60%"
         )
@@ -40,7 +40,7 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         latency=parse_latency(flags["latency"], "--latency") if flags["latency"] else None,
         seed_network=SeedConfig(
             parse_limit(width, "--seed-width") if width else None,
-            share.amount,
+            share.amount if share else None,
             flags["seed_epochs"],
             flags["seed_lr"],
         ),

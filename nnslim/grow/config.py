@@ -25,13 +25,14 @@ class SeedConfig:
     Attributes:
         width: Of every channel group: a share of the teacher's or a number; at least 2 remain. None
             takes the widest that keeps to ``budget_share`` (an eighth if no budget is counted).
-        budget_share: Of every counted budget (parameters, MACs, bytes) that the seed may use.
+        budget_share: Of every counted budget (parameters, MACs, bytes) that the seed may use. None
+            is 0.6 where single groups are planted into, and 2 channels in each group where all are.
         epochs: Of its training, with distillation.
         lr: Peak learning rate of it.
     """
 
     width: Limit | None = None
-    budget_share: float = 0.6
+    budget_share: float | None = None
     epochs: int = 10
     lr: float = 0.1
 
@@ -41,7 +42,7 @@ class SeedConfig:
                 f"a seed trained {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
             )
-        if not 0 < self.budget_share < 1:
+        if self.budget_share is not None and not 0 < self.budget_share < 1:
             raise ConfigError(
                 f"a seed that uses {100 * self.budget_share:g} % of the budget",
                 hint="give more than 0 % and less than 100 %: the rest is planted",

@@ -41,7 +41,9 @@ __all__ = ["grow_network"]
 
 # Numbers of the trainings of a run, each with an order of images of its own.
 _SEED_STAGE, _POLISH_STAGE = 1, 2
-# Width of the seed where no budget says how much it may use.
+# The seed, where nothing else is said: measured in docs/grow.md, "Why these defaults".
+_SHARE_FOR_GROUPS = 0.6
+_WIDTH_FOR_EVERYWHERE = Limit(2, relative=False)
 _UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 
 
@@ -158,11 +160,13 @@ class _Growing:
 
     def _narrowed(self, teacher: Network, limits: Mapping[Metric, int]) -> Network:
         own = self.config.seed_network
-        width = own.width
-        if width is None and limits:
-            few: dict[Metric, int] = {m: int(own.budget_share * x) for m, x in limits.items()}
-            width = widest(teacher, few)
-        return narrowed(teacher, width or _UNCOUNTED_WIDTH)
+        if own.width is not None:
+            return narrowed(teacher, own.width)
+        if own.budget_share is None and self.config.where == "everywhere":
+            return narrowed(teacher, _WIDTH_FOR_EVERYWHERE)
+        share = own.budget_share or _SHARE_FOR_GROUPS
+        few: dict[Metric, int] = {metric: int(share * most) for metric, most in limits.items()}
+        return narrowed(teacher, widest(teacher, few) if few else _UNCOUNTED_WIDTH)
 
     def _seed(self, small: Network, *, trained: bool) -> tuple[Network, Judged]:
         config, own = self.config, self.config.seed_network

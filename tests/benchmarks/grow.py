@@ -118,14 +118,15 @@ class Bench:
         epochs = options.epochs * (options.candidates if arm == "random" else 1)
         everywhere = arm in ("everywhere", "polished")
         polish = options.polish_epochs if arm == "polished" else 0
+        seed_epochs = options.everywhere_seed_epochs if everywhere else options.seed_epochs
         if everywhere:
             epochs = options.everywhere_epochs - polish
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
             SeedConfig(
                 options.seed_width and Limit(options.seed_width / 100, relative=True),
-                options.seed_share / 100,
-                options.seed_epochs,
+                None if everywhere else options.seed_share / 100,
+                seed_epochs,
             ),
             growth=None if everywhere else Limit(options.growth / 100, relative=True),
             where="everywhere" if everywhere else "group",
@@ -148,7 +149,7 @@ class Bench:
         teacher = copy.deepcopy(self.teacher)
         result = grow_network(teacher, self.data, config, self._around())
         passes = sum(len(own.candidates) for own in result.rounds) * epochs
-        return result.network, options.seed_epochs + passes + polish
+        return result.network, seed_epochs + passes + polish
 
     def _write(self, place: Path, network: Network, passes: int, seconds: float) -> None:
         preprocess = self.teacher.preprocess or self.data.preprocess
@@ -199,7 +200,7 @@ def write_report(root: Path, options: argparse.Namespace) -> None:
     seen = f"{options.views} views of each" if options.views else "not augmented"
     seed = f"the widest even narrowing within {options.seed_share:g} % of the budget"
     if options.seed_width:
-        seed = f"{options.seed_width:g} % of every width"
+        seed = f"{options.seed_width:g} % of every width, *everywhere* too"
     head = _HEAD.format(**vars(options), seed=seed, name=Path(options.teacher).stem, seen=seen)
     write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
 
@@ -222,8 +223,9 @@ Top-1 on the test images, mean and standard deviation over the seeds. A pass is 
 training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
-- *everywhere*: `nnslim grow --where everywhere`: as many channels as the budget has room for in one
-  round of {everywhere_epochs} epochs (SGD, rate 0.1); earlier weights fixed.
+- *everywhere*: `nnslim grow --where everywhere`: a seed of 2 channels in every group, trained for
+  {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
+  {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed.
 - *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
   rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -249,7 +251,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed-width", type=float, help="per cent of every width, instead of:")
     parser.add_argument("--seed-share", type=float, default=60.0, help="of the budget, per cent")
-    parser.add_argument("--everywhere-epochs", type=int, default=12)
+    parser.add_argument("--everywhere-seed-epochs", type=int, default=2)
+    parser.add_argument("--everywhere-epochs", type=int, default=28)
     parser.add_argument("--views", type=int, default=4, help="augmented; 0: not augmented")
     parser.add_argument("--growth", type=float, default=100.0)
     parser.add_argument("--seed-epochs", type=int, default=18)

@@ -123,6 +123,19 @@ def test_a_seed_uses_its_share_of_the_budget(teacher, data):
         SeedConfig(budget_share=1.0)
 
 
+@pytest.mark.parametrize("where", ["group", "everywhere"])
+def test_the_seed_is_wide_for_single_groups_and_narrow_for_all_at_once(teacher, data, where):
+    config = replace(QUICK, where=where, seed_network=SeedConfig(epochs=0), rounds=0)
+    result = grow_network(teacher, data, config)
+    params, most = count_costs(result.seed).params, result.limits["params"]
+    if where == "group":
+        assert 0.5 * most < params <= 0.6 * most
+    else:
+        assert result.seed.tensor("3.weight").shape == (2, 2, 3, 3)
+    shared = replace(config, seed_network=SeedConfig(budget_share=0.3, epochs=0))
+    assert 0.2 * most < count_costs(grow_network(teacher, data, shared).seed).params <= 0.3 * most
+
+
 def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
     network = narrowed(teacher, Limit(4, relative=False))
     channels, own = channel_groups(network), count_costs(network)
