@@ -64,8 +64,8 @@ def grow_command(
     seed_share: Annotated[
         str | None,
         option(
-            help="How much of the budget the seed uses up. [default: 60%; everywhere, 2 channels "
-            "in each group]",
+            help="How much of the budget the seed uses up. [default: 60%; everywhere, without "
+            "--growth, 2 channels in each group]",
             metavar="PCT",
         ),
     ] = None,

@@ -100,8 +100,7 @@ def propose(
         return Proposal(counts, sum(widths.values()), costs) if fits else None
 
     units = {group.name: _unit(group, config) for group in groups}
-    whole = config.where == "everywhere" and bool(limits)
-    growth = config.growth or Limit(_MOST_TIMES if whole else 0.25, relative=True)
+    growth = config.growth or Limit(_MOST_TIMES if config.in_one_round else 0.25, relative=True)
     wanted = {group.name: _wanted(group, growth, units[group.name]) for group in groups}
     if config.where == "everywhere":
         for part in range(_PARTS, 0, -1):

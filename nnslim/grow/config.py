@@ -26,7 +26,7 @@ class SeedConfig:
         width: Of every channel group: a share of the teacher's or a number; at least 2 remain. None
             takes the widest that keeps to ``budget_share`` (an eighth if no budget is counted).
         budget_share: Of every counted budget (parameters, MACs, bytes) that the seed may use. None
-            is 0.6 where single groups are planted into, and 2 channels in each group where all are.
+            is 0.6, or, where one round fills the budget, 2 channels in each group.
         epochs: Of its training, with distillation.
         lr: Peak learning rate of it.
     """
@@ -113,6 +113,11 @@ class GrowConfig:
     batch_size: int = 128
     recalibrate_batches: int = 20
     seed: int = 0
+
+    @property
+    def in_one_round(self) -> bool:
+        """Whether a round plants as much as the counted budgets have room for."""
+        return self.where == "everywhere" and self.growth is None and bool(self.limits)
 
     def __post_init__(self) -> None:
         problems = {

@@ -42,8 +42,8 @@ __all__ = ["grow_network"]
 # Numbers of the trainings of a run, each with an order of images of its own.
 _SEED_STAGE, _POLISH_STAGE = 1, 2
 # The seed, where nothing else is said: measured in docs/grow.md, "Why these defaults".
-_SHARE_FOR_GROUPS = 0.6
-_WIDTH_FOR_EVERYWHERE = Limit(2, relative=False)
+_SHARE = 0.6
+_WIDTH_FOR_ONE_ROUND = Limit(2, relative=False)
 _UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 
 
@@ -162,9 +162,9 @@ class _Growing:
         own = self.config.seed_network
         if own.width is not None:
             return narrowed(teacher, own.width)
-        if own.budget_share is None and self.config.where == "everywhere":
-            return narrowed(teacher, _WIDTH_FOR_EVERYWHERE)
-        share = own.budget_share or _SHARE_FOR_GROUPS
+        if own.budget_share is None and self.config.in_one_round:
+            return narrowed(teacher, _WIDTH_FOR_ONE_ROUND)
+        share = own.budget_share or _SHARE
         few: dict[Metric, int] = {metric: int(share * most) for metric, most in limits.items()}
         return narrowed(teacher, widest(teacher, few) if few else _UNCOUNTED_WIDTH)
 

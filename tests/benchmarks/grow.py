@@ -200,8 +200,11 @@ def write_report(root: Path, options: argparse.Namespace) -> None:
     seen = f"{options.views} views of each" if options.views else "not augmented"
     seed = f"the widest even narrowing within {options.seed_share:g} % of the budget"
     if options.seed_width:
-        seed = f"{options.seed_width:g} % of every width, *everywhere* too"
-    head = _HEAD.format(**vars(options), seed=seed, name=Path(options.teacher).stem, seen=seen)
+        seed = f"{options.seed_width:g} % of every width"
+    narrow = "the same seed" if options.seed_width else "a seed of 2 channels in every group"
+    head = _HEAD.format(
+        **vars(options), seed=seed, narrow=narrow, name=Path(options.teacher).stem, seen=seen
+    )
     write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
 
 
@@ -223,7 +226,7 @@ Top-1 on the test images, mean and standard deviation over the seeds. A pass is 
 training images, candidates that were not kept included.
 
 - *planting*: `nnslim grow`, earlier weights fixed.
-- *everywhere*: `nnslim grow --where everywhere`: a seed of 2 channels in every group, trained for
+- *everywhere*: `nnslim grow --where everywhere`: {narrow}, trained for
   {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
   {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed.
 - *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning

@@ -132,6 +132,11 @@ def test_the_seed_is_wide_for_single_groups_and_narrow_for_all_at_once(teacher, 
         assert 0.5 * most < params <= 0.6 * most
     else:
         assert result.seed.tensor("3.weight").shape == (2, 2, 3, 3)
+        # Small steps, or a budget of time alone, would take rounds and rounds from there.
+        slow = grow_network(teacher, data, replace(config, growth=share(0.25)))
+        assert 0.5 * most < count_costs(slow.seed).params <= 0.6 * most
+        timed = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
+        assert grow_network(teacher, data, timed).seed.tensor("3.weight").shape == (4, 2, 3, 3)
     shared = replace(config, seed_network=SeedConfig(budget_share=0.3, epochs=0))
     assert 0.2 * most < count_costs(grow_network(teacher, data, shared).seed).params <= 0.3 * most
 
