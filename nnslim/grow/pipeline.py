@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from nnslim.budget import Limit
 from nnslim.channels import channel_groups
 from nnslim.errors import InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, check_room, propose
@@ -20,7 +19,7 @@ from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.planting import obstacle
 from nnslim.grow.result import GrowResult, Round
 from nnslim.grow.rounds import Planter
-from nnslim.grow.seed import check_fit, narrowed, reset, widest
+from nnslim.grow.seed import check_fit, reset, unplanted
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.checkpoint import fingerprint
 from nnslim.train.processes import alone
@@ -41,10 +40,6 @@ __all__ = ["grow_network"]
 
 # Numbers of the trainings of a run, each with an order of images of its own.
 _SEED_STAGE, _POLISH_STAGE = 1, 2
-# The seed, where nothing else is said: measured in docs/grow.md, "Why these defaults".
-_SHARE = 0.6
-_WIDTH_FOR_ONE_ROUND = Limit(2, relative=False)
-_UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 
 
 def grow_network(
@@ -122,7 +117,9 @@ class _Growing:
     def run(self, given: Network | None) -> GrowResult:
         teacher, sink = self.trainer.teacher, self.trainer.around.sink
         limits = absolute_limits(self.config, count_costs(teacher))
-        small = self._narrowed(teacher.cpu(), limits) if given is None else given
+        small = given
+        if small is None:
+            small = unplanted(teacher.cpu(), self.config, limits)
         check_room(limits, count_costs(small))
         teacher_judged = self.judge(teacher)
         seed, seed_judged = self._seed(small, trained=given is not None)
@@ -158,16 +155,6 @@ class _Growing:
             tuple(self.warnings),
         )
 
-    def _narrowed(self, teacher: Network, limits: Mapping[Metric, int]) -> Network:
-        own = self.config.seed_network
-        if own.width is not None:
-            return narrowed(teacher, own.width)
-        if own.budget_share is None and self.config.in_one_round:
-            return narrowed(teacher, _WIDTH_FOR_ONE_ROUND)
-        share = own.budget_share or _SHARE
-        few: dict[Metric, int] = {metric: int(share * most) for metric, most in limits.items()}
-        return narrowed(teacher, widest(teacher, few) if few else _UNCOUNTED_WIDTH)
-
     def _seed(self, small: Network, *, trained: bool) -> tuple[Network, Judged]:
         config, own = self.config, self.config.seed_network
 
@@ -179,6 +166,8 @@ class _Growing:
             if own.epochs:
                 training = _whole(config.train, own.epochs, own.lr)
                 self._train_whole(network, training, "seed", _SEED_STAGE, checkpoints)
+            else:  # what planting fixes for good must not be the statistics of no image
+                self.trainer.calibrate(network)
             return network, asdict(self.judge(network))
 
         network, record = self.stages.run("seed", compute)

@@ -22,13 +22,35 @@ if TYPE_CHECKING:
     from nnslim.budget import Metric
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.channels.labels import IntArray
+    from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
-__all__ = ["check_fit", "kaiming_", "narrowed", "reset", "widest"]
+__all__ = ["check_fit", "kaiming_", "narrowed", "reset", "unplanted", "widest"]
 
 # A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
 _NARROWEST = 2
 _STEPS = 200
+# Where nothing else is said; measured in docs/grow.md, "Why these defaults".
+_SHARE = 0.6
+_UNCOUNTED_WIDTH = Limit(0.125, relative=True)
+
+
+def unplanted(teacher: Network, config: GrowConfig, limits: Mapping[Metric, int]) -> Network:
+    """Return the narrowed teacher that a run plants into, see ``SeedConfig``; untrained.
+
+    Args:
+        teacher: The large network; it is left alone.
+        config: Of the run.
+        limits: What the grown network may have at most.
+    """
+    own = config.seed_network
+    if own.width is not None:
+        return narrowed(teacher, own.width)
+    if own.budget_share is None and config.in_one_round:
+        return narrowed(teacher, Limit(_NARROWEST, relative=False))
+    share = own.budget_share or _SHARE
+    few: dict[Metric, int] = {metric: int(share * most) for metric, most in limits.items()}
+    return narrowed(teacher, widest(teacher, few) if few else _UNCOUNTED_WIDTH)
 
 
 def narrowed(teacher: Network, width: Limit) -> Network:

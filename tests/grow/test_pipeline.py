@@ -123,6 +123,20 @@ def test_a_seed_uses_its_share_of_the_budget(teacher, data):
         SeedConfig(budget_share=1.0)
 
 
+def test_an_untrained_seed_has_the_statistics_of_the_images(teacher, data):
+    still = replace(data, augment=Augment(pad=0, flip=False))
+    config = replace(
+        QUICK, seed_network=SeedConfig(share(0.25), epochs=0), rounds=0, recalibrate_batches=99
+    )
+    seed = grow_network(teacher, still, config).seed
+    images = torch.cat([own for own, _ in Loader(data.train, data.preprocess, 64)])
+    before = nn.functional.conv2d(images, seed.tensor("0.weight"), seed.tensor("0.bias"), padding=1)
+    mean, spread = before.mean((0, 2, 3)), before.std((0, 2, 3))
+    # The last images fill no batch, and which these are depends on the order.
+    assert torch.allclose(seed.tensor("1.running_mean"), mean, atol=0.02 * spread.max().item())
+    assert torch.allclose(seed.tensor("1.running_var").sqrt(), spread, rtol=0.05)
+
+
 @pytest.mark.parametrize("where", ["group", "everywhere"])
 def test_the_seed_is_wide_for_single_groups_and_narrow_for_all_at_once(teacher, data, where):
     config = replace(QUICK, where=where, seed_network=SeedConfig(epochs=0), rounds=0)
