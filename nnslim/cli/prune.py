@@ -83,11 +83,12 @@ def prune_command(
         bool, option(help="Score on augmented images, as in training.")
     ] = True,
     allocation: Annotated[
-        Literal["global", "even"],
+        Literal["global", "even"] | None,
         option(
-            help="Where channels go: by score among all groups, or the same share of every group."
+            help="Where channels go: by score among all groups, or the same share of every group. "
+            "[default: by profile, without --data global]"
         ),
-    ] = "global",
+    ] = None,
     per_cost: Annotated[
         bool | None,
         option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from nnslim.cli.parse import parse_align, parse_counts, parse_latency, parse_limit
@@ -46,7 +46,7 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
         limits=limits if limits or flags["latency"] else {"params": Limit(0.5, relative=True)},
         min_width=parse_limit(flags["min_width"], "--min-width"),
         keep=tuple(flags["keep"] or ()),
-        allocation=flags["allocation"],
+        allocation=effort.allocation,
         per_cost=flags["per_cost"],
         align=parse_align(flags["align"], "--align"),
         latency=LatencyConfig(
@@ -69,7 +69,7 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
 
 def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
     """The profile, where flags do not say otherwise; without images nothing is trained."""
-    names = ("saliency", "samples", "sparse_epochs", "rounds", "recovery_epochs", "epochs")
+    names = [own.name for own in fields(Profile)]
     given = {name: flags[name] for name in names if flags[name] is not None}
     if flags["data"]:
         if flags["regularizer"] != "fading":  # who names a penalty wants it used
@@ -89,7 +89,13 @@ def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:
             f"--rounds {given['rounds']}: without images there is nothing to recover with",
             hint="give --data",
         )
-    idle = {"saliency": "magnitude", "sparse_epochs": 0, "rounds": 1, "recovery_epochs": 0}
+    idle = {
+        "saliency": "magnitude",
+        "allocation": "global",
+        "sparse_epochs": 0,
+        "rounds": 1,
+        "recovery_epochs": 0,
+    }
     return replace(profile, **{**idle, "epochs": 0, **given})
 
 

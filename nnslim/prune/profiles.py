@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from nnslim.prune.rules import Allocation
     from nnslim.prune.saliency import Saliency
 
 __all__ = ["Profile", "ProfileName", "profile_named"]
@@ -20,6 +21,7 @@ class Profile:
     Attributes:
         saliency: How channels are scored.
         samples: Images to score on.
+        allocation: See ``Rules``.
         sparse_epochs: Epochs of sparse training.
         rounds: Rounds of removal.
         recovery_epochs: Epochs between two rounds.
@@ -28,6 +30,7 @@ class Profile:
 
     saliency: Saliency
     samples: int
+    allocation: Allocation
     sparse_epochs: int
     rounds: int
     recovery_epochs: int
@@ -43,8 +46,8 @@ def profile_named(name: ProfileName) -> Profile:
     """
     match name:
         case "fast":
-            return Profile("jacobian", 512, 0, 1, 0, 3)
+            return Profile("jacobian", 512, "global", 0, 1, 0, 3)
         case "balanced":
-            return Profile("jacobian", 512, 0, 1, 1, 13)
+            return Profile("jacobian", 512, "global", 0, 1, 1, 13)
         case "best":
-            return Profile("logits", 1024, 10, 3, 2, 40)
+            return Profile("jacobian", 512, "even", 0, 1, 1, 30)

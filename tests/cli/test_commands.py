@@ -264,6 +264,22 @@ class TestPrune:
                 ),
             ),
             (
+                ["--data", "d", "--profile", "best"],
+                replace(BALANCED, allocation="even", train=TrainConfig(epochs=30)),
+            ),
+            (
+                ["--data", "d", "--profile", "best", "--allocation", "global"],
+                replace(BALANCED, train=TrainConfig(epochs=30)),
+            ),
+            (
+                ["--profile", "best"],
+                PruneConfig(
+                    saliency=SaliencyConfig("magnitude", 512),
+                    rounds=RoundConfig(1, 0),
+                    train=TrainConfig(epochs=0),
+                ),
+            ),
+            (
                 ["--data", "d", "--profile", "fast", "--size", "2M", "--ema", "0.99"],
                 PruneConfig(
                     limits={"bytes": Limit(2e6, False)},
