@@ -88,7 +88,10 @@ sparse training are fine-tuned longer, until they have spent at least as many mu
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
-included; *inner filters*: the residual streams stay whole. Differences below 0.3 mean little.
+included; *inner filters*, of ours and of L1: the residual streams stay whole, and with them the
+inner filters of the two blocks in which a stream widens, since a layer that is kept keeps what it
+reads (`--keep conv1 --keep layer2.0.conv2 --keep layer3.0.conv2`); the other blocks keep a third.
+Differences below 0.3 mean little.
 Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
 """
 
