@@ -83,7 +83,7 @@ def main() -> None:
                 around = Surroundings(
                     torch.device(options.device), sink=out, checkpoints=place / "checkpoints"
                 )
-                found = run_arm(arm, dense, data, config, around)
+                found = run_arm(arm, dense, data, config, around, every_block=options.every_block)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 results.mkdir(parents=True, exist_ok=True)
@@ -112,6 +112,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
     parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
     parser.add_argument("--keep-streams", action="store_true", help="cut inner filters only")
+    parser.add_argument("--every-block", action="store_true", help="L1 cuts every block alike")
     parser.add_argument("--min-width", type=float, default=0.1, help="share of each width")
     parser.add_argument("--no-per-cost", action="store_true", help="rank by score alone")
     parser.add_argument("--refit", type=int, default=0, help="images to fit our weights on")
@@ -162,6 +163,8 @@ def _training(options: argparse.Namespace) -> str:
         parts.append(f"weight decay {options.weight_decay:g}")
     if options.macs_only:
         parts.append("MACs alone")
+    if options.every_block:
+        parts.append("every block alike")
     return ", ".join(parts)
 
 
@@ -194,7 +197,13 @@ def dense_network(file: str) -> Network:
 
 
 def run_arm(
-    arm: str, dense: Network, data: Any, config: PruneConfig, around: Surroundings
+    arm: str,
+    dense: Network,
+    data: Any,
+    config: PruneConfig,
+    around: Surroundings,
+    *,
+    every_block: bool = False,
 ) -> dict[str, Any]:
     """Cut and train one network; returns it with what was measured."""
     start = time.perf_counter()
@@ -205,7 +214,7 @@ def run_arm(
         epochs = config.train.epochs + config.rounds.rounds - 1
     else:
         trainer = Trainer(dense, data, config, around)
-        cut = _cut_by(arm, trainer)
+        cut = _cut_by(arm, trainer, every_block)
         epochs = config.train.epochs
         if arm != "torch-pruning":  # it had its sparse training
             epochs += _equal_epochs(dense, cut, config.sparse.epochs)
@@ -246,7 +255,7 @@ def _equal_epochs(dense: Network, cut: Network, sparse_epochs: int) -> int:
     return math.ceil(sparse_epochs * (3 * full + full) / (3 * own + full))
 
 
-def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
+def _cut_by(arm: str, trainer: Trainer[PruneConfig], every_block: bool) -> Network:
     dense, config = trainer.teacher, trainer.config
     if arm == "torch-pruning":
         return group_norm_network(trainer)
@@ -262,7 +271,12 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
         rules = _standard(config.rules)
     else:
         scores = _l1_norms(dense, channels)
-        rules = replace(_standard(config.rules), allocation="even", keep=_streams(channels))
+        rules = replace(_standard(config.rules), allocation="even")
+        streams = _streams(channels)
+        if every_block:  # a layer that is kept keeps what it reads; a floor is the stream's alone
+            rules = replace(rules, floors={name: channels[name].width for name in streams})
+        else:
+            rules = replace(rules, keep=streams)
     plan = make_plan(channels, CostModel(dense, channels), scores, rules)
     return apply_edit(dense, plan.edit, channels)
 

@@ -91,6 +91,7 @@ Rows of equal images and rate belong together. *Even*: the same share of every g
 included; *inner filters*, of ours and of L1: the residual streams stay whole, and with them the
 inner filters of the two blocks in which a stream widens, since a layer that is kept keeps what it
 reads (`--keep conv1 --keep layer2.0.conv2 --keep layer3.0.conv2`); the other blocks keep a third.
+*Every block alike* (`--every-block`): the streams stay whole and nothing else does.
 Differences below 0.3 mean little.
 Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
 """
