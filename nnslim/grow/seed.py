@@ -42,6 +42,14 @@ def unplanted(teacher: Network, config: GrowConfig, limits: Mapping[Metric, int]
         teacher: The large network; it is left alone.
         config: Of the run.
         limits: What the grown network may have at most.
+
+    Example:
+        >>> from torch import nn; from nnslim.network import trace_network
+        >>> from nnslim.grow import GrowConfig
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1))
+        >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> unplanted(net, GrowConfig(where="everywhere"), {"params": 68}).tensor("0.weight").shape
+        torch.Size([2, 3, 1, 1])
     """
     own = config.seed_network
     if own.width is not None:

@@ -68,7 +68,9 @@ def main() -> None:
         for file in options.models:
             for arm in options.arms:
                 kind = f"{len(data.train)}-{options.sparse_epochs}+{options.epochs}-{options.lr:g}"
-                for said in ([_recipe(options)] if arm == "ours" else []) + [_training(options)]:
+                for said in ([_recipe(options)] if arm == "ours" else []) + [
+                    _training(arm, options)
+                ]:
                     kind += f"-{said.replace(', ', '-').replace(' ', '_')}" if said else ""
                 name = f"{Path(file).name.partition('-')[0]}-{arm}-{kind}-{seed}"
                 place, record = Path(options.build) / name, results / f"{name}.json"
@@ -87,7 +89,7 @@ def main() -> None:
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 results.mkdir(parents=True, exist_ok=True)
-                told = {"arm": arm, "recipe": recipe, "training": _training(options)}
+                told = {"arm": arm, "recipe": recipe, "training": _training(arm, options)}
                 write_json(record, {**told, "seed": seed, **found})
                 write_report(results)
     write_report(results)
@@ -152,8 +154,8 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     )
 
 
-def _training(options: argparse.Namespace) -> str:
-    """What differs from the usual fine-tuning, in every arm."""
+def _training(arm: str, options: argparse.Namespace) -> str:
+    """What differs from the usual fine-tuning, and from the usual cut of L1."""
     parts = [options.precision] if options.precision != "fp32" else []
     if options.distill_weight != 0.5:
         parts.append(f"{options.distill_weight:g} of the loss from the teacher")
@@ -163,7 +165,7 @@ def _training(options: argparse.Namespace) -> str:
         parts.append(f"weight decay {options.weight_decay:g}")
     if options.macs_only:
         parts.append("MACs alone")
-    if options.every_block:
+    if arm == "l1" and options.every_block:
         parts.append("every block alike")
     return ", ".join(parts)
 

@@ -90,7 +90,7 @@ the runs were lost: means and spreads are the measured ones, values of single se
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
 included; *inner filters*, of ours and of L1: the residual streams stay whole, and with them the
 inner filters of the two blocks in which a stream widens, since a layer that is kept keeps what it
-reads (`--keep conv1 --keep layer2.0.conv2 --keep layer3.0.conv2`); the other blocks keep a third.
+reads (`--keep conv1 --keep layer2.0.conv2 --keep layer3.0.conv2`).
 *Every block alike* (`--every-block`): the streams stay whole and nothing else does.
 Differences below 0.3 mean little.
 Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
