@@ -69,8 +69,16 @@ def prune_command(
         str, option(help="Channels every group keeps at least: 10% or 4.", metavar="LIMIT")
     ] = "10%",
     keep: Annotated[
-        list[str] | None, option(help="Layer whose channels all stay; repeatable.", metavar="LAYER")
+        list[str] | None,
+        option(
+            help="Layer that stays as it is: all channels it makes and reads; repeatable.",
+            metavar="LAYER",
+        ),
     ] = None,
+    keep_streams: Annotated[
+        bool,
+        option(help="Leave residual streams whole, the sums of several layers' results."),
+    ] = False,
     saliency: Annotated[
         Literal["loss", "logits", "jacobian", "taylor", "magnitude"] | None,
         option(help="How channels are scored. [default: by profile, without --data magnitude]"),

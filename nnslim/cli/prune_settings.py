@@ -46,6 +46,7 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
         limits=limits if limits or flags["latency"] else {"params": Limit(0.5, relative=True)},
         min_width=parse_limit(flags["min_width"], "--min-width"),
         keep=tuple(flags["keep"] or ()),
+        keep_streams=flags["keep_streams"],
         allocation=effort.allocation,
         per_cost=flags["per_cost"],
         align=parse_align(flags["align"], "--align"),

@@ -132,6 +132,7 @@ class PruneConfig:
         limits: What may remain at most, by metric.
         min_width: Channels that every group keeps at least: a share of its width or a number.
         keep: Layers whose groups stay whole.
+        keep_streams: Whether residual streams stay whole.
         allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
             share of every group that may be cut.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
@@ -160,6 +161,7 @@ class PruneConfig:
     limits: Mapping[Metric, Limit] = field(default_factory=_half)
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
+    keep_streams: bool = False
     allocation: Allocation = "global"
     per_cost: bool | None = None
     align: int | Literal["auto"] = 1
@@ -205,7 +207,7 @@ class PruneConfig:
 
     @property
     def rules(self) -> Rules:
-        """The part of the configuration that a plan respects."""
+        """What a plan respects whatever the network, whose residual streams are not known here."""
         from_data = self.saliency.kind != "magnitude"
         per_cost = from_data if self.per_cost is None else self.per_cost
         return Rules(

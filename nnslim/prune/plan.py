@@ -137,6 +137,8 @@ def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
 def unreachable_hint(rules: Rules) -> str:
     """Say what would let a plan go further."""
     ways = ["raise the budget", "lower --min-width", "protect fewer layers"]
+    if rules.streams:
+        ways.append("leave out --keep-streams")
     if rules.align > 1:
         ways.append("lower --align")
     if not rules.approximate:

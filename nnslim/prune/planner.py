@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nnslim.channels import residual_streams
 from nnslim.measure.cost_model import CostModel
 from nnslim.onnx import SessionSettings
 from nnslim.prune.alignment import choose_alignment
@@ -74,7 +75,7 @@ class Planner:
 
     def whole(self) -> dict[str, str | None]:
         """Why each group of the dense network must stay whole; None where it may be cut."""
-        return why_whole(self.channels, self.config.rules)
+        return why_whole(self.channels, self._rules(self.dense, self.channels))
 
     def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Planned:
         """Score a network's channels and choose those that go.
@@ -84,7 +85,7 @@ class Planner:
         """
         scores = score_channels(network, channels, self.data, self.config, self.around.sink)
         floors = {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
-        rules = replace(self.config.rules, limits=limits, floors=floors)
+        rules = replace(self._rules(network, channels), limits=limits, floors=floors)
         if not self.config.measures_plans:
             return Planned(make_plan(channels, CostModel(network, channels), scores, rules))
         latency = self.config.latency
@@ -93,6 +94,12 @@ class Planner:
         self.around.sink.info("measuring plans in onnxruntime: a few minutes")
         with open_device(network, channels, session, sizes) as device:
             return self._measured(device, scores, rules)
+
+    def _rules(self, network: Network, channels: ChannelMap) -> Rules:
+        if not self.config.keep_streams:
+            return self.config.rules
+        streams = residual_streams(network.graph, channels)
+        return replace(self.config.rules, streams=streams)
 
     def _measured(self, device: Device, scores: dict[str, np.ndarray], rules: Rules) -> Planned:
         budget = self.config.latency.budget

@@ -33,6 +33,7 @@ class Rules:
             metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
+        streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 
     limits: Mapping[Metric, Limit]
@@ -44,6 +45,7 @@ class Rules:
     per_cost: bool = True
     align: int = 1
     floors: Mapping[str, int] = field(default_factory=dict)
+    streams: frozenset[str] = frozenset()
 
     def floor_of(self, group: ChannelGroup) -> int:
         """Channels that a group keeps at least."""
@@ -79,6 +81,8 @@ def why_whole(channels: ChannelMap, rules: Rules) -> dict[str, str | None]:
             reasons[group.name] = group.reason
         elif any(_protects(name, group) for name in rules.keep):
             reasons[group.name] = "kept on request"
+        elif group.name in rules.streams:
+            reasons[group.name] = "residual stream, kept on request"
     return reasons
 
 

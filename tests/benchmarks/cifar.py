@@ -25,7 +25,7 @@ import torch
 
 from nnslim.artifact import save_network
 from nnslim.artifact.directory import write_json
-from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels import ChannelMap, channel_groups, residual_streams
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Preprocess, load_data
 from nnslim.measure.macs import count_costs
@@ -80,12 +80,10 @@ def main() -> None:
                 out.info(f"== {name}")
                 config = _config(options, seed, data)
                 dense = dense_network(file)
-                if arm == "ours" and options.keep_streams:
-                    config = replace(config, keep=_streams(channel_groups(dense)))
                 around = Surroundings(
                     torch.device(options.device), sink=out, checkpoints=place / "checkpoints"
                 )
-                found = run_arm(arm, dense, data, config, around, every_block=options.every_block)
+                found = run_arm(arm, dense, data, config, around)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 results.mkdir(parents=True, exist_ok=True)
@@ -113,8 +111,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--saliency", default="logits")
     parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
     parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
-    parser.add_argument("--keep-streams", action="store_true", help="cut inner filters only")
-    parser.add_argument("--every-block", action="store_true", help="L1 cuts every block alike")
+    parser.add_argument("--keep", nargs="+", default=[], help="layers that stay; ours and L1")
+    parser.add_argument("--keep-streams", action="store_true", help="cut inner filters; likewise")
     parser.add_argument("--min-width", type=float, default=0.1, help="share of each width")
     parser.add_argument("--no-per-cost", action="store_true", help="rank by score alone")
     parser.add_argument("--refit", type=int, default=0, help="images to fit our weights on")
@@ -131,6 +129,8 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
     return PruneConfig(
         limits={"macs": HALF} if options.macs_only else {"params": HALF, "macs": HALF},
         min_width=Limit(options.min_width, relative=True),
+        keep=tuple(options.keep),
+        keep_streams=options.keep_streams,
         allocation=options.allocation,
         per_cost=not options.no_per_cost,
         saliency=SaliencyConfig(options.saliency, options.samples),
@@ -165,9 +165,15 @@ def _training(arm: str, options: argparse.Namespace) -> str:
         parts.append(f"weight decay {options.weight_decay:g}")
     if options.macs_only:
         parts.append("MACs alone")
-    if arm == "l1" and options.every_block:
-        parts.append("every block alike")
+    if arm == "l1":
+        parts += _whole(options, "", "streams too")
     return ", ".join(parts)
+
+
+def _whole(options: argparse.Namespace, layers: str, nothing: str) -> list[str]:
+    """What of the network stays whole, in the words of the page; the arms differ in what is usual."""
+    said = "every block alike" if options.keep_streams else layers if options.keep else nothing
+    return [said] if said else []
 
 
 def _recipe(options: argparse.Namespace) -> str:
@@ -177,8 +183,7 @@ def _recipe(options: argparse.Namespace) -> str:
         parts.append(options.regularizer or "fading")
     if options.allocation != "global":
         parts.append(options.allocation)
-    if options.keep_streams:
-        parts.append("inner filters")
+    parts += _whole(options, "inner filters", "")
     if options.min_width != 0.1:
         parts.append(f"at least {options.min_width:.0%} of a width")
     if options.no_per_cost:
@@ -204,8 +209,6 @@ def run_arm(
     data: Any,
     config: PruneConfig,
     around: Surroundings,
-    *,
-    every_block: bool = False,
 ) -> dict[str, Any]:
     """Cut and train one network; returns it with what was measured."""
     start = time.perf_counter()
@@ -216,7 +219,7 @@ def run_arm(
         epochs = config.train.epochs + config.rounds.rounds - 1
     else:
         trainer = Trainer(dense, data, config, around)
-        cut = _cut_by(arm, trainer, every_block)
+        cut = _cut_by(arm, trainer)
         epochs = config.train.epochs
         if arm != "torch-pruning":  # it had its sparse training
             epochs += _equal_epochs(dense, cut, config.sparse.epochs)
@@ -257,7 +260,7 @@ def _equal_epochs(dense: Network, cut: Network, sparse_epochs: int) -> int:
     return math.ceil(sparse_epochs * (3 * full + full) / (3 * own + full))
 
 
-def _cut_by(arm: str, trainer: Trainer[PruneConfig], every_block: bool) -> Network:
+def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
     dense, config = trainer.teacher, trainer.config
     if arm == "torch-pruning":
         return group_norm_network(trainer)
@@ -270,27 +273,13 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig], every_block: bool) -> Netwo
             replace(config, saliency=replace(config.saliency, kind="taylor")),
             trainer.around.sink,
         )
-        rules = _standard(config.rules)
+        rules = Rules(config.rules.limits)
     else:
         scores = _l1_norms(dense, channels)
-        rules = replace(_standard(config.rules), allocation="even")
-        streams = _streams(channels)
-        if every_block:  # a layer that is kept keeps what it reads; a floor is the stream's alone
-            rules = replace(rules, floors={name: channels[name].width for name in streams})
-        else:
-            rules = replace(rules, keep=streams)
+        streams = residual_streams(dense.graph, channels) if config.keep_streams else frozenset()
+        rules = Rules(config.rules.limits, keep=config.keep, allocation="even", streams=streams)
     plan = make_plan(channels, CostModel(dense, channels), scores, rules)
     return apply_edit(dense, plan.edit, channels)
-
-
-def _standard(rules: Rules) -> Rules:
-    """The budgets of our arm, and none of its choices."""
-    return Rules(rules.limits)
-
-
-def _streams(channels: ChannelMap) -> tuple[str, ...]:
-    """Names of the residual streams, which many layers share."""
-    return tuple(group.name for group in channels.prunable if len(group.members) > 6)
 
 
 def _l1_norms(network: Network, channels: ChannelMap) -> dict[str, np.ndarray]:

@@ -88,15 +88,16 @@ sparse training are fine-tuned longer, until they have spent at least as many mu
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
-included; *inner filters*, of ours and of L1: the residual streams stay whole, and with them the
-inner filters of the two blocks in which a stream widens, since a layer that is kept keeps what it
-reads (`--keep conv1 --keep layer2.0.conv2 --keep layer3.0.conv2`).
-*Every block alike* (`--every-block`): the streams stay whole and nothing else does.
+included; *inner filters*, and L1 where nothing else is said: the residual streams stay whole, and
+with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
+keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).
+*Every block alike* (`--keep-streams`): the streams stay whole and nothing else does.
 Differences below 0.3 mean little.
 Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
 """
 
 _TAIL = """
+
 The published numbers these invite comparison with come from hundreds of epochs; here all arms had
 the few that the table says. *Right after removal* is before new batch norm statistics and before
 any fine-tuning.

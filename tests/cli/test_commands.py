@@ -238,6 +238,7 @@ class TestPrune:
                 replace(BALANCED, limits={"macs": Limit(20e6, False)}),
             ),
             (["--data", "d", "--keep", "a", "--keep", "b"], replace(BALANCED, keep=("a", "b"))),
+            (["--data", "d", "--keep-streams"], replace(BALANCED, keep_streams=True)),
             (
                 ["--data", "d", "--regularizer", "group_lasso"],
                 replace(BALANCED, sparse=SparseConfig(2, regularizer=PENALTY)),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnslim.channels import channel_groups
+from nnslim.channels import channel_groups, residual_streams
 from nnslim.errors import ConfigError
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.network import trace_network
@@ -153,6 +153,22 @@ def test_a_layer_kept_on_request_says_so_in_the_report_of_a_run(network, digits)
     assert rows["stem"].reason == "kept on request"
     assert rows["stem"].before == rows["stem"].after
     assert rows["inner"].reason is None
+
+
+def test_streams_kept_on_request_stay_through_all_rounds(network, digits):
+    config = settings(
+        keep_streams=True,
+        limits={"params": Limit(0.7, relative=True)},
+        sparse=SparseConfig(),
+        train=TrainConfig(epochs=0),
+    )
+    rows = {row.group.name: row for row in prune_network(network, digits, config).plan.rows}
+    streams = residual_streams(network.graph, channel_groups(network))
+    assert streams
+    for name in streams:
+        assert rows[name].reason == "residual stream, kept on request"
+        assert rows[name].before == rows[name].after
+    assert rows["inner"].before > rows["inner"].after
 
 
 def test_stages_of_another_run_are_refused(network, digits, tmp_path):

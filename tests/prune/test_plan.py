@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnslim.budget import Limit
-from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels import ChannelMap, channel_groups, residual_streams
 from nnslim.errors import ConfigError, InputError
 from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import count_costs
@@ -203,6 +203,21 @@ def test_a_kept_layer_protects_every_group_that_would_change_it(keep, groups):
     assert {row.group.name for row in plan.rows if row.reason == "kept on request"} == groups
     assert plan.edit.keep
     assert not groups & set(plan.edit.keep)
+
+
+def test_a_kept_stream_stays_and_what_the_blocks_have_of_their_own_goes():
+    scores, rules = random_scores("Residual", 0), Rules({"params": share(0.8)}, allocation="even")
+    channels, _ = facts("Residual")
+    streams = residual_streams(traced("Residual").graph, channels)
+    assert streams == {"stem", "b2"}
+    plan = plan_of("Residual", scores, replace(rules, streams=streams))
+    kept = {row.group.name for row in plan.rows if row.reason == "residual stream, kept on request"}
+    assert kept == streams
+    assert set(plan.edit.keep) == {g.name for g in channels.prunable} - streams
+    assert "stem" in plan_of("Residual", scores, rules).edit.keep
+    with pytest.raises(ConfigError) as caught:
+        plan_of("Residual", scores, replace(rules, limits={"params": share(0.1)}, streams=streams))
+    assert "leave out --keep-streams" in str(caught.value.hint)
 
 
 def test_keeping_an_unknown_layer_is_an_error_that_shows_names():
