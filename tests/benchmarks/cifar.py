@@ -171,7 +171,7 @@ def _training(arm: str, options: argparse.Namespace) -> str:
 
 
 def _whole(options: argparse.Namespace, layers: str, nothing: str) -> list[str]:
-    """What of the network stays whole, in the words of the page; the arms differ in what is usual."""
+    """What stays whole, in the words of the page; arms differ in what goes without saying."""
     said = "every block alike" if options.keep_streams else layers if options.keep else nothing
     return [said] if said else []
 
