@@ -84,10 +84,9 @@ def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
 
 
 def config_json(config: PruneConfig) -> dict[str, object]:
-    """Return the settings as plain JSON values."""
-    values = asdict(config)
-    values["keep"] = list(config.keep)
-    return values
+    """Return the settings as plain JSON values: what held, also where a default decided."""
+    held = {"refit_images": config.n_refit, "per_cost": config.rules.per_cost}
+    return {**asdict(config), **held, "keep": list(config.keep)}
 
 
 def _state(costs: Costs, accuracy: Accuracy | None) -> dict[str, object]:

@@ -161,6 +161,22 @@ def test_dry_run_predicts_what_the_run_does(model, digits, tmp_path):
     assert [g["kept"] for g in planned["groups"]] == [g["kept"] for g in done["groups"]]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "kind", "images", "per_cost"),
+    [
+        (0, "jacobian", 512, True),
+        (2, "magnitude", 0, False),
+    ],
+)
+def test_a_report_says_what_held_where_a_default_decided(
+    model, digits, epochs, kind, images, per_cost
+):
+    config = settings(epochs=epochs, saliency=SaliencyConfig(kind, samples=32))
+    said = dry_run(Subject(model, digits), config, Surroundings())["settings"]
+    assert said["refit_images"] == images
+    assert said["per_cost"] is per_cost
+
+
 def test_a_pruned_network_can_be_pruned_again(model, digits):
     config = settings(epochs=0)
     once = prune_network(model.network, digits, config).network
