@@ -76,9 +76,12 @@ def prune_command(
         ),
     ] = None,
     keep_streams: Annotated[
-        bool,
-        option(help="Leave residual streams whole, the sums of several layers' results."),
-    ] = False,
+        bool | None,
+        option(
+            help="Leave residual streams whole, the sums of several layers' results. "
+            "[default: by profile, without --data no]"
+        ),
+    ] = None,
     saliency: Annotated[
         Literal["loss", "logits", "jacobian", "taylor", "magnitude"] | None,
         option(help="How channels are scored. [default: by profile, without --data magnitude]"),
@@ -190,8 +193,13 @@ def prune_command(
     label_smoothing: Annotated[float, option(help="Label smoothing.", min=0, max=0.999)] = 0.0,
     distill: Annotated[bool, option(help="Teach the pruned network with the dense one.")] = True,
     alpha: Annotated[
-        float, option(help="Share of the teacher in the loss; labels get the rest.", min=0, max=1)
-    ] = 0.5,
+        float | None,
+        option(
+            help="Share of the teacher in the loss; labels get the rest. [default: by profile]",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     temperature: Annotated[float, option(help="Of the distillation.", min=0)] = 4.0,
     grad_clip: Annotated[
         float | None, option(help="Largest norm of the whole gradient.", min=0)

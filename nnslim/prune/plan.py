@@ -138,7 +138,7 @@ def unreachable_hint(rules: Rules) -> str:
     """Say what would let a plan go further."""
     ways = ["raise the budget", "lower --min-width", "protect fewer layers"]
     if rules.streams:
-        ways.append("leave out --keep-streams")
+        ways.append("cut residual streams too (--no-keep-streams)")
     if rules.align > 1:
         ways.append("lower --align")
     if not rules.approximate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -22,19 +22,23 @@ class Profile:
         saliency: How channels are scored.
         samples: Images to score on.
         allocation: See ``Rules``.
+        keep_streams: Whether residual streams stay whole.
         sparse_epochs: Epochs of sparse training.
         rounds: Rounds of removal.
         recovery_epochs: Epochs between two rounds.
         epochs: Epochs of fine-tuning.
+        alpha: Share of the teacher in its loss.
     """
 
     saliency: Saliency
     samples: int
     allocation: Allocation
+    keep_streams: bool
     sparse_epochs: int
     rounds: int
     recovery_epochs: int
     epochs: int
+    alpha: float
 
 
 def profile_named(name: ProfileName) -> Profile:
@@ -44,10 +48,22 @@ def profile_named(name: ProfileName) -> Profile:
         >>> profile_named("fast").epochs < profile_named("best").epochs
         True
     """
+    balanced = Profile(
+        saliency="jacobian",
+        samples=512,
+        allocation="global",
+        keep_streams=False,
+        sparse_epochs=0,
+        rounds=1,
+        recovery_epochs=1,
+        epochs=13,
+        alpha=0.5,
+    )
     match name:
         case "fast":
-            return Profile("jacobian", 512, "global", 0, 1, 0, 3)
+            return replace(balanced, recovery_epochs=0, epochs=3)
         case "balanced":
-            return Profile("jacobian", 512, "global", 0, 1, 1, 13)
+            return balanced
         case "best":
-            return Profile("jacobian", 512, "even", 0, 1, 1, 30)
+            cut = replace(balanced, saliency="magnitude", allocation="even", keep_streams=True)
+            return replace(cut, epochs=30, alpha=0.9)

@@ -225,6 +225,12 @@ class TestEval:
 
 
 BALANCED = PruneConfig(saliency=SaliencyConfig("jacobian", 512), train=TrainConfig(epochs=13))
+BEST = PruneConfig(
+    saliency=SaliencyConfig("magnitude", 512),
+    allocation="even",
+    keep_streams=True,
+    train=TrainConfig(epochs=30, distill_weight=0.9),
+)
 PENALTY = RegularizerConfig("group_lasso")
 
 
@@ -266,18 +272,22 @@ class TestPrune:
             ),
             (
                 ["--data", "d", "--profile", "best"],
-                replace(BALANCED, allocation="even", train=TrainConfig(epochs=30)),
+                BEST,
             ),
             (
-                ["--data", "d", "--profile", "best", "--allocation", "global"],
-                replace(BALANCED, train=TrainConfig(epochs=30)),
+                ["--data", "d", "--profile", "best", "--allocation", "global", "--alpha", "0"],
+                replace(BEST, allocation="global", train=TrainConfig(30, distill_weight=0.0)),
+            ),
+            (
+                ["--data", "d", "--profile", "best", "--no-keep-streams", "--saliency", "loss"],
+                replace(BEST, keep_streams=False, saliency=SaliencyConfig("loss", 512)),
             ),
             (
                 ["--profile", "best"],
                 PruneConfig(
                     saliency=SaliencyConfig("magnitude", 512),
                     rounds=RoundConfig(1, 0),
-                    train=TrainConfig(epochs=0),
+                    train=TrainConfig(epochs=0, distill_weight=0.9),
                 ),
             ),
             (

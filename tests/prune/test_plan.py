@@ -217,7 +217,7 @@ def test_a_kept_stream_stays_and_what_the_blocks_have_of_their_own_goes():
     assert "stem" in plan_of("Residual", scores, rules).edit.keep
     with pytest.raises(ConfigError) as caught:
         plan_of("Residual", scores, replace(rules, limits={"params": share(0.1)}, streams=streams))
-    assert "leave out --keep-streams" in str(caught.value.hint)
+    assert "--no-keep-streams" in str(caught.value.hint)
 
 
 def test_keeping_an_unknown_layer_is_an_error_that_shows_names():
