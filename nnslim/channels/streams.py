@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from nnslim.network.graph import refs
+from nnslim.network.graph import TensorInfo, refs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nnslim.channels.groups import ChannelMap
     from nnslim.channels.labels import Labels
-    from nnslim.network.graph import Graph
+    from nnslim.network.graph import Graph, Node
 
 __all__ = ["residual_streams"]
+
+_LAYERS = ("conv", "linear", "embedding", "mm", "bmm", "matmul", "einsum", "scaled_dot_product")
 
 
 def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
     """Name the groups that hold a sum of what different layers make.
 
-    A sum of a layer's result with a function of itself (an activation written out) is none, and
-    neither is a product with a gate: such channels are a block's own.
+    A layer's result plus a function of itself (an activation written out, a gate) is none: such
+    channels are a block's own. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
 
     Args:
         graph: The network's operators.
@@ -43,16 +47,48 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
-    # The layers, inputs and sums that a value comes from with nothing but elementwise work between.
+    # The inputs, layers and joints that a value comes from, with nothing of the kind in between.
     sources = {entry.name: frozenset({entry.name}) for entry in graph.inputs}
     streams: set[str] = set()
     for node in graph.nodes:
-        own = frozenset[str]().union(*(sources[ref.name] for ref in refs(node.arguments)))
-        joins = node.op.split(".")[1].rstrip("_") in ("add", "sub") and len(own) > 1
-        sources[node.name] = frozenset({node.name}) if joins or node.layer_weight else own
+        one, other = _addends(node, sources)
+        joins = bool(one - other and other - one)
+        sources[node.name] = _sources(node, sources, new=joins)
         if joins:
             labels = cast("Labels", channels.values[node.name])
-            for along in (own for own in labels if own is not None):
-                found = channels.component[along].ravel().tolist()
-                streams.update(group_of[own] for own in found if own in group_of)
+            for along in filter(lambda own: own is not None, labels):
+                members = channels.component[along].ravel().tolist()
+                streams.update(group_of[member] for member in members if member in group_of)
     return frozenset(streams)
+
+
+def _kind(node: Node) -> str:
+    """Name of a built-in operator; empty for operators of the user's own and of Python."""
+    return node.op.split(".")[1].rstrip("_") if node.op.startswith("aten.") else ""
+
+
+def _sources(
+    node: Node, sources: Mapping[str, frozenset[str]], *, new: bool = False
+) -> frozenset[str]:
+    """What a value comes from; a size, which is no tensor, comes from nothing."""
+    if not isinstance(node.value, TensorInfo | tuple):
+        return frozenset()
+    if new or _kind(node).startswith(_LAYERS) or _kind(node) in ("addmm", "baddbmm"):
+        return frozenset({node.name})
+    return frozenset[str]().union(*(sources[ref.name] for ref in refs(node.arguments)))
+
+
+def _addends(
+    node: Node, sources: Mapping[str, frozenset[str]]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """What the two addends of a sum come from; nothing for other operators."""
+    own = [frozenset[str]().union(*(sources[ref.name] for ref in refs(arg))) for arg in node.args]
+    match _kind(node):
+        case "add" | "sub" | "rsub" | "lerp":
+            return own[0], own[1]
+        case "addcmul" | "addcdiv":
+            return own[0], own[1] | own[2]
+        case "addmm" | "baddbmm":
+            return own[0], frozenset({node.name})
+        case _:
+            return frozenset(), frozenset()

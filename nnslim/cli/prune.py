@@ -63,7 +63,7 @@ def prune_command(
     ] = None,
     profile: Annotated[
         Literal["fast", "balanced", "best"],
-        option(help="How much work goes in, where no other flag says: epochs, rounds, samples."),
+        option(help="How to cut and how long to train, where no other flag says."),
     ] = "balanced",
     min_width: Annotated[
         str, option(help="Channels every group keeps at least: 10% or 4.", metavar="LIMIT")

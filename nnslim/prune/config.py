@@ -201,6 +201,18 @@ class PruneConfig:
         return 0 if self.train.epochs or recovers else 512
 
     @property
+    def without_data(self) -> PruneConfig:
+        """What is left of it where there are no images: one cut, nothing trained or fitted."""
+        return replace(
+            self,
+            sparse=replace(self.sparse, epochs=0),
+            rounds=replace(self.rounds, rounds=1),
+            train=replace(self.train, epochs=0),
+            refit_images=0,
+            recalibrate_batches=0,
+        )
+
+    @property
     def measures_plans(self) -> bool:
         """Whether plans are measured before one is chosen."""
         return self.latency.budget is not None or self.align == "auto"

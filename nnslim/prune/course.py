@@ -247,7 +247,7 @@ class Course:
         """Take bites off the parameters while the recovered network stays close enough."""
         if dense_top1 is None:
             raise ConfigError("--max-drop is judged on validation images and there are none")
-        number, bites = 0, list(_BITES)
+        number, bites, obstacle = 0, list(_BITES), None
         while bites:
             number += 1
             good = (self.current, self.cuts, dict(self.seen))
@@ -255,14 +255,19 @@ class Course:
             limit = Limit(int(params * (1 - bites[0])), relative=False)
             try:
                 self._remove(number, {"params": limit})
-            except ConfigError:  # the floors are reached
-                break
+            except ConfigError as error:  # the floors are reached
+                obstacle = error
+                bites.pop(0)
+                continue
             if self._config.rounds.epochs:
                 self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
             if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:
                 self.current, self.cuts, self.seen = good
                 bites.pop(0)
         if not self.cuts:
+            if obstacle is not None:
+                why = f"--max-drop {max_drop}: no channel can go: {obstacle.message}"
+                raise ConfigError(why, hint=obstacle.hint) from obstacle
             raise ConfigError(
                 f"--max-drop {max_drop}: taking {100 * _BITES[-1]:.0f}% of the parameters off costs"
                 f" more than that after {self._config.rounds.epochs} epochs of recovery",

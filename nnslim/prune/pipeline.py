@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from nnslim.channels import channel_groups
@@ -157,8 +157,7 @@ def _without_data(network: Network, config: PruneConfig, around: Surroundings) -
     warnings = (*planned.warnings, _NO_DATA)
     for warning in warnings:
         around.sink.warn(warning)
-    train = replace(config.train, epochs=0)
-    final = _with_history(cut.network, network, plan, replace(config, train=train, refit_images=0))
+    final = _with_history(cut.network, network, plan, config.without_data)
     layers = tuple(picture_json(network, channels, plan))
     return PruneResult(
         final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()

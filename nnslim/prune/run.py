@@ -59,6 +59,10 @@ class Subject:
         if self.data is not None:
             self.data.require_classes(n_classes)
 
+    def held(self, config: PruneConfig) -> PruneConfig:
+        """The settings that a run keeps to: without images, one cut."""
+        return config.without_data if self.data is None else config
+
 
 def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict[str, object]:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
@@ -70,7 +74,7 @@ def dry_run(subject: Subject, config: PruneConfig, around: Surroundings) -> dict
         **planned.to_json(),
         "layers": picture_json(network, channels, plan),
         "model": model_json(subject.model),
-        "settings": config_json(config),
+        "settings": config_json(subject.held(config)),
     }
 
 
@@ -85,14 +89,15 @@ def run_prune(
         NnslimError: Whatever went wrong. Nothing is left half-written; the checkpoints of a run
             that was interrupted while training stay for ``resume``.
     """
-    output = RunOutput(destination, config_json(config), config.seed)
+    held = subject.held(config)
+    output = RunOutput(destination, config_json(held), config.seed)
     network = subject.model.network
     if subject.data is not None:
         network.classes = network.classes or subject.data.classes
     with output.resumable(around.sink) as checkpoints:
         around = replace(around, checkpoints=checkpoints)
         result = prune_network(network, subject.data, config, around)
-    report = result_json(result, config)
+    report = result_json(result, held)
     report["layers"] = list(result.layers)
     report["model"] = model_json(subject.model)
     report["data"] = data_json(subject.data)

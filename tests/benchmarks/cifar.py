@@ -112,7 +112,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
     parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
     parser.add_argument("--keep", nargs="+", default=[], help="layers that stay; ours and L1")
-    parser.add_argument("--keep-streams", action="store_true", help="cut inner filters; likewise")
+    parser.add_argument("--keep-streams", action="store_true", help="streams stay whole; likewise")
     parser.add_argument("--min-width", type=float, default=0.1, help="share of each width")
     parser.add_argument("--no-per-cost", action="store_true", help="rank by score alone")
     parser.add_argument("--refit", type=int, default=0, help="images to fit our weights on")
@@ -166,14 +166,17 @@ def _training(arm: str, options: argparse.Namespace) -> str:
     if options.macs_only:
         parts.append("MACs alone")
     if arm == "l1":
-        parts += _whole(options, "", "streams too")
+        parts += _whole(options)
     return ", ".join(parts)
 
 
-def _whole(options: argparse.Namespace, layers: str, nothing: str) -> list[str]:
-    """What stays whole, in the words of the page; arms differ in what goes without saying."""
-    said = "every block alike" if options.keep_streams else layers if options.keep else nothing
-    return [said] if said else []
+def _whole(options: argparse.Namespace) -> list[str]:
+    """What stays whole, in the words of the page."""
+    parts = ["every block alike"] if options.keep_streams else []
+    if options.keep:
+        streams = sorted(options.keep) == ["conv1", "layer2.0.conv2", "layer3.0.conv2"]
+        parts.append("inner filters" if streams else f"{' '.join(options.keep)} kept")
+    return parts
 
 
 def _recipe(options: argparse.Namespace) -> str:
@@ -183,7 +186,7 @@ def _recipe(options: argparse.Namespace) -> str:
         parts.append(options.regularizer or "fading")
     if options.allocation != "global":
         parts.append(options.allocation)
-    parts += _whole(options, "inner filters", "")
+    parts += _whole(options)
     if options.min_width != 0.1:
         parts.append(f"at least {options.min_width:.0%} of a width")
     if options.no_per_cost:

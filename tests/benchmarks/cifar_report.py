@@ -14,7 +14,7 @@ __all__ = ["write_report"]
 
 _NAMES = {
     "ours": "`nnslim prune`",
-    "l1": "L1 norm, the same share of every layer's inner filters",
+    "l1": "L1 norm, the same share of every layer",
     "taylor": "first-order Taylor, global, per cost",
     "torch-pruning": "Torch-Pruning, group norm with its sparse training, inner filters",
 }
@@ -88,7 +88,7 @@ sparse training are fine-tuned longer, until they have spent at least as many mu
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Rows of equal images and rate belong together. *Even*: the same share of every group, streams
-included; *inner filters*, and L1 where nothing else is said: the residual streams stay whole, and
+included, as L1 by itself; *inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
 keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).
 *Every block alike* (`--keep-streams`): the streams stay whole and nothing else does.

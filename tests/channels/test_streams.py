@@ -58,13 +58,55 @@ class WrittenOut(Block):
         return y * (1 + torch.tanh(0.8 * (y + 0.04 * y**3))) + 0.1 * y
 
 
+class GatedByItself(Block):
+    def hidden(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        return y + y * self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class GateAndOne(Block):
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.up(x) * self.other(x).sigmoid() + 1
+
+
+class AfterASize(Block):
+    def hidden(self, x: Tensor) -> Tensor:
+        y = self.up(x).relu()
+        return y + y.flatten(1).view(x.shape[0], 12, *x.shape[2:]).sigmoid()
+
+
+class Standardised(Block):
+    """The weights of the last layer of the block are computed, not stored."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, w = self.stem(x).relu(), self.down.weight
+        w = w / (w.square().mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        return self.head(y + torch.conv2d(self.hidden(y).relu(), w))
+
+
+class Product(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.ones(8, 12)), nn.Parameter(torch.ones(12, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).relu().permute(0, 2, 3, 1)
+        return self.head((y + (y @ self.one).relu() @ self.two).permute(0, 3, 1, 2))
+
+
+class Weighted(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        return self.head(torch.lerp(y, self.down(self.hidden(y).relu()), 0.3))
+
+
 class Joined(Block):
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.Conv2d(24, 8, 1)
 
     def hidden(self, x: Tensor) -> Tensor:
-        return torch.cat([self.up(x), self.other(x)], 1)
+        return torch.cat([self.up(x), self.other(x)], 1) + 1
 
 
 class Branches(Block):
@@ -89,6 +131,12 @@ class AroundTheInput(Block):
         (Residual, {"stem"}),
         (InPlace, {"stem"}),
         (Gated, set()),
+        (GatedByItself, set()),
+        (GateAndOne, set()),
+        (AfterASize, set()),
+        (Standardised, {"stem"}),
+        (Product, {"stem"}),
+        (Weighted, {"stem"}),
         (WrittenOut, set()),
         (Joined, set()),
         (Branches, {"up"}),

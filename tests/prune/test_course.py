@@ -11,6 +11,7 @@ import torch
 
 from nnslim.channels import channel_groups, residual_streams
 from nnslim.errors import ConfigError
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.network import trace_network
 from nnslim.prune import (
@@ -235,6 +236,34 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))
     with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
         prune_network(dense, digits, replace(strict, recalibrate_batches=0, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"min_width": Limit(1.0, relative=True)}, r"the smallest reachable is .*\(100\.0% of"),
+        ({"keep": ("stemm",)}, "--keep stemm: no such layer"),
+    ],
+)
+def test_max_drop_blames_what_keeps_it_from_the_first_bite(network, digits, changes, said):
+    config = settings(max_drop=100.0, sparse=SparseConfig(), rounds=RoundConfig(), **changes)
+    with pytest.raises(ConfigError, match=said):
+        prune_network(network, digits, config)
+
+
+def test_max_drop_takes_smaller_bites_where_the_floors_are_near(network, digits):
+    config = settings(
+        max_drop=100.0,
+        min_width=Limit(0.75, relative=True),
+        sparse=SparseConfig(),
+        rounds=RoundConfig(epochs=0),
+        train=TrainConfig(epochs=0),
+    )
+    channels = channel_groups(network)
+    floors = {group.name: group.width * 3 // 4 for group in channels.prunable}
+    least = CostModel(network, channels).costs(floors).params
+    assert least > 0.8**3 * network.n_parameters  # three large bites are too many
+    assert prune_network(network, digits, config).network.n_parameters * 0.95 < least
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])

@@ -17,7 +17,14 @@ from nnslim.errors import ConfigError, InputError
 from nnslim.models import load_model
 from nnslim.network import trace_network
 from nnslim.onnx import SessionSettings, open_session
-from nnslim.prune import Limit, PruneConfig, SaliencyConfig, Surroundings, prune_network
+from nnslim.prune import (
+    Limit,
+    PruneConfig,
+    RoundConfig,
+    SaliencyConfig,
+    Surroundings,
+    prune_network,
+)
 from nnslim.prune.run import Subject, dry_run, run_prune
 from nnslim.report import SILENT
 from nnslim.train import TrainConfig
@@ -175,6 +182,17 @@ def test_a_report_says_what_held_where_a_default_decided(
     said = dry_run(Subject(model, digits), config, Surroundings())["settings"]
     assert said["refit_images"] == images
     assert said["per_cost"] is per_cost
+
+
+def test_without_images_a_report_says_that_nothing_was_trained_or_fitted(model, tmp_path):
+    config = settings(saliency=SaliencyConfig("magnitude"), rounds=RoundConfig(3))
+    subject = Subject(model, None)
+    done = run_prune(subject, config, Destination(tmp_path / "out"), Surroundings())
+    entry = load_network(tmp_path / "out" / "model.safetensors").history[-1]
+    for said in (done["settings"], dry_run(subject, config, Surroundings())["settings"]):
+        assert said["refit_images"] == entry["refit_images"] == 0
+        assert said["train"]["epochs"] == entry["epochs"] == 0
+        assert said["rounds"]["rounds"] == entry["rounds"] == 1
 
 
 def test_a_pruned_network_can_be_pruned_again(model, digits):
