@@ -91,6 +91,8 @@ def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not():
         assert not same_order.all()
 
 
+# On one core torch warns that two workers are many.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize(
     "augment", [None, Augment(3, flip=True), Augment(0, flip=True, min_area=0.2)]
 )
