@@ -259,6 +259,7 @@ class Course:
                 obstacle = error
                 bites.pop(0)
                 continue
+            obstacle = None  # a smaller bite can be taken: from here on accuracy decides
             if self._config.rounds.epochs:
                 self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
             if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:

@@ -236,6 +236,14 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))
     with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
         prune_network(dense, digits, replace(strict, recalibrate_batches=0, seed=1))
+    # The largest bite meets the floors and smaller ones do not: accuracy is to blame all the same.
+    near = replace(strict, recalibrate_batches=0, seed=1, min_width=Limit(0.9, relative=True))
+    near = replace(near, keep_streams=True)
+    large = replace(near, max_drop=None, limits={"params": Limit(0.8, relative=True)})
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        prune_network(dense, digits, large)
+    with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
+        prune_network(dense, digits, near)
 
 
 @pytest.mark.parametrize(
