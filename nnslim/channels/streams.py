@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from nnslim.channels.groups import ChannelMap
     from nnslim.channels.labels import Labels
-    from nnslim.network.graph import Graph, Node
+    from nnslim.network.graph import Arg, Graph, Node
 
 __all__ = ["residual_streams"]
 
@@ -56,7 +56,7 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
         sources[node.name] = _sources(node, sources, new=joins)
         if joins:
             labels = cast("Labels", channels.values[node.name])
-            for along in filter(lambda own: own is not None, labels):
+            for along in (own for own in labels if own is not None):
                 members = channels.component[along].ravel().tolist()
                 streams.update(group_of[member] for member in members if member in group_of)
     return frozenset(streams)
@@ -75,14 +75,19 @@ def _sources(
         return frozenset()
     if new or _kind(node).startswith(_LAYERS) or _kind(node) in ("addmm", "baddbmm"):
         return frozenset({node.name})
-    return frozenset[str]().union(*(sources[ref.name] for ref in refs(node.arguments)))
+    return _behind(node.arguments, sources)
+
+
+def _behind(arg: Arg, sources: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """What the values that an argument refers to come from, together."""
+    return frozenset[str]().union(*(sources[ref.name] for ref in refs(arg)))
 
 
 def _addends(
     node: Node, sources: Mapping[str, frozenset[str]]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """What the two addends of a sum come from; nothing for other operators."""
-    own = [frozenset[str]().union(*(sources[ref.name] for ref in refs(arg))) for arg in node.args]
+    own = [_behind(arg, sources) for arg in node.args]
     match _kind(node):
         case "add" | "sub" | "rsub" | "lerp":
             return own[0], own[1]
