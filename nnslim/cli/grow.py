@@ -144,6 +144,7 @@ def grow_command(
     subset: Annotated[
         int | None, option(help="Use only this many training images.", min=1, metavar="N")
     ] = None,
+    validation: options.Validation = None,
     views: Annotated[
         int | None,
         option(
@@ -204,7 +205,7 @@ def grow_command(
             raise ConfigError("growing needs images to train on", hint="give --data")
         settings = grow_settings(context.params)
         pixels = PreprocessFlags(input_size, mean, std)
-        images = open_data(data, download=download, seed=seed, sink=voice)
+        images = open_data(data, download=download, seed=seed, sink=voice, validation=validation)
         if subset is not None:
             images = images.with_subset(subset, seed=seed)
         if views is not None:

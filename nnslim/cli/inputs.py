@@ -78,15 +78,17 @@ class ModelFlags:
         return replace(self, arch=None, arch_args=())
 
 
-def open_data(spec: str, *, download: bool, seed: int, sink: Sink) -> Data:
+def open_data(
+    spec: str, *, download: bool, seed: int, sink: Sink, validation: int | None = None
+) -> Data:
     """Open the data set and say what was decided.
 
     Raises:
-        InputError: There is no such data, or it is damaged.
+        InputError: There is no such data, it is damaged, or cannot be split so.
     """
     from nnslim.data import load_data
 
-    data = load_data(spec, download=download, seed=seed)
+    data = load_data(spec, download=download, seed=seed, validation=validation)
     for note in data.notes:
         sink.info(f"{data.name}: {note}")
     return data

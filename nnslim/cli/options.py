@@ -39,6 +39,7 @@ __all__ = [
     "Seed",
     "Std",
     "TrustPickle",
+    "Validation",
     "Verbose",
     "Version",
     "command_output",
@@ -103,6 +104,15 @@ Std = Annotated[
 Device = Annotated[str, option(help="Where to compute: auto, cpu, cuda or cuda:N.", metavar="NAME")]
 RequireGpu = Annotated[
     bool, option("--require-gpu", help="Stop with exit code 3 if no GPU does the work.")
+]
+Validation = Annotated[
+    int | None,
+    option(
+        help="So many of the training and validation images validate, and all others are trained "
+        "on. [default: those that the data has, else 10 % of train and at most 5000]",
+        min=0,
+        metavar="N",
+    ),
 ]
 Seed = Annotated[int, option(help="Seed of everything random.", min=0)]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace what is at the output path.")]

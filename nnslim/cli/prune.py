@@ -218,6 +218,7 @@ def prune_command(
     subset: Annotated[
         int | None, option(help="Use only this many training images.", min=1, metavar="N")
     ] = None,
+    validation: options.Validation = None,
     workers: Annotated[int, option(help="Processes that decode image files.", min=0)] = 0,
     dry_run: Annotated[bool, option("--dry-run", help="Show the plan and write nothing.")] = False,
     html: Annotated[
@@ -288,9 +289,15 @@ def prune_command(
         flags = ModelFlags(
             arch, tuple(arch_arg or ()), trust_pickle, PreprocessFlags(input_size, mean, std)
         )
-        images = open_data(data, download=download, seed=seed, sink=voice) if data else None
-        if images is not None and subset is not None:
-            images = images.with_subset(subset, seed=seed)
+        images = None
+        if validation is not None and not data:
+            raise ConfigError(f"--validation {validation}: there are no images", hint="give --data")
+        if data:
+            images = open_data(
+                data, download=download, seed=seed, validation=validation, sink=voice
+            )
+            if subset is not None:
+                images = images.with_subset(subset, seed=seed)
         subject = Subject(open_model(model, flags, images, voice), images)
         chosen = training_device(device, require_gpu=require_gpu)
         with connected(chosen):

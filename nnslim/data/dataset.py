@@ -87,6 +87,18 @@ class Data:
         """The test images; an ``InputError`` when there are none."""
         return self._split("test")
 
+    @property
+    def measured(self) -> str:
+        """The split that accuracy is reported on: ``test``, or ``val`` in its place.
+
+        Raises:
+            InputError: There is neither.
+        """
+        if self.has("test") or self.has("val"):
+            return "test" if self.has("test") else "val"
+        message = f"{self.name} leaves no images to measure accuracy on"
+        raise InputError(message, hint="add test images, or let some of train validate")
+
     def require_classes(self, n_outputs: int) -> None:
         """Raise an ``InputError`` unless a network with this many outputs fits the classes."""
         if n_outputs != len(self.classes):
@@ -117,11 +129,15 @@ class Data:
         return self.splits[key]
 
 
-def complete_splits(data: Data, *, seed: int) -> Data:
+def complete_splits(data: Data, *, seed: int, validation: int | None = None) -> Data:
     """Fill in what is missing: val serves as a missing test, and val is split off train.
 
-    The validation part is 10 % of the training images, at most 5000, every class with its share
-    and at least one image left to train on.
+    The validation part is 10 % of the training images, at most 5000, every class with its share and
+    at least one image left to train on. Where ``validation`` says how many validate, they are
+    chosen so among the images of train and of a given val, and all others are trained on.
+
+    Raises:
+        InputError: So many images cannot be split off.
     """
     splits, notes = dict(data.splits), list(data.notes)
     if "test" not in splits and "val" in splits:
@@ -129,8 +145,17 @@ def complete_splits(data: Data, *, seed: int) -> Data:
         notes.append("test: there is none, so val serves as test")
     elif "test" not in splits:
         notes.append("test: there is none, so no test accuracy can be measured")
-    if "val" not in splits and "train" in splits:
-        chosen = _validation_part(splits["train"].labels, seed)
+    if validation is not None:
+        if "train" not in splits:
+            message = f"{data.name} has no training images, so {validation} cannot be split off"
+            raise InputError(message, hint="leave out --validation")
+        if "val" in splits:
+            notes.append(f"train: the {len(splits['val'])} validation images join it")
+            splits["train"] = splits["train"].joined(splits.pop("val"))
+    if validation == 0:
+        notes.append("val: no image validates, all are trained on")
+    elif "val" not in splits and "train" in splits:
+        chosen = _validation_part(data.name, splits["train"].labels, validation, seed)
         if chosen is None:
             notes.append("val: there is none, and train is too small to split one off")
         else:
@@ -145,7 +170,15 @@ def split_off(split: Split, chosen: NDArray[np.int64]) -> tuple[Split, Split]:
     return split.subset(chosen), split.subset(others)
 
 
-def _validation_part(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64] | None:
-    count = min(5000, max(1, round(len(labels) / 10)))
-    chosen = stratified_indices(labels, count, seed=seed, leave=1)
+def _validation_part(
+    name: str, labels: NDArray[np.int64], count: int | None, seed: int
+) -> NDArray[np.int64] | None:
+    asked = min(5000, max(1, round(len(labels) / 10))) if count is None else count
+    if not 1 <= asked <= len(labels):
+        message = f"{name}: {asked} of {len(labels)} training images to validate"
+        raise InputError(message, hint=f"ask for 0 to {len(labels) - 1}")
+    chosen = stratified_indices(labels, asked, seed=seed, leave=1)
+    if count is not None and len(chosen) < count:
+        message = f"{name}: {count} images to validate leave none of some class to train on"
+        raise InputError(message, hint=f"ask for at most {len(chosen)}")
     return chosen if len(chosen) else None

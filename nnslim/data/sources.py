@@ -24,7 +24,9 @@ _FORMS = (
 )
 
 
-def load_data(spec: str | Path, *, download: bool = False, seed: int = 0) -> Data:
+def load_data(
+    spec: str | Path, *, download: bool = False, seed: int = 0, validation: int | None = None
+) -> Data:
     """Find, list and split a data set; images on disk are not decoded yet.
 
     Args:
@@ -33,16 +35,19 @@ def load_data(spec: str | Path, *, download: bool = False, seed: int = 0) -> Dat
             without arguments that returns a ``Data`` or a dict of arrays.
         download: Let torchvision fetch what is missing.
         seed: Decides which training images validate, where the set has no validation part.
+        validation: How many do; a given validation part then joins the training images first.
+            None is 10 %, at most 5000, and 0 trains on all of them.
 
     Raises:
         InputError: There is no such data, or it is damaged; says what and where.
+            So many cannot be split off to validate.
 
     Example:
         >>> data = load_data("digits")
         >>> data.classes[:3], len(data.train)
         (('0', '1', '2'), 1257)
     """
-    return complete_splits(_read(spec, download=download), seed=seed)
+    return complete_splits(_read(spec, download=download), seed=seed, validation=validation)
 
 
 def _read(spec: str | Path, *, download: bool) -> Data:

@@ -73,6 +73,25 @@ class Split:
             name=self.name,
         )
 
+    def joined(self, other: Self) -> Self:
+        """Return these samples and then those of ``other``.
+
+        Raises:
+            InputError: Images in memory whose shapes differ, or that are in memory and on disk.
+        """
+        own, added = (None if s.images is None else s.images.shape[1:] for s in (self, other))
+        if own != added:
+            kinds = ["files" if shape is None else f"of shape {shape}" for shape in (own, added)]
+            message = f"{self.name} is {kinds[0]} and {other.name} is {kinds[1]}"
+            raise InputError(message, hint="bring them into one form to train on both")
+        pixels = [s.images for s in (self, other) if s.images is not None]
+        return type(self)(
+            labels=np.concatenate([self.labels, other.labels]),
+            images=np.concatenate(pixels) if pixels else None,
+            files=[*self.files, *other.files],
+            name=self.name,
+        )
+
     def read(self, index: int, channels: int) -> NDArray[np.uint8]:
         """Return one image as (H, W, channels); a file is decoded anew each time."""
         if self.images is not None:

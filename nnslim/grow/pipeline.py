@@ -81,7 +81,10 @@ def grow_network(
     """
     config, around = config or GrowConfig(), around or Surroundings()
     if not data.has("val"):
-        raise InputError("growing judges candidates on validation images, and there are none")
+        raise InputError(
+            "growing judges candidates on validation images, and there are none",
+            hint="give --validation 1 or more, or data with val images",
+        )
     if teacher.n_classes is None:
         raise InputError("the teacher does not return one (N, K) tensor of logits")
     data.require_classes(teacher.n_classes)
@@ -137,7 +140,7 @@ class _Growing:
             network, polished = self._polish(network)
             seen["polished"] = network
             self._say("polished", count_costs(network), polished)
-        split = "test" if self.trainer.data.has("test") else "val"
+        split = self.trainer.data.measured
         if split != "test":
             self.warnings.append("no test images: accuracy is that of the validation images")
         accuracies = {name: self.trainer.accuracy(own, split) for name, own in seen.items()}

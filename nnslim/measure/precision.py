@@ -191,7 +191,7 @@ def _calibration_images(n: int, batch: int | None, precision: PrecisionSettings)
 def _judge(
     plain: Path, small: Path, preprocess: Preprocess, data: Data, calibration: Calibration | None
 ) -> PrecisionCheck:
-    name = "test" if data.has("test") else "val"
+    name = data.measured
     split = data.splits[name]
     sessions = [open_session(path, SessionSettings(device="cpu")) for path in (plain, small)]
     pixels = sessions[0].input.takes_pixels

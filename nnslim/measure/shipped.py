@@ -23,7 +23,7 @@ def export_and_measure(network: Network, data: Data | None, path: Path) -> dict[
     entry: dict[str, object] = {**written.to_json(), "path": path.name, "top1_pct": None}
     preprocess = network.preprocess
     if data is not None and preprocess is not None:
-        split = data.test if data.has("test") else data.val
+        split = data.splits[data.measured]
         session = open_session(path, SessionSettings(device="cpu"))
         entry["top1_pct"] = onnx_accuracy(session, Loader(split, preprocess, 100)).top1_pct
     return entry

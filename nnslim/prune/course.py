@@ -246,7 +246,10 @@ class Course:
     def _until_drop(self, dense_top1: float | None, max_drop: float) -> None:
         """Take bites off the parameters while the recovered network stays close enough."""
         if dense_top1 is None:
-            raise ConfigError("--max-drop is judged on validation images and there are none")
+            raise ConfigError(
+                "--max-drop is judged on validation images and there are none",
+                hint="give --validation 1 or more, or data with val images",
+            )
         number, bites, obstacle = 0, list(_BITES), None
         while bites:
             number += 1

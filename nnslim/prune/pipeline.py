@@ -101,7 +101,7 @@ def prune_network(
 
     Raises:
         ConfigError: A setting cannot be used; see ``plan_pruning``.
-        InputError: Data and network do not fit.
+        InputError: Data and network do not fit, or no image can measure accuracy.
         VerificationError: The cut network is not the masked one; nothing was trained.
 
     Example:
@@ -116,6 +116,7 @@ def prune_network(
     config, around = config or PruneConfig(), around or Surroundings()
     if data is None:
         return _without_data(network, config, around)
+    split = data.measured
     channels = channel_groups(network, shrink=config.shrink)
     trainer = Trainer(network.to(around.device), data, config, around)
     identity = {
@@ -127,7 +128,6 @@ def prune_network(
     planner = Planner(network, channels, data, config, around)
     course = Course(trainer, planner, stages)
     course.run()
-    split = "test" if data.has("test") else "val"
     if split != "test":
         course.warnings.append("no test images: accuracy is that of the validation images")
     for warning in course.warnings:

@@ -61,7 +61,7 @@ ARMS = ("ours", "l1", "taylor", "torch-pruning")
 def main() -> None:
     options = _options()
     out, results = Output(Verbosity(progress=False)), Path(options.results)
-    data = load_data(options.data)
+    data = load_data(options.data, validation=0 if options.no_validation else None)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)
     for seed in options.seeds:
@@ -118,6 +118,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--refit", type=int, default=0, help="images to fit our weights on")
     parser.add_argument("--rounds", type=int, default=1, help="1 epoch of recovery in between")
     parser.add_argument("--subset", type=int, help="training images to use")
+    parser.add_argument("--no-validation", action="store_true", help="train on all images")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-cifar")

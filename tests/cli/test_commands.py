@@ -340,6 +340,17 @@ class TestPrune:
         assert report["latency"][0]["parent_ms"] > 0
         assert report["onnx"]["top1_pct"] == report["after"]["top1_pct"]
 
+    def test_without_validation_all_images_train_and_the_test_images_measure(self, stored):
+        out, err = run(
+            "prune", stored, "--data", "digits", "--validation", "0", "--saliency", "magnitude",
+            "--epochs", "1", "--params", "60%", "-o", "slim", "--json",
+        )  # fmt: skip
+        report = json.loads(out)
+        sizes = {name: report["data"][name] for name in ("train", "val", "test")}
+        assert sizes == {"train": 1437, "val": 0, "test": 360}
+        assert "digits: val: no image validates, all are trained on" in err
+        assert [epoch["val_top1_pct"] for epoch in report["training"]] == [None]
+
     @pytest.mark.parametrize(
         ("flags", "said"),
         [
@@ -347,6 +358,8 @@ class TestPrune:
             (["--rounds", "2"], "without images there is nothing to recover with"),
             (["--max-drop", "1"], "--max-drop is judged on validation images"),
             (["--max-drop", "1", "--params", "50%", "--data", "digits"], "--params says how far"),
+            (["--max-drop", "1", "--data", "digits", "--validation", "0"], "judged on validation"),
+            (["--validation", "0"], "--validation 0: there are no images"),
             (["--latency", "60"], "--latency 60: not a latency"),
             (["--latency", "60%", "--rounds", "2", "--data", "digits"], "is met in one round"),
             (["--align", "0"], "--align 0: must be auto or a whole number"),
@@ -492,6 +505,10 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
         (["--teacher", "{net}"], "growing needs images"),
         (["--teacher", "{net}", "--data", "digits", "--params", "1%"], "nothing can be planted"),
         (["--teacher", "{net}", "--data", "digits", "--seed-share", "4"], "not a share"),
+        (
+            ["--teacher", "{net}", "--data", "digits", "--validation", "0"],
+            "judges candidates on validation images",
+        ),
     ],
 )
 def test_grow_refuses_in_one_sentence(made, tmp_path, arguments, message):

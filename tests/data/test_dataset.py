@@ -74,6 +74,54 @@ def test_one_image_per_class_cannot_spare_any_for_val():
         _ = data.val
 
 
+@pytest.mark.parametrize("count", [1, 4, 396])
+def test_as_many_images_validate_as_are_asked_for(count: int):
+    whole = data_of(train=400, test=8)
+    data = complete_splits(whole, seed=0, validation=count)
+    assert len(data.val) == count
+    assert sorted(rows(data.val) + rows(data.train)) == sorted(rows(whole.train))
+
+
+def test_without_validation_all_images_are_trained_on_in_their_order():
+    whole = data_of(train=40, test=8)
+    data = complete_splits(whole, seed=0, validation=0)
+    assert rows(data.train) == rows(whole.train)
+    assert not data.has("val")
+    assert data.notes[-1] == "val: no image validates, all are trained on"
+
+
+@pytest.mark.parametrize("count", [0, 12])
+def test_a_given_val_joins_train_where_another_is_asked_for(count: int):
+    whole = data_of(train=40, val=8, test=8)
+    data = complete_splits(whole, seed=0, validation=count)
+    parts = rows(data.train) + (rows(data.val) if count else [])
+    assert len(data.train) == 48 - count
+    assert sorted(parts) == sorted(rows(whole.train) + rows(whole.val))
+    assert "train: the 8 validation images join it" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("splits", "count", "message"),
+    [
+        ({"train": 40, "test": 4}, 41, "41 of 40 training images to validate"),
+        ({"train": 40, "test": 4}, 37, "leave none of some class to train on"),
+        ({"test": 4}, 4, "has no training images"),
+    ],
+)
+def test_a_validation_part_that_cannot_be_is_refused(
+    splits: dict[str, int], count: int, message: str
+):
+    with pytest.raises(InputError, match=message):
+        complete_splits(data_of(**splits), seed=0, validation=count)
+
+
+def test_accuracy_is_measured_on_test_images_or_on_val_or_not_at_all():
+    assert complete_splits(data_of(train=40, test=4), seed=0).measured == "test"
+    assert complete_splits(data_of(train=40), seed=0).measured == "val"
+    with pytest.raises(InputError, match="leaves no images to measure accuracy on"):
+        _ = complete_splits(data_of(train=40), seed=0, validation=0).measured
+
+
 def test_only_test_images_are_enough_to_evaluate():
     data = complete_splits(data_of(test=4), seed=0)
     assert len(data.test) == 4

@@ -22,6 +22,24 @@ def test_subset_takes_the_samples_at_the_indices_in_their_order():
     assert len(files) == 2
 
 
+def test_joined_has_the_samples_of_both_in_order():
+    one, other = random_split(3), random_split(2)
+    both = one.joined(other)
+    assert both.labels.tolist() == [*one.labels, *other.labels]
+    assert (both.images == np.concatenate([one.images, other.images])).all()
+    files = Split(np.array([1]), files=["a.png"]).joined(Split(np.array([0]), files=["b.png"]))
+    assert (files.labels.tolist(), list(files.files)) == ([1, 0], ["a.png", "b.png"])
+
+
+def test_images_of_two_forms_are_not_joined():
+    small = Split(np.array([0]), np.zeros((1, 8, 8), np.uint8), name="train")
+    large = Split(np.array([0]), np.zeros((1, 9, 9), np.uint8), name="val")
+    with pytest.raises(InputError, match=r"train is of shape \(8, 8, 1\) and val is of shape"):
+        small.joined(large)
+    with pytest.raises(InputError, match=r"train is of shape .* and images is files"):
+        small.joined(Split(np.array([0]), files=["a.png"]))
+
+
 def test_gray_images_get_one_channel_and_column_labels_are_flattened():
     split = Split(np.array([[1], [0]]), np.zeros((2, 5, 4), np.uint8))
     assert split.images.shape == (2, 5, 4, 1)
