@@ -88,8 +88,9 @@ sparse training are fine-tuned longer, until they have spent at least as many mu
 Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Of 50,000 training images 5,000 are left out to validate, or none (`--no-validation`); fewer than
-45,000 are a subset. Rows of equal images and rate belong together. *Even*: the same share of every group, streams
-included, as L1 by itself; *inner filters*, of ours and of L1: the residual streams stay whole, and
+45,000 are a subset. Rows of equal images and rate belong together.
+*Even*: the same share of every group, streams included, as L1 by itself;
+*inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
 keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).
 *Every block alike* (`--keep-streams`): the streams stay whole and nothing else does.
