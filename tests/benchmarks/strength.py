@@ -15,7 +15,6 @@ import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
@@ -138,13 +137,9 @@ def _run(dense: Network, data: Data, config: PruneConfig, place: Path) -> dict[s
 def _norm(network: Network, channels: ChannelMap, going: dict[str, np.ndarray]) -> float:
     """Sum over the channels of the norm of all weights that read one."""
     config = RegularizerConfig("group_lasso", balance=1.0)
-    penalty = HierarchicalSparsity(network, channels, config, partial(_always, going))
+    penalty = HierarchicalSparsity(network, channels, config, lambda *_: going)
     penalty.start_epoch(network, 0, 1)
     return penalty.penalty_value(network)["hierarchical"]
-
-
-def _always(going: dict[str, np.ndarray], *_: object) -> dict[str, np.ndarray]:
-    return going
 
 
 def _report(root: Path, options: argparse.Namespace) -> None:
