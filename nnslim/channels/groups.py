@@ -52,6 +52,11 @@ class ChannelMap:
         raise KeyError(f"the network has no channel group {name!r}")
 
     @property
+    def free(self) -> tuple[ChannelGroup, ...]:
+        """The groups whose channels can go without a change to what others compute."""
+        return tuple(group for group in self.groups if group.status == "free")
+
+    @property
     def prunable(self) -> tuple[ChannelGroup, ...]:
         """The groups that are not frozen."""
         return tuple(group for group in self.groups if group.status != "frozen")

@@ -77,7 +77,14 @@ def grow_command(
             metavar="LIMIT",
         ),
     ] = None,
-    seed_epochs: Annotated[int, option(help="Epochs of training the seed.", min=0)] = 10,
+    seed_epochs: Annotated[
+        int | None,
+        option(
+            help="Epochs of training the seed. [default: 10; with the teacher's weights, "
+            "everywhere, without --growth, 0]",
+            min=0,
+        ),
+    ] = None,
     seed_lr: Annotated[float, option(help="Its peak learning rate.", min=0)] = 0.1,
     growth: Annotated[
         str | None,
@@ -103,9 +110,12 @@ def grow_command(
         ),
     ] = "all",
     init: Annotated[
-        Literal["random", "copy", "pairs", "screened"],
-        option(help="How planted channels start (docs/grow.md)."),
-    ] = "random",
+        Literal["teacher", "random", "copy", "pairs", "screened"] | None,
+        option(
+            help="How planted channels start (docs/grow.md); teacher: with its weights, the seed, "
+            "too. [default: teacher; random with SEED]"
+        ),
+    ] = None,
     gain: Annotated[
         Literal["loss", "accuracy"],
         option(help="What candidates are judged by, on the validation images."),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from nnslim.budget import Limit
 from nnslim.errors import ConfigError
@@ -75,7 +76,11 @@ def check_room(limits: Mapping[Metric, int], seed: Costs) -> None:
 
 
 def propose(
-    network: Network, channels: ChannelMap, limits: Mapping[Metric, int], config: GrowConfig
+    network: Network,
+    channels: ChannelMap,
+    limits: Mapping[Metric, int],
+    config: GrowConfig,
+    widest: Mapping[str, int] | None = None,
 ) -> list[Proposal]:
     """List the plantings that keep to the limits; a group gets fewer channels where it must.
 
@@ -84,38 +89,91 @@ def propose(
         channels: Its groups.
         limits: Largest costs.
         config: How many channels are planted at a time.
+        widest: What groups may have at most, by name; None for as many as the limits allow.
 
     Returns:
         One proposal for each group with room for at least one channel (of each part; for pairs
-        two), in the order of the groups. Where planting is everywhere, one for all groups, with
-        fewer channels for each where it must be; none once most of them would get nothing.
+        two), in the order of the groups. Where planting is everywhere, one for all groups: the
+        same share for each that fits, and one channel more where there is room, cheapest groups
+        first; none once most of them would get nothing.
     """
-    model = CostModel(network, channels)
-    groups = growable(network, channels)
-
-    def proposal(counts: Mapping[str, int]) -> Proposal | None:
-        widths = {name: channels[name].width for name in counts}
-        costs = model.costs({name: widths[name] + count for name, count in counts.items()})
-        fits = all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
-        return Proposal(counts, sum(widths.values()), costs) if fits else None
-
-    units = {group.name: _unit(group, config) for group in groups}
     growth = config.growth or Limit(_MOST_TIMES if config.in_one_round else 0.25, relative=True)
-    wanted = {group.name: _wanted(group, growth, units[group.name]) for group in groups}
-    if config.where == "everywhere":
+    wishes: dict[str, _Wish] = {}
+    for group in growable(network, channels):
+        unit = _unit(group, config)
+        room = sys.maxsize if widest is None else widest[group.name] - group.width
+        wanted = _wanted(group, growth, unit)
+        if most := min(wanted, room // unit * unit):
+            wishes[group.name] = _Wish(unit, wanted, most)
+    proposer = _Proposer(channels, CostModel(network, channels), limits, wishes)
+    return proposer.everywhere() if config.where == "everywhere" else proposer.by_group()
+
+
+class _Wish(NamedTuple):
+    """Channels that a group gets at a time, wants, and may have at most."""
+
+    unit: int
+    wanted: int
+    most: int
+
+
+@dataclass(frozen=True)
+class _Proposer:
+    """Finds numbers of channels that keep to limits: in whole units, as many as wanted or fewer."""
+
+    channels: ChannelMap
+    model: CostModel
+    limits: Mapping[Metric, int]
+    wishes: Mapping[str, _Wish]
+
+    def by_group(self) -> list[Proposal]:
+        """For each group as many channels as there is room for; none without room."""
+        found = (
+            next(filter(None, (self._fitting({n: k}) for k in range(own.most, 0, -own.unit))), None)
+            for n, own in self.wishes.items()
+        )
+        return [proposal for proposal in found if proposal is not None]
+
+    def everywhere(self) -> list[Proposal]:
+        """The same share of what is wanted for every group, and what then still has room."""
         for part in range(_PARTS, 0, -1):
-            shrunk = {n: most * part // _PARTS // units[n] * units[n] for n, most in wanted.items()}
-            counts = {name: count for name, count in shrunk.items() if count}
-            if not counts or 2 * len(counts) < len(groups):
+            units = {n: own.wanted * part // _PARTS // own.unit for n, own in self.wishes.items()}
+            counts = {
+                n: min(units[n] * own.unit, own.most) for n, own in self.wishes.items() if units[n]
+            }
+            if not counts or 2 * len(counts) < len(self.wishes):
                 break
-            if found := proposal(counts):
-                return [found]
+            if found := self._fitting(counts):
+                return [self._filled(found)]
         return []
-    each = (
-        next(filter(None, (proposal({n: count}) for count in range(most, 0, -units[n]))), None)
-        for n, most in wanted.items()
-    )
-    return [found for found in each if found is not None]
+
+    def _filled(self, proposal: Proposal) -> Proposal:
+        """One unit more in every group where the limits allow, the cheapest first."""
+
+        def with_more(now: Proposal, name: str) -> dict[str, int]:
+            return {**now.counts, name: now.counts.get(name, 0) + self.wishes[name].unit}
+
+        first = proposal
+        order = sorted(self.wishes, key=lambda n: self._share(self._costs(with_more(first, n))))
+        for name in order:
+            counts = with_more(proposal, name)
+            if counts[name] <= self.wishes[name].most:
+                proposal = self._fitting(counts) or proposal
+        return proposal
+
+    def _fitting(self, counts: Mapping[str, int]) -> Proposal | None:
+        costs, width = self._costs(counts), sum(self.channels[name].width for name in counts)
+        return Proposal(counts, width, costs) if self._share(costs) <= 1 else None
+
+    def _costs(self, counts: Mapping[str, int]) -> Costs:
+        return self.model.costs({n: self.channels[n].width + k for n, k in counts.items()})
+
+    def _share(self, costs: Costs) -> float:
+        """Of that limit of which it is largest."""
+        shares = (
+            cast("int", getattr(costs, metric)) / most for metric, most in self.limits.items()
+        )
+        return max(shares, default=0.0)
 
 
 def _unit(group: ChannelGroup, config: GrowConfig) -> int:

@@ -13,7 +13,7 @@ from nnslim.train.config import TrainConfig
 
 __all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig"]
 
-Initialisation: TypeAlias = Literal["random", "copy", "pairs", "screened"]
+Initialisation: TypeAlias = Literal["teacher", "random", "copy", "pairs", "screened"]
 Gain: TypeAlias = Literal["loss", "accuracy"]
 PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
 
@@ -27,17 +27,18 @@ class SeedConfig:
             takes the widest that keeps to ``budget_share`` (an eighth if no budget is counted).
         budget_share: Of every counted budget (parameters, MACs, bytes) that the seed may use. None
             is 0.6, or, where one round fills the budget, 2 channels in each group.
-        epochs: Of its training, with distillation.
+        epochs: Of its training, with distillation. None is 10, or 0 where it has the teacher's
+            weights and one round fills the budget.
         lr: Peak learning rate of it.
     """
 
     width: Limit | None = None
     budget_share: float | None = None
-    epochs: int = 10
+    epochs: int | None = None
     lr: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or not self.lr > 0:
+        if (self.epochs or 0) < 0 or not self.lr > 0:
             raise ConfigError(
                 f"a seed trained {self.epochs} epochs at learning rate {self.lr}",
                 hint="give 0 or more epochs and a positive rate",
@@ -70,9 +71,11 @@ class GrowConfig:
         patience: Rounds without a gain after which growing ends; None never gives up.
         target_top1: Validation accuracy in percent at which growing ends.
         initialisation: Of planted channels, whose outgoing weights start so that nothing changes:
-            ``random``; ``copy`` of a random earlier channel, with noise; ``pairs`` of equal
-            channels with opposite outgoing weights; ``screened``: of eight times as many random
-            ones those with the largest gradient.
+            ``teacher``: with the weights of the teacher's next channel, as the narrowed seed has
+            those of its first; ``random``, and so the seed; ``copy`` of a random earlier channel,
+            with noise; ``pairs`` of equal channels with opposite outgoing weights; ``screened``: of
+            eight times as many random ones those with the largest gradient. None is ``teacher``,
+            or ``random`` where a seed is given.
         gain: What a candidate is judged by, on the validation images: the fall of the loss
             that is trained (labels and teacher) or the rise of the top-1 accuracy.
         per_cost: What the gain is divided by; ``latency`` is microseconds in onnxruntime, measured
@@ -100,7 +103,7 @@ class GrowConfig:
     rounds: int | None = None
     patience: int | None = None
     target_top1: float | None = None
-    initialisation: Initialisation = "random"
+    initialisation: Initialisation | None = None
     gain: Gain = "loss"
     per_cost: PerCost = "params"
     frozen: bool = True
@@ -118,6 +121,13 @@ class GrowConfig:
     def in_one_round(self) -> bool:
         """Whether a round plants as much as the counted budgets have room for."""
         return self.where == "everywhere" and self.growth is None and bool(self.limits)
+
+    @property
+    def seed_epochs(self) -> int:
+        """Epochs of training the seed, see ``SeedConfig``."""
+        if self.seed_network.epochs is not None:
+            return self.seed_network.epochs
+        return 0 if self.in_one_round and self.initialisation in {None, "teacher"} else 10
 
     def __post_init__(self) -> None:
         problems = {

@@ -15,6 +15,7 @@ from nnslim.channels import channel_groups
 from nnslim.errors import InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, check_room, propose
 from nnslim.grow.config import GrowConfig
+from nnslim.grow.donor import Donor, choose_donor
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.planting import obstacle
 from nnslim.grow.result import GrowResult, Round
@@ -40,6 +41,10 @@ __all__ = ["grow_network"]
 
 # Numbers of the trainings of a run, each with an order of images of its own.
 _SEED_STAGE, _POLISH_STAGE = 1, 2
+_NO_DONOR = (
+    "narrowed, the teacher has other channel groups than it has, so everything starts with random"
+    " weights instead of the teacher's"
+)
 
 
 def grow_network(
@@ -90,6 +95,16 @@ def grow_network(
     data.require_classes(teacher.n_classes)
     if seed is not None:
         check_fit(seed, teacher)
+    limits = absolute_limits(config, count_costs(teacher))
+    small = unplanted(teacher.cpu(), config, limits) if seed is None else seed
+    check_room(limits, count_costs(small))
+    donor = choose_donor(config, teacher, small, given=seed is not None)
+    warnings: list[str] = []
+    if config.initialisation is None:
+        if donor is None and seed is None:
+            warnings.append(_NO_DONOR)
+            around.sink.warn(_NO_DONOR)
+        config = replace(config, initialisation="random" if donor is None else "teacher")
     trainer = Trainer(teacher.to(around.device), data, config, around)
     identity = {
         **asdict(config),
@@ -99,7 +114,9 @@ def grow_network(
         "augmentation": asdict(data.augment),
     }
     stages = Stages(around.checkpoints, identity, teacher.graph.custom)
-    return _Growing(trainer, stages, Judge(trainer), trainer.remembering_teacher()).run(seed)
+    remembering = trainer.remembering_teacher()
+    growing = _Growing(trainer, stages, Judge(trainer), remembering, donor, warnings=warnings)
+    return growing.run(small, limits, trained=seed is not None)
 
 
 @dataclass
@@ -110,6 +127,7 @@ class _Growing:
     stages: Stages
     judge: Judge
     teacher: RememberingTeacher | None
+    donor: Donor | None
     rounds: list[Round] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -117,15 +135,10 @@ class _Growing:
     def config(self) -> GrowConfig:
         return self.trainer.config
 
-    def run(self, given: Network | None) -> GrowResult:
+    def run(self, small: Network, limits: Mapping[Metric, int], *, trained: bool) -> GrowResult:
         teacher, sink = self.trainer.teacher, self.trainer.around.sink
-        limits = absolute_limits(self.config, count_costs(teacher))
-        small = given
-        if small is None:
-            small = unplanted(teacher.cpu(), self.config, limits)
-        check_room(limits, count_costs(small))
         teacher_judged = self.judge(teacher)
-        seed, seed_judged = self._seed(small, trained=given is not None)
+        seed, seed_judged = self._seed(small, trained=trained)
         self._say("seed", count_costs(seed), seed_judged)
         if seed_judged.top1_pct > teacher_judged.top1_pct:
             self.warnings.append(
@@ -164,10 +177,12 @@ class _Growing:
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
             if trained:
                 return small, asdict(self.judge(small))
-            network = reset(copy.deepcopy(small), config.seed)
+            network = copy.deepcopy(small)
+            if config.initialisation != "teacher":
+                reset(network, config.seed)
             network.history = ()
-            if own.epochs:
-                training = _whole(config.train, own.epochs, own.lr)
+            if config.seed_epochs:
+                training = _whole(config.train, config.seed_epochs, own.lr)
                 self._train_whole(network, training, "seed", _SEED_STAGE, checkpoints)
             else:  # what planting fixes for good must not be the statistics of no image
                 self.trainer.calibrate(network)
@@ -204,14 +219,16 @@ class _Growing:
     def _proposals(self, network: Network, limits: Mapping[Metric, int]) -> list[Proposal]:
         """What can be planted; one group at a time where planting everywhere cannot be."""
         channels = channel_groups(network)
-        proposals = propose(network, channels, limits, self.config)
+        widest = None if self.donor is None else self.donor.widths
+        proposals = propose(network, channels, limits, self.config, widest)
         problems = [obstacle(network, channels, proposal.counts) for proposal in proposals]
         if any(problems) and len(proposals[0].counts) > 1:
             said = f"nothing can be planted everywhere at once, but by group: {problems[0]}"
             if said not in self.warnings:
                 self.warnings.append(said)
                 self.trainer.around.sink.warn(said)
-            proposals = propose(network, channels, limits, replace(self.config, where="group"))
+            alone = replace(self.config, where="group")
+            proposals = propose(network, channels, limits, alone, widest)
             problems = [obstacle(network, channels, proposal.counts) for proposal in proposals]
         return [own for own, problem in zip(proposals, problems, strict=True) if problem is None]
 
@@ -219,7 +236,7 @@ class _Growing:
         self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
     ) -> tuple[Network, Judged] | str:
         """Return the network after a round, or why the round was taken back."""
-        planter = Planter(self.trainer, self.stages, self.judge, self.teacher)
+        planter = Planter(self.trainer, self.stages, self.judge, self.teacher, self.donor)
         compute = partial(planter.try_all, number, network, judged, proposals)
         network, record = self.stages.run(f"round-{number:03d}", compute, together=True)
         after = Judged(**cast("dict[str, float]", record["judged"]))

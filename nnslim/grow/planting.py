@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.channels.labels import IntArray
     from nnslim.grow.config import Initialisation
+    from nnslim.grow.donor import Donor
     from nnslim.network.network import Network
 
 __all__ = ["growable", "obstacle", "plant", "planting_edit"]
@@ -38,9 +39,8 @@ def growable(network: Network, channels: ChannelMap) -> tuple[ChannelGroup, ...]
     summed = np.unique(np.concatenate([np.zeros(0), *(p.components for p in weightless)]))
     return tuple(
         group
-        for group in channels.groups
-        if group.status == "free"
-        and not np.isin(group.components, summed).any()
+        for group in channels.free
+        if not np.isin(group.components, summed).any()
         and _all_along(incoming_slices(network, group), 1)
         and _all_along(outgoing_slices(network, group), 0)
     )
@@ -62,19 +62,21 @@ def planting_edit(group: ChannelGroup, count: int) -> Edit:
     return Edit({group.name: np.concatenate(order).astype(np.int64)})
 
 
-def plant(
+def plant(  # noqa: PLR0913 - where, how many and how
     network: Network,
     channels: ChannelMap,
     counts: Mapping[str, int],
     *,
     initialisation: Initialisation = "random",
     seed: int = 0,
+    donor: Donor | None = None,
 ) -> Planted:
     """Plant channels that start without an effect: the network computes what it did before.
 
-    What produces a new channel is drawn like a fresh layer, or copied; batch norms start as the
-    identity, and need statistics (``recalibrate``). What reads it starts at zero, or, for pairs, at
-    opposite values that cancel; new channels of one group read those of another from the start.
+    What produces a new channel is drawn like a fresh layer, copied, or the donor's; batch norms
+    start as the identity or the donor's, and need statistics (``recalibrate``). What reads it
+    starts at zero, or, for pairs, at opposite values that cancel; new channels of one group read
+    those of another from the start.
 
     Args:
         network: The network; it is left alone.
@@ -82,6 +84,7 @@ def plant(
         counts: Channels to plant, by the names of some of ``growable``; see ``planting_edit``.
         initialisation: See ``GrowConfig``; ``screened`` starts as ``random`` does.
         seed: Of the draw.
+        donor: For ``teacher``: the network whose next channels are planted.
 
     Raises:
         ConfigError: A group cannot be planted into, or not in pairs.
@@ -94,8 +97,9 @@ def plant(
     orders = _orders(channels, counts)
     planted = plant_channels(network, Edit(orders), channels)
     generator = torch.Generator().manual_seed(seed)
+    source = None if donor is None else donor.narrowed_to(planted.channels)
     with torch.no_grad():
-        _Drawing(planted, orders, generator).draw(initialisation)
+        _Drawing(planted, orders, generator, source).draw(initialisation)
     return planted
 
 
@@ -117,9 +121,12 @@ class _Drawing:
     planted: Planted
     orders: Mapping[str, IntArray]
     generator: torch.Generator
+    source: Network | None  # as wide as what was planted
 
     def draw(self, initialisation: Initialisation) -> None:
         self._norms()
+        if initialisation == "teacher":
+            self._beside_layers()
         for name in self.orders:
             new = self._new(name)
             if initialisation == "pairs" and len(new) % 2:
@@ -147,6 +154,9 @@ class _Drawing:
                 picked = torch.randint(len(old), (len(new),), generator=self.generator).numpy()
                 source = weight[torch.from_numpy(member.positions[old[picked]].ravel())]
                 drawn = source + _NOISE * source.std(correction=0) * drawn.sign()
+            elif initialisation == "teacher":
+                assert self.source is not None
+                drawn = self.source.tensor(member.tensor)[rows].to(weight)
             elif initialisation == "pairs":
                 half = member.positions.shape[1] * (len(new) // 2)
                 drawn[half:] = drawn[:half]
@@ -182,6 +192,13 @@ class _Drawing:
                 if member.tensor == tensor:
                     rows[member.positions[self._new(other)].ravel()] = False
         return torch.from_numpy(np.flatnonzero(rows))
+
+    def _beside_layers(self) -> None:
+        """What is no layer's weight, such as biases and norms, is the donor's."""
+        assert self.source is not None
+        for name in self.planted.fresh.keys() - self.planted.network.graph.layer_weights.keys():
+            tensor, fresh = self.planted.network.tensor(name), self.planted.fresh[name]
+            tensor[fresh] = self.source.tensor(name)[fresh].to(tensor)
 
     def _norms(self) -> None:
         """New channels of norms are scaled by 1; shifts and means stay zero."""

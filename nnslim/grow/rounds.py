@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.grow.candidates import Proposal
     from nnslim.grow.config import GrowConfig
+    from nnslim.grow.donor import Donor
     from nnslim.network.network import Network
     from nnslim.surgery import Planted
     from nnslim.train.stages import Record, Stages
@@ -49,12 +50,14 @@ class Planter:
         judge: Judges them.
         teacher: Remembers its logits over the whole run, where images come again; None remembers
             them for a round, whose candidates see the same images.
+        donor: The network whose channels are planted, if any.
     """
 
     trainer: Trainer[GrowConfig]
     stages: Stages
     judge: Judge
     teacher: RememberingTeacher | None = None
+    donor: Donor | None = None
 
     @property
     def _config(self) -> GrowConfig:
@@ -148,7 +151,8 @@ class Planter:
         if config.initialisation == "screened":
             batch, (group,) = self._one_batch(number), counts
             return best_channels(network, channels, group, counts[group], batch, seed=seed)
-        return plant(network, channels, counts, initialisation=config.initialisation, seed=seed)
+        start = config.initialisation or "random"
+        return plant(network, channels, counts, initialisation=start, seed=seed, donor=self.donor)
 
     def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
         self,

@@ -1,4 +1,4 @@
-"""The seed: the teacher's own graph, narrowed in every group and with fresh weights."""
+"""The seed: the teacher's own graph, narrowed in every group."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nnslim.budget import Metric
-    from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.channels import ChannelGroup
     from nnslim.channels.labels import IntArray
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
-__all__ = ["check_fit", "kaiming_", "narrowed", "reset", "unplanted", "widest"]
+__all__ = ["check_fit", "first_channels", "kaiming_", "narrowed", "reset", "unplanted", "widest"]
 
 # A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
 _NARROWEST = 2
@@ -77,7 +77,7 @@ def narrowed(teacher: Network, width: Limit) -> Network:
         torch.Size([4, 4, 3, 3])
     """
     channels = channel_groups(teacher)
-    kept = {group.name: _first(group, width) for group in _free(channels)}
+    kept = {own.name: first_channels(own, width.of(own.width)) for own in channels.free}
     return apply_edit(teacher, Edit(kept), channels)
 
 
@@ -94,24 +94,22 @@ def widest(teacher: Network, limits: Mapping[Metric, int]) -> Limit:
         Limit(amount=0.56, relative=True)
     """
     channels = channel_groups(teacher)
-    free, model = _free(channels), CostModel(teacher, channels)
+    model = CostModel(teacher, channels)
     widths = [Limit(step / _STEPS, relative=True) for step in range(1, _STEPS + 1)]
 
     def fits(width: Limit) -> bool:
-        costs = model.costs({own.name: len(_first(own, width)) for own in free})
+        widths = {g.name: len(first_channels(g, width.of(g.width))) for g in channels.free}
+        costs = model.costs(widths)
         return all(cast("int", getattr(costs, metric)) <= most for metric, most in limits.items())
 
     return max(filter(fits, widths), key=lambda width: width.amount, default=widths[0])
 
 
-def _free(channels: ChannelMap) -> list[ChannelGroup]:
-    return [group for group in channels.groups if group.status == "free"]
-
-
-def _first(group: ChannelGroup, width: Limit) -> IntArray:
+def first_channels(group: ChannelGroup, width: int) -> IntArray:
+    """Return the first channels of a group, or of each part: so many, rounded, at least 2."""
     parts = np.arange(group.width)[None] if group.parts is None else group.parts
     each = parts.shape[1]
-    wanted = round(width.of(group.width) / len(parts))
+    wanted = round(width / len(parts))
     return np.sort(parts[:, : min(max(wanted, _NARROWEST), each)].ravel())
 
 

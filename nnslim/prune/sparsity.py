@@ -224,7 +224,7 @@ def removed_channels(edit: Edit, channels: ChannelMap) -> dict[str, np.ndarray]:
 
 def _wanted(channels: ChannelMap, names: Sequence[str] | None) -> list[ChannelGroup]:
     if names is None:
-        return [group for group in channels.groups if group.status == "free"]
+        return list(channels.free)
     known = {group.name: group for group in channels.groups}
     for name in names:
         if name not in known:

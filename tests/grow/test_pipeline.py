@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from nnslim.artifact import load_network, save_network
@@ -22,6 +24,7 @@ from nnslim.grow.judging import Judge
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.seed import narrowed
 from nnslim.grow.training import PlantedEntries
+from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
@@ -168,6 +171,23 @@ def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
     assert propose(network, channels, {"params": own.params}, config) == []
 
 
+@given(st.integers(300, 4000))
+def test_planting_everywhere_leaves_no_room_for_one_channel_more_in_a_narrower_group(most):
+    convolutions = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)
+    layers = (layer for conv in convolutions for layer in (conv, nn.ReLU()))
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
+    network = trace_network(model, torch.zeros(2, 1, 8, 8))
+    channels = channel_groups(network)
+    config = replace(QUICK, where="everywhere", limits={"params": Limit(most, relative=False)})
+    (found,) = propose(network, channels, {"params": most}, config)
+    assert found.costs.params <= most
+    few, many = min(found.counts.values()), max(found.counts.values())
+    assert many - few <= 1
+    for name in (name for name, count in found.counts.items() if count == few < 20):
+        more = {n: 2 + count + (n == name) for n, count in found.counts.items()}
+        assert CostModel(network, channels).costs(more).params > most
+
+
 def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
     network, config = narrowed(teacher, share(0.2)), QUICK.train
     judged = Judge(Trainer(teacher, data, QUICK, Surroundings()))(network)
@@ -186,6 +206,53 @@ def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
         network.tensor("0.weight").fill_(float("nan"))
     broken = Judge(Trainer(teacher, data, QUICK, Surroundings()))(network)
     assert (broken.loss, broken.top1_pct) == (float("inf"), 0.0)
+
+
+@pytest.mark.parametrize("where", ["group", "everywhere"])
+def test_a_narrowed_teacher_starts_with_its_weights_and_so_do_planted_channels(
+    teacher, data, where, monkeypatch
+):
+    """Where no step moves anything, all that is not zero is the teacher's."""
+    monkeypatch.setattr(Trainer, "train", lambda *_, **__: None)
+    own = SeedConfig(share(0.25), epochs=0)
+    result = grow_network(teacher, data, replace(QUICK, where=where, seed_network=own))
+    assert result.network.history[-1]["initialisation"] == "teacher"
+    weight, full = result.network.tensor("3.weight"), teacher.tensor("3.weight")
+    outer, inner = weight.shape[:2]
+    assert outer > 8 or inner > 4
+    there = weight != 0
+    assert torch.equal(weight[there], full[:outer, :inner][there])
+    assert bool(there[:8, :4].all())
+    assert torch.equal(result.network.tensor("1.weight"), teacher.tensor("1.weight")[:inner])
+
+
+def test_nothing_grows_beyond_the_teacher_whose_channels_are_planted(teacher, data):
+    config = replace(QUICK, limits={"params": Limit(10**6, relative=False)}, candidates=1)
+    config = replace(config, growth=share(4.0), seed_network=SeedConfig(share(0.25), epochs=0))
+    result = grow_network(teacher, data, config)
+    assert count_costs(result.network) == count_costs(teacher)
+
+
+def test_a_seed_of_ones_own_does_not_go_on_with_the_teachers_channels(teacher, data):
+    seed = narrowed(teacher, share(0.25))
+    config = replace(QUICK, rounds=1)
+    result = grow_network(teacher, data, config, seed=seed)
+    assert result.network.history[-1]["initialisation"] == "random"
+    with pytest.raises(ConfigError, match="a seed is given, and only a narrowed teacher"):
+        grow_network(teacher, data, replace(config, initialisation="teacher"), seed=seed)
+
+
+def test_a_teacher_that_narrowing_regroups_gives_no_weights_and_says_so(data):
+    first, wide = nn.Conv2d(8, 12, 3, groups=4), nn.Conv2d(12, 9, 1, groups=3)
+    layers = [nn.Conv2d(1, 8, 3), first, nn.Conv2d(12, 12, 1), wide, nn.Conv2d(9, 6, 1)]
+    between = [module for layer in layers for module in (layer, nn.ReLU())]
+    model = nn.Sequential(*between, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+    teacher = trace_network(model, torch.zeros(2, 1, 8, 8))
+    config = replace(QUICK, limits={"params": share(0.99)}, rounds=0)
+    config = replace(config, seed_network=SeedConfig(share(0.5), epochs=0))
+    result = grow_network(teacher, data, config)
+    assert result.network.history[-1]["initialisation"] == "random"
+    assert any("other channel groups" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened"])

@@ -14,7 +14,8 @@ from nnslim.budget import Limit
 from nnslim.channels import channel_groups
 from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.errors import ConfigError
-from nnslim.grow import growable, plant
+from nnslim.grow import GrowConfig, growable, plant
+from nnslim.grow.donor import choose_donor
 from nnslim.grow.planting import obstacle
 from nnslim.grow.seed import narrowed, reset, widest
 from nnslim.measure.macs import count_costs
@@ -24,6 +25,8 @@ from tests.laws.strategies import RandomNet, networks
 from tests.laws.zoo import EVERY, network_of
 
 INITIALISATIONS = ("random", "copy", "pairs")
+# Half as wide, some of their channels belong together, or apart, that do not now.
+OTHERWISE_GROUPED = ("Grouped", "SeparateAttention", "ManyHeads", "SharedKeys")
 
 
 def logits(network: Network) -> list[torch.Tensor]:
@@ -65,6 +68,46 @@ def test_planting_everywhere_changes_nothing(name, initialisation):
     names = [g.name for g in groups if g.parts is None or initialisation != "pairs"]
     if names:
         assert_same_function(network, names, initialisation, 0)
+
+
+@EVERY
+def test_what_the_teacher_gives_is_the_teachers(name):
+    """Law 2 for its channels; and what produces them is the teacher's, entry for entry."""
+    teacher = network_of(name)
+    student = narrowed(teacher, Limit(0.5, relative=True))
+    channels = channel_groups(student)
+    donor = choose_donor(GrowConfig(), teacher, student, given=False)
+    if donor is None:
+        with pytest.raises(ConfigError, match="narrowed, the teacher has other channel groups"):
+            choose_donor(GrowConfig(initialisation="teacher"), teacher, student, given=False)
+        assert name in OTHERWISE_GROUPED
+        return
+    most = donor.widths
+    groups = [g for g in growable(student, channels) if g.width < most[g.name]]
+    counts = {group.name: most[group.name] - group.width for group in groups}
+    if not counts or obstacle(student, channels, counts) is not None:
+        return
+    planted = plant(student, channels, counts, initialisation="teacher", donor=donor)
+    for found, wanted in zip(logits(planted.network), logits(student), strict=True):
+        scale = max(float(wanted.abs().max()), 1e-30)
+        assert float((found - wanted).abs().max()) / scale < 1e-9
+    like = donor.narrowed_to(planted.channels)
+    compared = 0
+    for group in groups:
+        own = planted.channels[group.name]
+        reading = {member.tensor for member in incoming_slices(planted.network, own)}
+        for member in outgoing_slices(planted.network, own):
+            fresh = planted.fresh[member.tensor]
+            rows = [i for i in member.positions.ravel().tolist() if bool(fresh[i].all())]
+            found = planted.network.tensor(member.tensor)[rows]
+            # What reads the channels that it produces starts without the new ones.
+            same = found != 0 if member.tensor in reading else slice(None)
+            assert torch.equal(found[same], like.tensor(member.tensor)[rows][same]), member.tensor
+            compared += len(rows)
+    assert compared
+    for tensor, fresh in planted.fresh.items():
+        if planted.network.tensor(tensor).dim() == 1:
+            assert torch.equal(planted.network.tensor(tensor)[fresh], like.tensor(tensor)[fresh])
 
 
 def test_new_channels_read_each_other_where_many_groups_are_planted():

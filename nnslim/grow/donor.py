@@ -1,0 +1,74 @@
+"""The teacher as a donor: a seed narrowed from it goes on with its next channels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError
+from nnslim.grow.seed import first_channels
+from nnslim.surgery import Edit, apply_edit
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
+    from nnslim.grow.config import GrowConfig
+    from nnslim.network.network import Network
+
+__all__ = ["Donor", "choose_donor"]
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A network whose first channels of every group a narrower one's stand for.
+
+    Attributes:
+        network: The network.
+        widths: Channels of every group that may be narrowed, by name.
+    """
+
+    network: Network
+    widths: Mapping[str, int]
+
+    def narrowed_to(self, student: ChannelMap) -> Network:
+        """Return a copy with the first channels of every group, as many as a student has."""
+        channels = channel_groups(self.network)
+        kept = {n: first_channels(channels[n], student[n].width) for n in self.widths}
+        return apply_edit(self.network, Edit(kept), channels)
+
+
+def choose_donor(
+    config: GrowConfig, teacher: Network, student: Network, *, given: bool
+) -> Donor | None:
+    """Return the teacher where planted channels start with its weights, else None.
+
+    Args:
+        config: Of the run.
+        teacher: The large network.
+        student: What is planted into.
+        given: Whether it is the caller's own, and not the narrowed teacher.
+
+    Raises:
+        ConfigError: The teacher's weights are asked for, and the student has no use for them.
+    """
+    if config.initialisation != "teacher" and (config.initialisation is not None or given):
+        return None
+    own, other = _groups(channel_groups(teacher)), _groups(channel_groups(student))
+    if given:
+        problem = "a seed is given, and only a narrowed teacher can go on with its channels"
+    elif own != other:
+        names = sorted({name for name, _ in own ^ other})
+        problem = f"narrowed, the teacher has other channel groups ({', '.join(names)})"
+    else:
+        widths = {group.name: group.width for group in channel_groups(teacher).free}
+        return Donor(copy.deepcopy(teacher), widths)
+    if config.initialisation == "teacher":
+        raise ConfigError(problem, hint="take another --init, such as random")
+    return None
+
+
+def _groups(channels: ChannelMap) -> set[tuple[str, int]]:
+    """Every group that may be narrowed, and its number of parts."""
+    return {(own.name, 1 if own.parts is None else len(own.parts)) for own in channels.free}
