@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnslim.channels import channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.errors import ConfigError
 from nnslim.grow.seed import first_channels
-from nnslim.surgery import Edit, apply_edit
+from nnslim.surgery import Edit, apply_edit, permute_channels
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
-__all__ = ["Donor", "choose_donor"]
+__all__ = ["Donor", "choose_donor", "largest_first"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,22 @@ class Donor:
         return apply_edit(self.network, Edit(kept), channels)
 
 
+def largest_first(teacher: Network) -> Network:
+    """Return a copy whose channels stand in order of the L2 norms of the filters that produce them.
+
+    It computes the same, and what is left when it is narrowed is what matters more.
+    """
+    channels = channel_groups(teacher)
+    scores = magnitude(teacher, channels)
+    order = {own.name: np.argsort(-scores[own.name], kind="stable") for own in channels.free}
+    for own in channels.free:
+        if own.parts is not None:
+            ranked = np.argsort(-scores[own.name][own.parts], axis=1, kind="stable")
+            order[own.name] = np.empty(own.width, dtype=np.int64)
+            order[own.name][own.parts] = np.take_along_axis(own.parts, ranked, axis=1)
+    return permute_channels(teacher, order, channels)
+
+
 def choose_donor(
     config: GrowConfig, teacher: Network, student: Network, *, given: bool
 ) -> Donor | None:
@@ -46,7 +64,7 @@ def choose_donor(
 
     Args:
         config: Of the run.
-        teacher: The large network.
+        teacher: The large network, as it was narrowed.
         student: What is planted into.
         given: Whether it is the caller's own, and not the narrowed teacher.
 
@@ -63,7 +81,7 @@ def choose_donor(
         problem = f"narrowed, the teacher has other channel groups ({', '.join(names)})"
     else:
         widths = {group.name: group.width for group in channel_groups(teacher).free}
-        return Donor(copy.deepcopy(teacher), widths)
+        return Donor(teacher, widths)
     if config.initialisation == "teacher":
         raise ConfigError(problem, hint="take another --init, such as random")
     return None

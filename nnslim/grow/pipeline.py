@@ -15,7 +15,7 @@ from nnslim.channels import channel_groups
 from nnslim.errors import InputError
 from nnslim.grow.candidates import Proposal, absolute_limits, check_room, propose
 from nnslim.grow.config import GrowConfig
-from nnslim.grow.donor import Donor, choose_donor
+from nnslim.grow.donor import Donor, choose_donor, largest_first
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.planting import obstacle
 from nnslim.grow.result import GrowResult, Round
@@ -96,9 +96,10 @@ def grow_network(
     if seed is not None:
         check_fit(seed, teacher)
     limits = absolute_limits(config, count_costs(teacher))
-    small = unplanted(teacher.cpu(), config, limits) if seed is None else seed
+    ordered = largest_first(teacher.cpu())
+    small = unplanted(ordered, config, limits) if seed is None else seed
     check_room(limits, count_costs(small))
-    donor = choose_donor(config, teacher, small, given=seed is not None)
+    donor = choose_donor(config, ordered, small, given=seed is not None)
     warnings: list[str] = []
     if config.initialisation is None:
         if donor is None and seed is None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnslim.channels.magnitude import sum_per_channel
 from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
 from nnslim.prune.contribution import enter
 from nnslim.prune.removal import find_reading
@@ -21,53 +22,16 @@ from nnslim.prune.replay import Replay
 from nnslim.prune.streamline import streamlined
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap, Member
+    from nnslim.channels import ChannelMap
     from nnslim.network.network import Network
     from nnslim.prune.contribution import Layer
     from nnslim.prune.removal import Reading
 
-__all__ = ["Saliency", "magnitude", "measured", "taylor"]
+__all__ = ["Saliency", "measured", "taylor"]
 
 Saliency = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
-
-_PIECE = 1 << 17  # entries; 1 MB in float64
-
-
-def magnitude(network: Network, channels: ChannelMap) -> Scores:
-    """L2 norm of the filters that produce each channel; needs no data.
-
-    Returns:
-        Scores by name of every group that is not frozen, ``(width,)``.
-    """
-    scores: Scores = {}
-    for group in channels.prunable:
-        total = np.zeros(group.width)
-        for member in outgoing_slices(network, group) or group.members:
-            total += _squared_norms(network.tensor(member.tensor).detach(), member)
-        scores[group.name] = np.sqrt(total)
-    return scores
-
-
-def _squared_norms(weight: Tensor, member: Member) -> np.ndarray:
-    """Sum the squares of each channel's slices of a tensor in float64, ``(width,)``."""
-    if member.blocks is not None or member.dim != 0 or weight.dim() < 2:
-        return _per_channel(weight.double().square(), member)
-    # Pieces that stay in the cache: a large weight as float64 twice over would not.
-    pieces = weight.flatten(1).split(max(1, _PIECE // weight[0].numel()))
-    return _per_channel(torch.cat([piece.double().square().sum(1) for piece in pieces]), member)
-
-
-def _per_channel(entries: Tensor, member: Member) -> np.ndarray:
-    """Sum the entries of a tensor over each channel's slices of it, ``(width,)``."""
-    if member.blocks is None:
-        others = [d for d in range(entries.dim()) if d != member.dim]
-        sums = (entries.sum(others) if others else entries).double().cpu().numpy()
-        return sums[member.positions].sum(axis=1)
-    n_blocks = int(member.blocks.max()) + 1
-    sums = entries.unflatten(0, (n_blocks, -1)).sum([1, *range(3, entries.dim() + 1)])
-    return sums.double().cpu().numpy()[member.blocks, member.positions].sum(axis=1)
 
 
 def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> Scores:
@@ -95,7 +59,7 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
             product = np.zeros(group.width)
             for member in slices[group.name]:
                 weight, gradient = network.tensor(member.tensor).detach(), gradients[member.tensor]
-                product += _per_channel(weight * gradient, member)
+                product += sum_per_channel(weight * gradient, member)
             scores[group.name] += product**2
     return scores
 

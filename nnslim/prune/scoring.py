@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnslim.channels.magnitude import magnitude
 from nnslim.data import Loader, stratified_indices
 from nnslim.errors import ConfigError
 from nnslim.prune.jacobian import jacobian
-from nnslim.prune.saliency import magnitude, measured, taylor
+from nnslim.prune.saliency import measured, taylor
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nnslim.surgery.apply import apply_edit
 from nnslim.surgery.compose import compose_edits
 from nnslim.surgery.edit import PLANT, Edit
+from nnslim.surgery.permute import permute_channels
 from nnslim.surgery.plant import Planted, plant_channels
 from nnslim.surgery.verify import CutCheck, verify_cut
 
@@ -15,6 +16,7 @@ __all__ = [
     "Planted",
     "apply_edit",
     "compose_edits",
+    "permute_channels",
     "plant_channels",
     "verify_cut",
 ]

@@ -46,9 +46,9 @@ def measure(name: str) -> dict[str, float]:
     import torchvision
 
     from nnslim.channels import channel_groups
+    from nnslim.channels.magnitude import magnitude
     from nnslim.network import trace_network
     from nnslim.prune import CostModel, Limit, Rules, make_plan
-    from nnslim.prune.saliency import magnitude
     from nnslim.surgery import apply_edit, verify_cut
 
     torch.set_num_threads(1)

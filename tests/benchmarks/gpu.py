@@ -31,6 +31,7 @@ import torchvision
 from nnslim.artifact import write_page
 from nnslim.artifact.directory import write_json
 from nnslim.channels import channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.cli.output import Output, Verbosity
 from nnslim.errors import DeviceError
 from nnslim.measure.latency import LatencySettings, measure_latency
@@ -39,7 +40,6 @@ from nnslim.network import Network, trace_network
 from nnslim.onnx import ExportSettings, Session, SessionSettings, export_onnx, open_session
 from nnslim.onnx.cuda import CudaOptions
 from nnslim.prune import CostModel, Limit, Rules, make_plan
-from nnslim.prune.saliency import magnitude
 from nnslim.surgery import apply_edit
 
 MODELS = ("resnet56", "resnet18", "resnet50", "mobilenet_v2", "resnet50-half")

@@ -19,6 +19,7 @@ import torchvision
 
 from nnslim.budget import LatencyBudget
 from nnslim.channels import channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.cli.output import Output
 from nnslim.measure.layer_times import LayerTimes
 from nnslim.measure.macs import weighted_positions
@@ -29,7 +30,7 @@ from nnslim.prune.alignment import AlignmentChoice, choose_alignment
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import NetworkDevice, open_device, worst
 from nnslim.prune.latency_plan import LatencyPlan, SearchSettings
-from nnslim.prune.saliency import Scores, magnitude
+from nnslim.prune.saliency import Scores
 from nnslim.report import Table
 
 CASES = ("resnet18:1", "resnet18:8", "resnet18:1,8")

@@ -128,9 +128,9 @@ def ours(name: str) -> dict[str, float]:
     import torch
 
     from nnslim.channels import channel_groups
+    from nnslim.channels.magnitude import magnitude
     from nnslim.network import trace_network
     from nnslim.prune import CostModel, Limit, Rules, make_plan
-    from nnslim.prune.saliency import magnitude
     from nnslim.surgery import apply_edit
 
     model, example = _model(name)

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
 from nnslim.data import Data, Loader, load_data, stratified_indices
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.network import Network
 from nnslim.prune import CostModel, Limit, Rules, make_plan
-from nnslim.prune.saliency import Batch, Scores, magnitude, measured, taylor
+from nnslim.prune.saliency import Batch, Scores, measured, taylor
 from nnslim.report import Table
 from nnslim.surgery import apply_edit
 

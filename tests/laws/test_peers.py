@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.errors import UnsupportedModelError
 from nnslim.network import Network
 from nnslim.onnx import export_onnx
 from nnslim.prune import CostModel, Limit, Rules, make_plan
 from nnslim.prune.plan import Plan
-from nnslim.prune.saliency import magnitude
 from nnslim.surgery import apply_edit, verify_cut
 from tests.laws.fresh import assert_same_bits, run_fresh
 from tests.laws.nets_peers import PEERS

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnslim.channels import channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.errors import ConfigError
 from nnslim.prune import CostModel, Limit, PruneConfig, Rules, make_plan
 from nnslim.prune.line import rank_channels
-from nnslim.prune.saliency import magnitude, measured, taylor
+from nnslim.prune.saliency import measured, taylor
 from nnslim.surgery import Edit, apply_edit, verify_cut
 from tests.laws.reference import check_law_1
 from tests.laws.zoo import NETS, network_of

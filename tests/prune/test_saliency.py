@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.channels.places import incoming_slices
 from nnslim.network import Network, trace_network
-from nnslim.prune.saliency import magnitude, measured, taylor
+from nnslim.prune.saliency import measured, taylor
 from nnslim.surgery import Edit, apply_edit
 from tests.network.nets import NETS, SHAPE, assert_same, images, network_of, randomise, traced
 

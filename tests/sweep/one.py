@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from nnslim.artifact import save_network
 from nnslim.channels import ChannelMap, channel_groups
+from nnslim.channels.magnitude import magnitude
 from nnslim.errors import ConfigError, NnslimError
 from nnslim.network import Network, trace_network
 from nnslim.onnx import export_onnx
 from nnslim.prune import CostModel, Limit, Rules, make_plan
 from nnslim.prune.plan import Plan
-from nnslim.prune.saliency import magnitude
 from nnslim.surgery import apply_edit, verify_cut
 from tests.laws.made import half_edit, move_statistics
 from tests.sweep.models import build
