@@ -8,12 +8,13 @@ everywhere   planting into all groups at once, ``--everywhere-epochs`` in the on
 polished     the same, the last ``--polish-epochs`` of them spent on training everything
 scratch      planting's final architecture with fresh weights, everything trained
 uniform      the teacher narrowed evenly to the same parameters, everything trained
+narrowed     the same, which starts with the weights of the teacher's largest filters
 random       planting into one random group a round, trained as long as the round's candidates were
 unfrozen     planting in which everything trains in every round
 prune        ``nnslim prune`` of the teacher, which starts with what the teacher has learned
 
 A pass is one epoch over the training images; all candidates count. Every size starts from a seed of
-its own. Scratch, uniform and prune get as many passes as the first of ``--arms`` had.
+its own. What is not grown gets as many passes as the first of ``--arms`` had.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.data.selection import stratified_indices
 from nnslim.grow import GrowConfig, SeedConfig, grow_network
+from nnslim.grow.donor import largest_first
 from nnslim.grow.seed import narrowed, reset, widest
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.macs import count_costs
@@ -47,7 +49,7 @@ from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
 GROWN = ("planting", "everywhere", "polished", "random", "unfrozen")
-ARMS = (*GROWN, "scratch", "uniform", "prune")
+ARMS = (*GROWN, "scratch", "uniform", "narrowed", "prune")
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class Bench:
             dense = copy.deepcopy(self.teacher)
             return prune_network(dense, self.data, config, around).network.cpu(), passes
         grown = load_network(self._place(first, size, seed).with_suffix(".safetensors"))
-        start = grown if arm == "scratch" else self._uniform(size)
-        network = reset(copy.deepcopy(start), seed + 1)
+        start = grown if arm == "scratch" else self._narrowed(size)
+        network = start if arm == "narrowed" else reset(copy.deepcopy(start), seed + 1)
         loader = Loader(
             self.data.train,
             self.teacher.preprocess or self.data.preprocess,
@@ -108,10 +110,10 @@ class Bench:
         fit(network, loader, training, device=device, teacher=teacher)
         return network.cpu(), passes
 
-    def _uniform(self, size: float) -> Network:
+    def _narrowed(self, size: float) -> Network:
         """The widest even narrowing of the teacher with at most that share of its parameters."""
         most = Limit(size / 100, relative=True).of(count_costs(self.teacher).params)
-        return narrowed(self.teacher, widest(self.teacher, {"params": most}))
+        return narrowed(largest_first(self.teacher), widest(self.teacher, {"params": most}))
 
     def _grown(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
         options = self.options
@@ -228,11 +230,13 @@ training images, candidates that were not kept included.
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: {narrow}, trained for
   {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
-  {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed.
+  {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed. What is grown starts with weights of
+  the teacher's largest filters (`--init teacher`).
 - *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
   rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
 - *uniform*: the teacher narrowed evenly to the same parameters, trained as long.
+- *narrowed*: the same, which starts with the weights of the teacher's largest filters.
 - *random*: planting into a random group, trained as long as all candidates of a round.
 - *unfrozen*: planting in which everything trains (SGD, learning rate 0.02).
 - *prune*: `nnslim prune` of the trained teacher, fine-tuned as long. It starts with everything that
