@@ -143,6 +143,7 @@ class Bench:
             ),
             frozen=arm != "unfrozen",
             choice="random" if arm == "random" else "best",
+            initialisation=options.init,
             polish_epochs=polish,
             polish_lr=0.1,
             batch_size=options.batch,
@@ -230,8 +231,8 @@ training images, candidates that were not kept included.
 - *planting*: `nnslim grow`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: {narrow}, trained for
   {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
-  {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed. What is grown starts with weights of
-  the teacher's largest filters (`--init teacher`).
+  {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed. What is grown starts as
+  `--init {init}` says, *teacher*: with the weights of the teacher's largest filters.
 - *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
   rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
@@ -264,6 +265,7 @@ def main() -> None:
     parser.add_argument("--growth", type=float, default=100.0)
     parser.add_argument("--seed-epochs", type=int, default=18)
     parser.add_argument("--polish-epochs", type=int, default=8)
+    parser.add_argument("--init", default="teacher", choices=("teacher", "random"))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", default="cpu")
