@@ -64,6 +64,11 @@ class ChannelGroup:
         return len(self.components)
 
     @property
+    def by_part(self) -> IntArray:
+        """``parts``, or all channels as the one part, ``(n_parts, width // n_parts)``."""
+        return np.arange(self.width)[None] if self.parts is None else self.parts
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Module paths of the members, each once."""
         return tuple(dict.fromkeys(member.tensor.rpartition(".")[0] for member in self.members))

@@ -177,8 +177,7 @@ class _Proposer:
 
 
 def _unit(group: ChannelGroup, config: GrowConfig) -> int:
-    parts = 1 if group.parts is None else len(group.parts)
-    return parts * (2 if config.initialisation == "pairs" else 1)
+    return len(group.by_part) * (2 if config.initialisation == "pairs" else 1)
 
 
 def _wanted(group: ChannelGroup, growth: Limit, unit: int) -> int:

@@ -16,6 +16,7 @@ from nnslim.surgery import Edit, apply_edit, permute_channels
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
+    from nnslim.channels.labels import IntArray
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
@@ -48,12 +49,11 @@ def largest_first(teacher: Network) -> Network:
     """
     channels = channel_groups(teacher)
     scores = magnitude(teacher, channels)
-    order = {own.name: np.argsort(-scores[own.name], kind="stable") for own in channels.free}
+    order: dict[str, IntArray] = {}
     for own in channels.free:
-        if own.parts is not None:
-            ranked = np.argsort(-scores[own.name][own.parts], axis=1, kind="stable")
-            order[own.name] = np.empty(own.width, dtype=np.int64)
-            order[own.name][own.parts] = np.take_along_axis(own.parts, ranked, axis=1)
+        ranked = np.argsort(-scores[own.name][own.by_part], axis=1, kind="stable")
+        order[own.name] = np.empty(own.width, dtype=np.int64)
+        order[own.name][own.by_part] = np.take_along_axis(own.by_part, ranked, axis=1)
     return permute_channels(teacher, order, channels)
 
 
@@ -89,4 +89,4 @@ def choose_donor(
 
 def _groups(channels: ChannelMap) -> set[tuple[str, int]]:
     """Every group that may be narrowed, and its number of parts."""
-    return {(own.name, 1 if own.parts is None else len(own.parts)) for own in channels.free}
+    return {(own.name, len(own.by_part)) for own in channels.free}

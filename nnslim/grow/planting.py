@@ -55,7 +55,7 @@ def planting_edit(group: ChannelGroup, count: int) -> Edit:
 
     The number is rounded up to a multiple of the number of parts.
     """
-    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    parts = group.by_part
     each = -(-count // len(parts))
     new = dict.fromkeys(parts[:, -1].tolist(), each)
     order = [[i, *[PLANT] * new.get(i, 0)] for i in range(group.width)]
@@ -87,13 +87,15 @@ def plant(  # noqa: PLR0913 - where, how many and how
         donor: For ``teacher``: the network whose next channels are planted.
 
     Raises:
-        ConfigError: A group cannot be planted into, or not in pairs.
+        ConfigError: A group cannot be planted into, or not in pairs, or there is no donor.
     """
     possible = growable(network, channels)
     for name in counts:
         if channels[name] not in possible:
             reason = channels[name].reason or "no layer with a weight produces or reads it"
             raise ConfigError(f"nothing can be planted into {name!r}: {reason}")
+    if initialisation == "teacher" and donor is None:
+        raise ConfigError("channels of a teacher are to be planted, and none is given")
     orders = _orders(channels, counts)
     planted = plant_channels(network, Edit(orders), channels)
     generator = torch.Generator().manual_seed(seed)

@@ -76,7 +76,7 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
     own = many.channels[group]
     scores = _channel_scores(many, group, batch)
     order = planting_edit(channels[group], count * _DRAWN_PER_CHANNEL).keep[group]
-    parts = np.arange(own.width)[None] if own.parts is None else own.parts
+    parts = own.by_part
     each = len(planting_edit(channels[group], count).keep[group]) - channels[group].width
     kept = np.flatnonzero(order != PLANT).tolist()
     for part in parts:

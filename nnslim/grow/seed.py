@@ -107,7 +107,7 @@ def widest(teacher: Network, limits: Mapping[Metric, int]) -> Limit:
 
 def first_channels(group: ChannelGroup, width: int) -> IntArray:
     """Return the first channels of a group, or of each part: so many, rounded, at least 2."""
-    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    parts = group.by_part
     each = parts.shape[1]
     wanted = round(width / len(parts))
     return np.sort(parts[:, : min(max(wanted, _NARROWEST), each)].ravel())

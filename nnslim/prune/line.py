@@ -103,7 +103,7 @@ def rank_channels(
         if reasons[group.name] is not None:
             continue
         own, where = _checked(group, scores), index[group.name]
-        by_part = np.arange(group.width)[None] if group.parts is None else group.parts
+        by_part = group.by_part
         order = np.take_along_axis(by_part, np.argsort(own[by_part], kind="stable"), axis=1)
         ends = _step_ends(group, order, rules)
         if not len(ends):

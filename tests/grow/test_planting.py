@@ -188,6 +188,8 @@ def test_pairs_need_an_even_number_and_a_place():
     group = growable(network, channels)[0]
     with pytest.raises(ConfigError, match="make no pairs"):
         plant(network, channels, {group.name: 3}, initialisation="pairs")
+    with pytest.raises(ConfigError, match="none is given"):
+        plant(network, channels, {group.name: 3}, initialisation="teacher")
     frozen = next(g for g in channels.groups if g.status == "frozen")
     with pytest.raises(ConfigError, match="nothing can be planted"):
         plant(network, channels, {frozen.name: 1})

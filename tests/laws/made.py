@@ -67,7 +67,7 @@ def half_edit(channels: ChannelMap, seed: int, statuses: tuple[str, ...] = ("fre
 
 def choose(generator: np.random.Generator, group: ChannelGroup, size: int) -> IntArray:
     """Choose at most so many channels, the same number of each part and at least one."""
-    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    parts = group.by_part
     each = max(1, size // len(parts))
     return np.sort(np.concatenate([generator.choice(p, each, replace=False) for p in parts]))
 
@@ -78,7 +78,7 @@ def random_planting(channels: ChannelMap, seed: int) -> Edit:
     lists: dict[str, IntArray] = {}
     free = [group for group in channels.groups if group.status == "free"]
     for number, group in enumerate(free):
-        parts = np.arange(group.width)[None] if group.parts is None else group.parts
+        parts = group.by_part
         n = int(generator.integers(int(number == 0), 4))
         times = np.zeros(group.width, dtype=np.int64)
         for part in parts:

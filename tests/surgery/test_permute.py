@@ -20,7 +20,7 @@ from tests.laws.zoo import EVERY, network_of
 
 def shuffled(group: ChannelGroup, generator: np.random.Generator) -> IntArray:
     """Another order, within the parts."""
-    parts = np.arange(group.width)[None] if group.parts is None else group.parts
+    parts = group.by_part
     order = np.empty(group.width, dtype=np.int64)
     for part in parts:
         order[part] = generator.permutation(part)
