@@ -240,8 +240,9 @@ training images, candidates that were not kept included.
 - *narrowed*: the same, which starts with the weights of the teacher's largest filters.
 - *random*: planting into a random group, trained as long as all candidates of a round.
 - *unfrozen*: planting in which everything trains (SGD, learning rate 0.02).
-- *prune*: `nnslim prune` of the trained teacher, fine-tuned as long. It starts with everything that
-  the teacher learned from all training images, which the others see only through its logits.
+- *prune*: `nnslim prune` of the trained teacher, fine-tuned as long. It starts with most of what
+  the teacher learned from all training images, which *scratch* and *uniform* see only through its
+  logits.
 
 """
 
