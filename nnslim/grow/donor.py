@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,17 +28,21 @@ class Donor:
 
     Attributes:
         network: The network.
-        widths: Channels of every group that may be narrowed, by name.
+        channels: Its groups.
     """
 
     network: Network
-    widths: Mapping[str, int]
+    channels: ChannelMap
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of every group that may be narrowed, by name."""
+        return {group.name: group.width for group in self.channels.free}
 
     def narrowed_to(self, student: ChannelMap) -> Network:
         """Return a copy with the first channels of every group, as many as a student has."""
-        channels = channel_groups(self.network)
-        kept = {n: first_channels(channels[n], student[n].width) for n in self.widths}
-        return apply_edit(self.network, Edit(kept), channels)
+        kept = {g.name: first_channels(g, student[g.name].width) for g in self.channels.free}
+        return apply_edit(self.network, Edit(kept), self.channels)
 
 
 def largest_first(teacher: Network) -> Network:
@@ -73,15 +76,15 @@ def choose_donor(
     """
     if config.initialisation != "teacher" and (config.initialisation is not None or given):
         return None
-    own, other = _groups(channel_groups(teacher)), _groups(channel_groups(student))
+    channels = channel_groups(teacher)
+    own, other = _groups(channels), _groups(channel_groups(student))
     if given:
         problem = "a seed is given, and only a narrowed teacher can go on with its channels"
     elif own != other:
         names = sorted({name for name, _ in own ^ other})
         problem = f"narrowed, the teacher has other channel groups ({', '.join(names)})"
     else:
-        widths = {group.name: group.width for group in channel_groups(teacher).free}
-        return Donor(teacher, widths)
+        return Donor(teacher, channels)
     if config.initialisation == "teacher":
         raise ConfigError(problem, hint="take another --init, such as random")
     return None

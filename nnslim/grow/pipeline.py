@@ -96,7 +96,7 @@ def grow_network(
     if seed is not None:
         check_fit(seed, teacher)
     limits = absolute_limits(config, count_costs(teacher))
-    ordered = largest_first(teacher.cpu())
+    ordered = largest_first(teacher.cpu()) if seed is None else teacher
     small = unplanted(ordered, config, limits) if seed is None else seed
     check_room(limits, count_costs(small))
     donor = choose_donor(config, ordered, small, given=seed is not None)

@@ -50,11 +50,14 @@ def permute_channels(
 
 def _permute(tensor: torch.Tensor, member: Member, order: IntArray) -> None:
     """Reorder a group's entries along one dimension, in place."""
-    new, old = (torch.from_numpy(p.ravel()) for p in (member.positions, member.positions[order]))
+
+    def indices(own: IntArray) -> torch.Tensor:
+        return torch.from_numpy(own.ravel()).to(tensor.device)
+
+    new, old = indices(member.positions), indices(member.positions[order])
     if member.blocks is None:
         tensor.index_copy_(member.dim, new, tensor.index_select(member.dim, old))
         return
     # Inputs of a grouped convolution: the entry of dimension 1 in one run of rows.
     runs = tensor.unflatten(0, (int(member.blocks.max()) + 1, -1)).transpose(1, 2)
-    to, of = (torch.from_numpy(b.ravel()) for b in (member.blocks, member.blocks[order]))
-    runs[to, new] = runs[of, old]
+    runs[indices(member.blocks), new] = runs[indices(member.blocks[order]), old]
