@@ -116,6 +116,13 @@ def grow_command(
             "too. [default: teacher; random with SEED]"
         ),
     ] = None,
+    teacher_order: Annotated[
+        Literal["largest", "given"],
+        option(
+            help="Which of its channels a narrowed teacher keeps first: those with the largest "
+            "filters, or as they stand."
+        ),
+    ] = "largest",
     gain: Annotated[
         Literal["loss", "accuracy"],
         option(help="What candidates are judged by, on the validation images."),

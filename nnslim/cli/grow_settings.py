@@ -52,6 +52,7 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         patience=flags["patience"],
         target_top1=flags["target_accuracy"],
         initialisation=flags["init"],
+        teacher_order=flags["teacher_order"],
         gain=flags["gain"],
         per_cost=flags["per_cost"],
         train=_training(flags),

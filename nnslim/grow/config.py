@@ -11,9 +11,10 @@ from nnslim.budget import LatencyBudget, Limit, Metric
 from nnslim.errors import ConfigError
 from nnslim.train.config import TrainConfig
 
-__all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig"]
+__all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig", "TeacherOrder"]
 
 Initialisation: TypeAlias = Literal["teacher", "random", "copy", "pairs", "screened"]
+TeacherOrder: TypeAlias = Literal["largest", "given"]
 Gain: TypeAlias = Literal["loss", "accuracy"]
 PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
 
@@ -76,6 +77,8 @@ class GrowConfig:
             with noise; ``pairs`` of equal channels with opposite outgoing weights; ``screened``: of
             eight times as many random ones those with the largest gradient. None is ``teacher``,
             or ``random`` where a seed is given.
+        teacher_order: Which of the teacher's channels a narrowed one keeps, and planted ones go on
+            with: those whose filters have the ``largest`` L2 norm first, or all as ``given``.
         gain: What a candidate is judged by, on the validation images: the fall of the loss
             that is trained (labels and teacher) or the rise of the top-1 accuracy.
         per_cost: What the gain is divided by; ``latency`` is microseconds in onnxruntime, measured
@@ -104,6 +107,7 @@ class GrowConfig:
     patience: int | None = None
     target_top1: float | None = None
     initialisation: Initialisation | None = None
+    teacher_order: TeacherOrder = "largest"
     gain: Gain = "loss"
     per_cost: PerCost = "params"
     frozen: bool = True

@@ -96,7 +96,8 @@ def grow_network(
     if seed is not None:
         check_fit(seed, teacher)
     limits = absolute_limits(config, count_costs(teacher))
-    ordered = largest_first(teacher.cpu()) if seed is None else teacher
+    sorts = seed is None and config.teacher_order == "largest"
+    ordered = largest_first(teacher.cpu()) if sorts else teacher
     small = unplanted(ordered, config, limits) if seed is None else seed
     check_room(limits, count_costs(small))
     donor = choose_donor(config, ordered, small, given=seed is not None)

@@ -5,6 +5,8 @@ python -m tests.benchmarks.grow cifar10.npz resnet20.th --sizes 5 10 20 --seeds 
 
 planting     every round tries the best ``--candidates`` groups, trains only what is new
 everywhere   planting into all groups at once, ``--everywhere-epochs`` in the one round there is
+given        the same, the teacher's channels in the order in which they stand
+trained      the same as everywhere, two of its epochs spent on training the seed
 polished     the same, the last ``--polish-epochs`` of them spent on training everything
 scratch      planting's final architecture with fresh weights, everything trained
 uniform      the teacher narrowed evenly to the same parameters, everything trained
@@ -48,7 +50,8 @@ from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
-GROWN = ("planting", "everywhere", "polished", "random", "unfrozen")
+EVERYWHERE = ("everywhere", "given", "trained", "polished")
+GROWN = ("planting", *EVERYWHERE, "random", "unfrozen")
 ARMS = (*GROWN, "scratch", "uniform", "narrowed", "prune")
 
 
@@ -118,11 +121,13 @@ class Bench:
     def _grown(self, arm: str, size: float, seed: int) -> tuple[Network, int]:
         options = self.options
         epochs = options.epochs * (options.candidates if arm == "random" else 1)
-        everywhere = arm in ("everywhere", "polished")
+        everywhere = arm in EVERYWHERE
         polish = options.polish_epochs if arm == "polished" else 0
         seed_epochs = options.everywhere_seed_epochs if everywhere else options.seed_epochs
         if everywhere:
             epochs = options.everywhere_epochs - polish
+        if arm == "trained":
+            seed_epochs, epochs = seed_epochs + _SEED_TRAINED, epochs - _SEED_TRAINED
         config = GrowConfig(
             {"params": Limit(size / 100, relative=True)},
             SeedConfig(
@@ -144,6 +149,7 @@ class Bench:
             frozen=arm != "unfrozen",
             choice="random" if arm == "random" else "best",
             initialisation=options.init,
+            teacher_order="given" if arm == "given" else "largest",
             polish_epochs=polish,
             polish_lr=0.1,
             batch_size=options.batch,
@@ -211,6 +217,8 @@ def write_report(root: Path, options: argparse.Namespace) -> None:
     write_page(Path(options.report), head + "\n".join(lines) + "\n", overwrite=True)
 
 
+# Epochs that *trained* gives to its seed.
+_SEED_TRAINED = 2
 _SHARES = ("params_share", "macs_share")
 
 
@@ -233,8 +241,10 @@ training images, candidates that were not kept included.
   {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
   {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed. What is grown starts as
   `--init {init}` says, *teacher*: with the weights of the teacher's largest filters.
-- *polished*: the same, but everything trains in the last {polish_epochs} of these epochs (learning
-  rate 0.1): `--polish-epochs`, within as many passes.
+- *given*: the same, the teacher's channels in the order in which they stand: `--teacher-order`.
+- *trained*: as *everywhere*, but 2 of its epochs train the seed (`--seed-epochs 2`).
+- *polished*: as *everywhere*, but everything trains in the last {polish_epochs} of these epochs
+  (learning rate 0.1): `--polish-epochs`, within as many passes.
 - *scratch*: the same final architecture, fresh weights, everything trained, as many passes.
 - *uniform*: the teacher narrowed evenly to the same parameters, trained as long.
 - *narrowed*: the same, which starts with the weights of the teacher's largest filters.

@@ -209,16 +209,19 @@ def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
     assert (broken.loss, broken.top1_pct) == (float("inf"), 0.0)
 
 
-@pytest.mark.parametrize("where", ["group", "everywhere"])
+@pytest.mark.parametrize(
+    ("where", "order"), [("group", "largest"), ("everywhere", "largest"), ("everywhere", "given")]
+)
 def test_a_narrowed_teacher_starts_with_its_weights_and_so_do_planted_channels(
-    teacher, data, where, monkeypatch
+    teacher, data, where, order, monkeypatch
 ):
     """Where no step moves anything, all that is not zero is the teacher's."""
     monkeypatch.setattr(Trainer, "train", lambda *_, **__: None)
     own = SeedConfig(share(0.25), epochs=0)
-    result = grow_network(teacher, data, replace(QUICK, where=where, seed_network=own))
+    config = replace(QUICK, where=where, seed_network=own, teacher_order=order)
+    result = grow_network(teacher, data, config)
     assert result.network.history[-1]["initialisation"] == "teacher"
-    ordered = largest_first(teacher)
+    ordered = largest_first(teacher) if order == "largest" else teacher
     weight, full = result.network.tensor("3.weight"), ordered.tensor("3.weight")
     outer, inner = weight.shape[:2]
     assert outer > 8 or inner > 4
