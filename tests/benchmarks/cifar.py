@@ -193,7 +193,7 @@ def _recipe(options: argparse.Namespace) -> str:
     if options.no_per_cost:
         parts.append("by score alone")
     if options.refit:
-        parts.append("refitted")
+        parts.append("refitted" if options.refit == 512 else f"refitted on {options.refit}")
     if options.rounds > 1:
         parts.append(f"{options.rounds} rounds")
     return ", ".join(parts)
