@@ -38,7 +38,8 @@ class RunDirectory:
 
     Raises:
         ConfigError: The place is a file, cannot be written, or is a directory that is not empty
-            without ``overwrite`` or ``resume``, or with them but not one that nnslim wrote.
+            without ``overwrite`` or ``resume``, or with them but not one that nnslim wrote; or a
+            finished run with ``resume`` alone.
 
     Example:
         >>> import tempfile
@@ -52,7 +53,7 @@ class RunDirectory:
     def __init__(self, path: Path | str, *, overwrite: bool = False, resume: bool = False) -> None:
         self.final = Path(path).resolve()
         self.path = self.final.parent
-        self._replace = overwrite or resume
+        self._replace, self._overwrite = overwrite or resume, overwrite
         self._check()
 
     @property
@@ -65,6 +66,8 @@ class RunDirectory:
         parent, name = self.final.parent, self.final.name
         try:
             parent.mkdir(parents=True, exist_ok=True)
+            if self._replace:
+                _clear_killed(parent, name)
             # A killed run may have left one of the same process number.
             for attempt in count():
                 suffix = f"-{attempt}" if attempt else ""
@@ -127,6 +130,9 @@ class RunDirectory:
         if entries and not _is_run(self.final):
             message = f"{self.final} was not written by nnslim, so it is not overwritten"
             raise ConfigError(message, hint="empty it yourself, or choose another one with -o")
+        if entries and not self._overwrite and not self.checkpoint.exists():
+            message = f"{self.final} holds a finished run, so there is nothing to resume"
+            raise ConfigError(message, hint="use --overwrite to run anew")
 
     def _publish(self) -> None:
         old = self.path.with_name(f"{self.path.name}.old")
@@ -209,6 +215,24 @@ def _write_sums(directory: Path) -> None:
     )
     lines = (f"{sha256_file(directory / name)}  {name}\n" for name in files)
     write_text(directory / SUMS, "".join(lines))
+
+
+def _clear_killed(parent: Path, name: str) -> None:
+    """Remove what killed runs to the same place were writing; those that live keep theirs."""
+    for stale in parent.glob(f".{name}.tmp-*"):
+        number = stale.name.removeprefix(f".{name}.tmp-").partition("-")[0].partition(".")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _is_run(directory: Path) -> bool:

@@ -77,8 +77,14 @@ def _report(error: Exception, message: str, hint: str | None, exit_code: int) ->
 
     if os.environ.get("NNSLIM_DEBUG"):
         traceback.print_exception(error)
-    Output().error(message, hint)
+    if exit_code != 2 or not _is_helper():
+        Output().error(message, hint)
     return exit_code
+
+
+def _is_helper() -> bool:
+    """Whether a launcher started this process beside a main one, which finds the same mistake."""
+    return "MASTER_ADDR" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

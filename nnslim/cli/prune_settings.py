@@ -35,6 +35,7 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
     Raises:
         ConfigError: Flags that contradict each other, or a value outside its range.
     """
+    _check_effect(flags)
     effort = _effort(flags, profile_named(flags["profile"]))
     metrics: dict[str, Metric] = {"params": "params", "macs": "macs", "size": "bytes"}
     limits: dict[Metric, Limit] = {
@@ -66,6 +67,20 @@ def prune_settings(flags: Mapping[str, Any]) -> PruneConfig:
         recalibrate_batches=flags["recalibrate"],
         seed=flags["seed"],
     )
+
+
+def _check_effect(flags: Mapping[str, Any]) -> None:
+    """Refuse what would be passed over."""
+    if flags["strength"] != "auto" and flags["regularizer"] == "fading":
+        raise ConfigError(
+            f"--strength {flags['strength']}: fading has none",
+            hint="name a penalty with --regularizer",
+        )
+    if flags["rounds"] is not None and flags["max_drop"] is not None:
+        raise ConfigError(
+            f"--rounds {flags['rounds']}: --max-drop takes as many rounds as it needs",
+            hint="give one",
+        )
 
 
 def _effort(flags: Mapping[str, Any], profile: Profile) -> Profile:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -57,6 +60,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the labels and of every pixel; of files, of their paths and sizes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.labels).data)
+        if self.images is not None:
+            digest.update(f"{self.images.shape}".encode())
+            digest.update(self.images.data)
+        for file in map(Path, self.files):
+            digest.update(f"{file} {file.stat().st_size if file.is_file() else None}\n".encode())
+        return digest.hexdigest()
 
     @property
     def channels(self) -> int | None:

@@ -14,6 +14,7 @@ from nnslim.grow.judging import Judge
 from nnslim.grow.seed import check_fit, unplanted
 from nnslim.measure.macs import count_costs
 from nnslim.train.checkpoint import fingerprint
+from nnslim.train.runtime import check_precision
 from nnslim.train.stages import Stages
 from nnslim.train.trainer import Surroundings, Trainer
 
@@ -93,12 +94,12 @@ def grow_network(
     trainer = Trainer(teacher.to(around.device), data, config, around)
     identity = {
         **asdict(config),
-        "teacher": fingerprint(teacher),
+        **trainer.identity(),
         "seed network": None if seed is None else fingerprint(seed),
-        "training images": len(data.train),
-        "augmentation": asdict(data.augment),
     }
     stages = Stages(around.checkpoints, identity, teacher.graph.custom)
+    check_precision(around.device, config.train.precision)
+    stages.begin()
     remembering = trainer.remembering_teacher()
     growing = Growing(trainer, stages, Judge(trainer), remembering, donor, warnings=warnings)
     return growing.run(small, limits, trained=seed is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -61,6 +61,7 @@ class Waypoint:
         params: Its parameters.
         macs: Its MACs.
         val_top1_pct: On the validation images, or None.
+        taken_back: Whether the run went on from before it, which cost too much accuracy.
     """
 
     stage: str
@@ -68,6 +69,7 @@ class Waypoint:
     params: int
     macs: int
     val_top1_pct: float | None
+    taken_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,10 @@ class Course:
                 self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
             if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:
                 self.current, self.cuts, self.seen = good
+                self.trail = [
+                    replace(point, taken_back=point.taken_back or point.round == number)
+                    for point in self.trail
+                ]
                 bites.pop(0)
         if not self.cuts:
             if obstacle is not None:

@@ -14,7 +14,7 @@ from nnslim.prune.course import Course, Epochs, Waypoint
 from nnslim.prune.picture import picture_json
 from nnslim.prune.planner import Planned, Planner
 from nnslim.prune.rounds import Cut, cut_network, overall_plan
-from nnslim.train.checkpoint import fingerprint
+from nnslim.train.runtime import check_precision
 from nnslim.train.stages import Stages
 from nnslim.train.trainer import Surroundings, Trainer
 from nnslim.version import __version__
@@ -119,13 +119,13 @@ def prune_network(
     split = data.measured
     channels = channel_groups(network, shrink=config.shrink)
     trainer = Trainer(network.to(around.device), data, config, around)
-    identity = {
-        **asdict(config),
-        "dense network": fingerprint(network),
-        "training images": len(data.train),
-    }
-    stages = Stages(around.checkpoints, identity, network.graph.custom)
+    stages = Stages(
+        around.checkpoints, {**asdict(config), **trainer.identity()}, network.graph.custom
+    )
     planner = Planner(network, channels, data, config, around)
+    planner.check_limits()
+    check_precision(around.device, config.train.precision)
+    stages.begin()
     course = Course(trainer, planner, stages)
     course.run()
     if split != "test":

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnslim.channels import residual_streams
 from nnslim.measure.cost_model import CostModel
 from nnslim.onnx import SessionSettings
 from nnslim.prune.alignment import choose_alignment
 from nnslim.prune.latency import plan_for_latency
 from nnslim.prune.latency_device import open_device
-from nnslim.prune.plan import Plan, make_plan
+from nnslim.prune.line import rank_channels
+from nnslim.prune.plan import Plan, make_plan, shortest_prefix
 from nnslim.prune.rules import why_whole
 from nnslim.prune.scoring import score_channels
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nnslim.channels import ChannelMap
     from nnslim.data import Data
     from nnslim.network.network import Network
@@ -84,8 +85,7 @@ class Planner:
             ConfigError: A limit cannot be reached, or the saliency needs images.
         """
         scores = score_channels(network, channels, self.data, self.config, self.around.sink)
-        floors = {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
-        rules = replace(self._rules(network, channels), limits=limits, floors=floors)
+        rules = replace(self._rules(network, channels), limits=limits, floors=self._floors())
         if not self.config.measures_plans:
             return Planned(make_plan(channels, CostModel(network, channels), scores, rules))
         latency = self.config.latency
@@ -94,6 +94,22 @@ class Planner:
         self.around.sink.info("measuring plans in onnxruntime: a few minutes")
         with open_device(network, channels, session, sizes) as device:
             return self._measured(device, scores, rules)
+
+    def check_limits(self) -> None:
+        """Refuse budgets that nothing can meet, before any image is seen.
+
+        Raises:
+            ConfigError: Says the smallest reachable.
+        """
+        if self.config.max_drop is not None:
+            return
+        dense, channels = self.dense, self.channels
+        rules = replace(self._rules(dense, channels), floors=self._floors())
+        scores = {group.name: np.zeros(group.width) for group in channels.prunable}
+        shortest_prefix(rank_channels(channels, CostModel(dense, channels), scores, rules), rules)
+
+    def _floors(self) -> dict[str, int]:
+        return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
 
     def _rules(self, network: Network, channels: ChannelMap) -> Rules:
         if not self.config.keep_streams:

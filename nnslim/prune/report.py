@@ -85,7 +85,12 @@ def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
 
 def config_json(config: PruneConfig) -> dict[str, object]:
     """Return the settings as plain JSON values: what held, also where a default decided."""
-    held = {"refit_images": config.n_refit, "per_cost": config.rules.per_cost}
+    held: dict[str, object] = {
+        "refit_images": config.n_refit,
+        "per_cost": config.rules.per_cost,
+    }
+    if config.max_drop is not None:  # accuracy decided how far
+        held |= {"limits": {}, "rounds": {**asdict(config.rounds), "rounds": None}}
     return {**asdict(config), **held, "keep": list(config.keep)}
 
 

@@ -90,6 +90,7 @@ class Waypoint(TypedDict):
     params: int
     macs: int
     val_top1_pct: float | None
+    taken_back: NotRequired[bool]
 
 
 class PairedLatency(TypedDict):

@@ -10,10 +10,12 @@ from nnslim.report.page import flat, rendered
 from nnslim.report.picture import network_picture
 from nnslim.report.tables import (
     accuracy_table,
+    alignment_table,
     cost_table,
     group_note,
     trail_table,
     training_table,
+    trials_table,
     verdict,
 )
 
@@ -51,6 +53,8 @@ def render_html(report: Mapping[str, object]) -> str:
         panels=_panels(document),
         epochs=training_table(report),
         trail=trail_table(report),
+        trials=trials_table(report),
+        alignments=alignment_table(report),
         check=document.get("check"),
         notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
         warnings=document.get("warnings") or [],
@@ -70,7 +74,9 @@ def _panels(document: PruneReport) -> tuple[Panel, ...]:
 
 
 def _trail_panels(document: PruneReport) -> tuple[Panel, ...]:
-    trail: Sequence[Waypoint] = document.get("trail") or []
+    trail: Sequence[Waypoint] = [
+        point for point in document.get("trail") or [] if not point.get("taken_back")
+    ]
     if len(trail) < 2:
         return ()
     before = document["before"]

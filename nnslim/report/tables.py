@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from nnslim.report.table import Table
 from nnslim.report.units import count, percent, scaled, size
 
 if TYPE_CHECKING:
-    from nnslim.report.document import Group, PruneReport
+    from nnslim.report.document import Group, PruneReport, Waypoint
 
 __all__ = [
     "accuracy_table",
+    "alignment_table",
     "cost_table",
     "frozen_table",
     "group_table",
     "prune_tables",
     "trail_table",
     "training_table",
+    "trials_table",
     "verdict",
 ]
 
@@ -154,7 +156,7 @@ def trail_table(report: Mapping[str, object]) -> Table:
     before = document["before"]
     rows = [
         [
-            f"{point['stage']} {point['round']}" if point["round"] else point["stage"],
+            _stage(point),
             count(point["params"]),
             _share(point["params"], before["params"]),
             _share(point["macs"], before["macs"]),
@@ -164,6 +166,68 @@ def trail_table(report: Mapping[str, object]) -> Table:
     ]
     headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
     return Table.of("From stage to stage", headings, rows)
+
+
+def trials_table(report: Mapping[str, object]) -> Table:
+    """List what was measured on the way to a latency budget, and the check of the plan."""
+    search = cast("Mapping[str, Any] | None", report.get("latency_search"))
+    if search is None:
+        return Table.of("", [], [])
+    before = _document(report)["before"]
+    rows = [
+        [
+            str(number),
+            _share(trial["params"], before["params"]),
+            _share(trial["macs"], before["macs"]),
+            f"{100 * trial['estimated_ratio']:.1f} %",
+            _ratios(trial["measured"]),
+        ]
+        for number, trial in enumerate(search["trials"], start=1)
+    ]
+    rows.append(
+        ["check", "", "", f"target {100 * search['target_ratio']:.1f} %", _ratios(search["check"])]
+    )
+    headings = [">trial", ">parameters", ">MACs", ">estimated", "measured, of the latency before"]
+    return Table.of(f"Plans measured for --latency {search['budget']}", headings, rows)
+
+
+def alignment_table(report: Mapping[str, object]) -> Table:
+    """List the multiples that ``--align auto`` tried."""
+    choice = cast("Mapping[str, Any] | None", report.get("alignment"))
+    if choice is None:
+        return Table.of("", [], [])
+    before = _document(report)["before"]
+    rows = [
+        [
+            f"{own['align']}, chosen" if own["align"] == choice["align"] else str(own["align"]),
+            _UNKNOWN if own["params"] is None else _share(own["params"], before["params"]),
+            _UNKNOWN if own["macs"] is None else _share(own["macs"], before["macs"]),
+            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
+            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
+        ]
+        for own in choice["candidates"]
+    ]
+    headings = [
+        "multiple of",
+        ">parameters",
+        ">MACs",
+        ">score lost",
+        "measured, of the latency before",
+    ]
+    return Table.of(f"Alignment: {choice['reason']}", headings, rows)
+
+
+def _ratios(measured: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"batch {own['batch_size']}: {100 * own['ratio']:.1f} % ({100 * own['low']:.1f} to"
+        f" {100 * own['high']:.1f})"
+        for own in measured
+    )
+
+
+def _stage(point: Waypoint) -> str:
+    name = f"{point['stage']} {point['round']}" if point["round"] else point["stage"]
+    return f"{name}, taken back" if point.get("taken_back") else name
 
 
 def _document(report: Mapping[str, object]) -> PruneReport:

@@ -67,13 +67,20 @@ class RunOutput:
 
     @contextmanager
     def resumable(self, sink: Sink) -> Generator[Path]:
-        """Yield the directory for checkpoints; an interruption is told how to go on."""
+        """Yield the directory for checkpoints; an interruption is told how to go on.
+
+        Where nothing was finished yet, nothing stays.
+        """
+        place, final = self.directory.checkpoint, self.directory.final
         try:
-            yield self.directory.checkpoint
-        except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
-            if self.directory.checkpoint.exists():
-                place = self.directory.final
-                sink.warn(f"interrupted; the same command with --resume goes on in {place}")
+            yield place
+        except BaseException as error:
+            if is_main() and not any(place.rglob("*.safetensors")):
+                shutil.rmtree(place, ignore_errors=True)
+                if final.is_dir() and not any(final.iterdir()):
+                    final.rmdir()
+            elif isinstance(error, KeyboardInterrupt | SystemExit):  # SIGINT, SIGTERM
+                sink.warn(f"interrupted; the same command with --resume goes on in {final}")
             raise
 
     def close(

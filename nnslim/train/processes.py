@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import distributed
 
+from nnslim.errors import NnslimError
+
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -26,6 +28,7 @@ __all__ = [
     "barrier",
     "broadcast",
     "broadcast_tensors",
+    "by_main",
     "connected",
     "is_main",
     "own_device",
@@ -136,6 +139,44 @@ def broadcast(value: T) -> T:
         text = torch.empty(int(size.item()), dtype=torch.uint8)
     distributed.broadcast(text, src=0)
     return json.loads(bytes(text.tolist()))
+
+
+def by_main(compute: Callable[[], T]) -> T | None:
+    """Return what the main process computes, and None elsewhere; its failure is everybody's.
+
+    Raises:
+        Exception: What it raised; elsewhere an ``NnslimError`` that says the same.
+
+    Example:
+        >>> by_main(lambda: 3)
+        3
+    """
+    found, failure = None, None
+    if is_main():
+        try:
+            found = compute()
+        except Exception as error:  # raised again, once the others know
+            failure = error
+    told = broadcast(_told(failure))
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise _MainError(*told)
+    return found
+
+
+class _MainError(NnslimError):
+    """What the main process raised, in another one."""
+
+    def __init__(self, message: str, hint: str | None, exit_code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
+
+
+def _told(failure: Exception | None) -> tuple[str, str | None, int] | None:
+    if isinstance(failure, NnslimError):
+        return failure.message, failure.hint, failure.exit_code
+    return None if failure is None else (repr(failure), None, 3)
 
 
 def broadcast_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

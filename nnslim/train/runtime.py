@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accelerator_for",
+    "check_precision",
     "flush_denormals",
     "forked_random_state",
     "placed",
@@ -28,6 +29,19 @@ __all__ = [
     "seed_epoch",
     "set_random_state",
 ]
+
+
+def check_precision(device: torch.device, precision: Precision) -> None:
+    """Refuse a precision that the device does not train in.
+
+    Raises:
+        ConfigError: ``fp16`` on the CPU.
+
+    Example:
+        >>> check_precision(torch.device("cpu"), "bf16")
+    """
+    if device.type == "cpu" and precision == "fp16":
+        raise ConfigError("fp16 training does not run on the CPU", hint="use bf16 or fp32")
 
 
 @contextmanager
@@ -46,8 +60,7 @@ def accelerator_for(device: torch.device, precision: Precision) -> Generator[Acc
         ...     accelerator.mixed_precision
         'bf16'
     """
-    if device.type == "cpu" and precision == "fp16":
-        raise ConfigError("fp16 training does not run on the CPU", hint="use bf16 or fp32")
+    check_precision(device, precision)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         message = f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices"
         raise DeviceError(message, hint="check nvidia-smi and the torch build, or use --device cpu")

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from nnslim.artifact import load_network, save_network
 from nnslim.artifact.directory import write_json
 from nnslim.errors import ConfigError
-from nnslim.train.processes import barrier, broadcast, is_main, world_size
+from nnslim.train.processes import barrier, broadcast, by_main, is_main, world_size
 
 if TYPE_CHECKING:
     from nnslim.network.graph import CustomRules
     from nnslim.network.network import Network
 
 __all__ = ["Record", "Stages"]
+
+_IDENTITY = "identity.json"
 
 Record: TypeAlias = dict[str, object]
 
@@ -40,6 +42,21 @@ class Stages:
     directory: Path | None
     identity: Mapping[str, object]
     operators: CustomRules = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Mark the directory as this run's, before its first stage.
+
+        Raises:
+            ConfigError: It belongs to another run; names what differs.
+        """
+        if self.directory is None:
+            return
+        place = self.directory / _IDENTITY
+        if is_main() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {"identity": dict(self.identity), "record": {}})
+        barrier()
+        self._read(place)
 
     def run(
         self,
@@ -67,11 +84,14 @@ class Stages:
         place, file = self.directory / f"{name}.json", self.directory / f"{name}.safetensors"
         if not broadcast(place.exists()):
             training = self.directory / name
-            if together or is_main():
+            if together:
                 network, record = compute(training)
-                if is_main():
-                    self._write(place, file, network, record)
-                    shutil.rmtree(training, ignore_errors=True)
+            else:
+                network, record = by_main(lambda: compute(training)) or (None, {})
+            if is_main():
+                assert network is not None
+                self._write(place, file, network, record)
+                shutil.rmtree(training, ignore_errors=True)
             barrier()
         # What an interrupted run would load is what this one goes on with, bit for bit.
         return load_network(file, self.operators), self._read(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from nnslim.data import Loader
 from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.report import SILENT, Sink
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
+from nnslim.train.checkpoint import fingerprint
 from nnslim.train.events import EventLog
 from nnslim.train.loop import fit
 from nnslim.train.processes import is_main
@@ -90,6 +91,17 @@ class Trainer(Generic[Settings]):
     data: Data
     config: Settings
     around: Surroundings
+
+    def identity(self) -> dict[str, object]:
+        """What another run with the same settings may differ in, by readable name: JSON values."""
+        splits = self.data.splits
+        return {
+            "teacher": fingerprint(self.teacher),
+            "training images": splits["train"].fingerprint if "train" in splits else None,
+            "validation images": splits["val"].fingerprint if "val" in splits else None,
+            "preprocessing": self._preprocess.to_json(),
+            "augmentation": asdict(self.data.augment),
+        }
 
     def accuracy(self, network: torch.nn.Module, split: str) -> Accuracy:
         """Measure a network on the images of ``train``, ``val`` or ``test``."""

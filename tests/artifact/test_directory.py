@@ -61,11 +61,30 @@ def test_an_exception_leaves_the_old_run_as_it_was(tmp_path):
 def test_an_old_run_is_replaced_only_at_the_end(tmp_path, option):
     place = finished(tmp_path / "out", "old")
     write_text(place / "left.txt", "over")
+    (place / "checkpoint").mkdir()  # a run with --overwrite was interrupted
     with RunDirectory(place, **{option: True}) as run:
         run.write_text("a.txt", "new")
         assert (place / "report/deep.txt").read_text() == "old"
     assert names(place) == ["SHA256SUMS", "a.txt"]
     assert names(tmp_path) == ["out"]
+
+
+def test_a_finished_run_is_not_resumed(tmp_path):
+    place = finished(tmp_path / "out", "old")
+    with pytest.raises(ConfigError, match="holds a finished run, so there is nothing to resume"):
+        RunDirectory(place, resume=True)
+    finished(place, "new", resume=True, overwrite=True)
+    assert (place / "report/deep.txt").read_text() == "new"
+
+
+def test_what_killed_runs_left_goes_and_what_living_ones_write_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    living = f".out.tmp-{os.getppid()}"
+    for name in (living, f".out.tmp-{dead.pid}", f".out.tmp-{dead.pid}-1.old", ".out.tmp-mine"):
+        (tmp_path / name).mkdir()
+    finished(tmp_path / "out", overwrite=True)
+    assert names(tmp_path) == sorted([living, ".out.tmp-mine", "out"])
 
 
 def test_an_empty_directory_may_be_used(tmp_path):

@@ -357,6 +357,8 @@ class TestPrune:
             (["--sparse-epochs", "2"], "no images to train on"),
             (["--rounds", "2"], "without images there is nothing to recover with"),
             (["--max-drop", "1"], "--max-drop is judged on validation images"),
+            (["--max-drop", "1", "--rounds", "3"], "--max-drop takes as many rounds as it needs"),
+            (["--strength", "2"], "--strength 2: fading has none"),
             (["--max-drop", "1", "--params", "50%", "--data", "digits"], "--params says how far"),
             (["--max-drop", "1", "--data", "digits", "--validation", "0"], "judged on validation"),
             (["--validation", "0"], "--validation 0: there are no images"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +182,48 @@ def test_stages_of_another_run_are_refused(network, digits, tmp_path):
         prune_network(network, digits, other, around)
 
 
+def test_stages_of_other_images_are_refused_before_any_work(network, digits, tmp_path):
+    """Even where no stage is finished yet."""
+    around = Surroundings(checkpoints=tmp_path / "run", sink=Stopping(0))
+    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0))
+    with pytest.raises(KeyboardInterrupt):
+        prune_network(network, digits, config, around)
+    train, val = digits.train, digits.val
+    others = {
+        "training images": {"train": train.subset(np.arange(len(train))[::-1])},
+        "validation images": {"val": val.subset(np.arange(len(val) - 1))},
+    }
+    for what, splits in others.items():
+        data = replace(digits, splits={**digits.splits, **splits})
+        with pytest.raises(ConfigError, match=f"another run, which differs in {what};"):
+            prune_network(network, data, config, around)
+    gray = replace(digits.preprocess, mean=(0.1,))
+    network.preprocess = gray
+    with pytest.raises(ConfigError, match="which differs in preprocessing;"):
+        prune_network(network, digits, config, around)
+
+
+@pytest.mark.parametrize("name", ["params", "macs"])
+def test_an_impossible_budget_is_refused_before_any_work(network, digits, name, tmp_path):
+    """The share is that of the whole network, and no stage has begun."""
+    limit = {name: Limit(0.01, relative=True)}
+    config = settings(limits=limit, min_width=Limit(0.5, relative=True))
+    around = Surroundings(checkpoints=tmp_path / "run", sink=Stopping(0))
+    full = getattr(count_costs(network), name)
+    with pytest.raises(ConfigError, match=f"the smallest reachable is .* of {full:,}"):
+        prune_network(network, digits, config, around)
+    floors = replace(config, limits={"params": Limit(1, relative=False)})
+    with pytest.raises(ConfigError, match=r"smallest reachable is ([\d,]+)") as caught:
+        prune_network(network, digits, floors)
+    told = re.search(r"smallest reachable is ([\d,]+)", str(caught.value))
+    least = int(told[1].replace(",", ""))
+    found = prune_network(
+        network, digits, replace(floors, limits={"params": Limit(least, relative=False)})
+    )
+    assert found.plan.after.params == least
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stage_without_its_record_runs_again(network, tmp_path):
     stages = Stages(tmp_path, {"seed": 0})
     calls = []
@@ -233,6 +276,9 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     first = result.trail[0].val_top1_pct
     inside = [p for p in kept if first - p.val_top1_pct <= 3.0]
     assert result.network.n_parameters == min(p.params for p in inside)
+    stayed = [p for p in result.trail if not p.taken_back]
+    assert stayed[-1].params == result.network.n_parameters
+    assert [p for p in kept if p.taken_back] == [p for p in kept if p not in inside]
     strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))
     with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
         prune_network(dense, digits, replace(strict, recalibrate_batches=0, seed=1))
@@ -289,4 +335,4 @@ def test_records_are_plain_json(network, digits, tmp_path):
     prune_network(network, digits, settings(), Surroundings(checkpoints=tmp_path))
     for path in tmp_path.glob("*.json"):
         json.loads(path.read_text())
-    assert len(list(tmp_path.glob("*.json"))) == len(STAGES)  # with the goal, without the dense
+    assert len(list(tmp_path.glob("*.json"))) == len(STAGES) + 1  # goal, identity, no dense

@@ -90,6 +90,34 @@ def test_a_dry_run_says_so_and_shows_no_check():
     assert "The run" not in text
 
 
+def test_what_was_measured_on_the_way_to_a_latency_is_there():
+    one = {"batch_size": 8, "ratio": 0.61, "low": 0.6, "high": 0.62}
+    trial = {"params": 500, "macs": 2500, "estimated_ratio": 0.55, "measured": [one]}
+    check = [{**one, "ratio": 0.587}]
+    search = {"budget": "60%", "target_ratio": 0.6, "trials": [trial], "check": check}
+    other = {"align": 8, "params": None, "macs": None, "lost_score": None, "measured": []}
+    tried = [
+        {"align": 1, "params": 500, "macs": 2500, "lost_score": 0.25, "measured": [one]},
+        {**other, "why_not": "cannot be reached"},
+    ]
+    alignment = {"align": 1, "reason": "only one fits", "candidates": tried}
+    report = {**whole(), "latency_search": search, "alignment": alignment}
+    text = Page(render_html(report)).text
+    for said in ("Plans measured for --latency 60%", "batch 8: 61.0 % (60.0 to 62.0)", "55.0 %"):
+        assert said in text
+    for said in ("batch 8: 58.7 %", "Alignment: only one fits", "1, chosen", "cannot be reached"):
+        assert said in text
+
+
+def test_what_was_taken_back_is_called_so_and_not_drawn():
+    report = whole()
+    point = {**report["trail"][-1], "stage": "recovered", "round": 7, "params": 1}
+    taken = {**report, "trail": [*report["trail"], {**point, "taken_back": True}]}
+    assert "recovered 7, taken back" in Page(render_html(taken)).text
+    figures = [re.findall("<polyline.*?>|<path.*?>", render_html(r)) for r in (report, taken)]
+    assert figures[0] == figures[1]
+
+
 def test_warnings_stand_out():
     assert '<div class="warnings"' in render_html(cut_only())
     assert '<div class="warnings"' not in render_html(whole())
