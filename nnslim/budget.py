@@ -53,7 +53,8 @@ class LatencyBudget:
     def __post_init__(self) -> None:
         if not 0 < self.amount <= (1 if self.relative else float("inf")):
             raise ConfigError(
-                f"--latency {self}: must be above 0", hint="write a share such as 60% or 1.5ms"
+                f"--latency {self}: must be above 0" + " and at most 100%" * self.relative,
+                hint="write a share such as 60% or 1.5ms",
             )
 
     def __str__(self) -> str:

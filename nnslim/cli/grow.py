@@ -5,12 +5,18 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nnslim.cli import options
 from nnslim.cli.options import command_output, option
+
+if TYPE_CHECKING:
+    from nnslim.cli.inputs import ModelFlags
+    from nnslim.data import Data
+    from nnslim.models import LoadedModel
+    from nnslim.report import Sink
 
 __all__ = ["grow_command"]
 
@@ -178,6 +184,14 @@ def grow_command(
     overwrite: options.Overwrite = False,
     arch: options.Arch = None,
     arch_arg: options.ArchArg = None,
+    seed_arch: Annotated[
+        str | None,
+        option(help="Architecture of a SEED that is a state dict, like --arch.", metavar="NAME"),
+    ] = None,
+    seed_arch_arg: Annotated[
+        list[str] | None,
+        option(help="Argument for --seed-arch, such as width=8; repeatable.", metavar="K=V"),
+    ] = None,
     input_size: options.InputSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -228,10 +242,11 @@ def grow_command(
         if views is not None:
             images = replace(images, augment=replace(images.augment, views=views))
         teaching = ModelFlags(arch, tuple(arch_arg or ()), trust_pickle, pixels)
-        planted = ModelFlags(None, (), trust_pickle, pixels)
+        planted = ModelFlags(seed_arch, tuple(seed_arch_arg or ()), trust_pickle, pixels)
+        taught = open_model(teacher, teaching, images, voice)
         subject = GrowSubject(
-            open_model(teacher, teaching, images, voice),
-            None if seed_model is None else open_model(seed_model, planted, images, voice),
+            taught,
+            None if seed_model is None else _open_seed(seed_model, planted, images, taught, voice),
             images,
         )
         paths = (seed_model, teacher, Path(data))
@@ -242,4 +257,22 @@ def grow_command(
             around = Surroundings(own_device(chosen), voice, workers=workers)
             report = run_grow(subject, settings, place, around)
         if is_main():
-            sink.result(report, *grow_tables(report), f"wrote {out}")
+            ended = f"growing ended: {report['stopped']}"
+            sink.result(report, *grow_tables(report), ended, f"wrote {out}")
+
+
+def _open_seed(
+    path: Path, flags: ModelFlags, images: Data, teacher: LoadedModel, sink: Sink
+) -> LoadedModel:
+    """Open the seed; where its file does not say how it sees images, it sees the teacher's."""
+    from nnslim.cli.inputs import open_model
+    from nnslim.errors import ConfigError, InputError
+
+    seen = replace(
+        images, name="the teacher", preprocess=teacher.network.preprocess or images.preprocess
+    )
+    try:
+        return open_model(path, flags, seen, sink)
+    except (ConfigError, InputError) as error:
+        said = [text and text.replace("--arch", "--seed-arch") for text in error.args]
+        raise type(error)(*said) from error

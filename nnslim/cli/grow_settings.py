@@ -35,6 +35,11 @@ def grow_settings(flags: Mapping[str, Any]) -> GrowConfig:
         raise ConfigError(
             f"--seed-share {flags['seed_share']}: not a share", hint="write one such as 60%"
         )
+    if share and width:
+        raise ConfigError(
+            f"--seed-width {width} and --seed-share {flags['seed_share']} say the same",
+            hint="give one",
+        )
     return GrowConfig(
         limits=limits if limits or flags["latency"] else {"params": Limit(0.2, relative=True)},
         latency=parse_latency(flags["latency"], "--latency") if flags["latency"] else None,

@@ -40,7 +40,7 @@ def parse_limit(text: str, flag: str) -> Limit:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise ConfigError(
-            f"{flag} {text}: not a budget",
+            f"{flag} {text}: neither a share nor a number",
             hint="write a share such as 50% or a number such as 271098, 130k or 1.5M",
         )
     number, unit = Decimal(match[1]), match[2]
@@ -51,8 +51,8 @@ def parse_limit(text: str, flag: str) -> Limit:
     amount = number * _SUFFIXES[unit]
     if amount < 1 or amount != int(amount):
         raise ConfigError(
-            f"{flag} {text}: a budget without % must be a whole number of at least 1",
-            hint=f"write {flag} {100 * number}% for that share" if number <= 1 else None,
+            f"{flag} {text}: what is no share must be a whole number of at least 1",
+            hint=f"write {flag} {100 * number}% for that share" if 0 < number <= 1 else None,
         )
     return Limit(int(amount), relative=False)
 
@@ -106,10 +106,11 @@ def parse_count(text: str, flag: str) -> int:
         >>> parse_count("140k", "--max-params")
         140000
     """
-    limit = parse_limit(text, flag)
-    if limit.relative:
-        raise ConfigError(f"{flag} {text}: must be a number such as 140k, not a share")
-    return int(limit.amount)
+    match = _NUMBER.fullmatch(text.strip())
+    amount = Decimal(match[1]) * _SUFFIXES[match[2]] if match and match[2] != "%" else Decimal(0)
+    if amount < 1 or amount != int(amount):
+        raise ConfigError(f"{flag} {text}: must be a whole number of at least 1, such as 140k")
+    return int(amount)
 
 
 def parse_counts(text: str, flag: str) -> tuple[int, ...]:

@@ -85,6 +85,14 @@ class Growing:
             )
             sink.warn(self.warnings[-1])
         network, stopped = self._grow(copy.deepcopy(seed), seed_judged, limits)
+        target = self._config.target_top1
+        reached = (self.rounds[-1].judged if self.rounds else seed_judged).top1_pct
+        if target is not None and reached < target:
+            self.warnings.append(
+                f"the target of {target:g} % on the validation images was not reached:"
+                f" {reached:.2f} %"
+            )
+            sink.warn(self.warnings[-1])
         seen = {"teacher": teacher, "seed": seed, "grown": network}
         polished: Judged | None = None
         if self._config.polish_epochs:
@@ -134,15 +142,20 @@ class Growing:
         self, network: Network, judged: Judged, limits: Mapping[Metric, int]
     ) -> tuple[Network, str]:
         """Plant until something says stop; returns the network and what that was."""
-        config, idle, best = self._config, 0, merit(judged, self._config.gain)
+        config, best, kept = self._config, merit(judged, self._config.gain), network
+        good = 0  # rounds until the best
         while True:
             number = len(self.rounds) + 1
             if config.rounds is not None and number > config.rounds:
                 return network, f"{config.rounds} rounds were asked for"
             if config.target_top1 is not None and judged.top1_pct >= config.target_top1:
                 return network, f"the target of {config.target_top1} % was reached"
-            if config.patience is not None and idle >= config.patience:
-                return network, f"{idle} rounds without a gain"
+            if config.patience is not None and len(self.rounds) - good >= config.patience:
+                why = f"{config.patience} rounds without a gain, which are taken back"
+                for own in self.rounds[good:]:
+                    self.trainer.note(f"round {own.number}", "taken back", why=why)
+                del self.rounds[good:]
+                return kept, why
             proposals = self._proposals(network, limits)
             if not proposals:
                 return network, "the budget is used up"
@@ -151,8 +164,8 @@ class Growing:
                 return network, planted
             network, judged = planted
             now = merit(judged, config.gain)
-            idle = 0 if now > best else idle + 1
-            best = max(best, now)
+            if now > best:
+                best, kept, good = now, network, len(self.rounds)
 
     def _proposals(self, network: Network, limits: Mapping[Metric, int]) -> list[Proposal]:
         """What can be planted; one group at a time where planting everywhere cannot be."""
@@ -182,14 +195,23 @@ class Growing:
         channels = channel_groups(network)
         widths = {group.name: group.width for group in channels.prunable}
         found = tuple(cast("list[Record]", record["candidates"]))
+        for own in found:
+            if own.get("failed"):
+                self.warnings.append(
+                    f"round {number}: {own['group']} stays as planted: {own['failed']}"
+                )
         group, count = str(record["group"]), cast("int", record["count"])
         share = cast("float | None", record.get("latency_share"))
         budget = self._config.latency
         if budget is not None and share is not None:
             most = budget.amount / (1 if budget.relative else cast("float", record["teacher_ms"]))
             if share > most:
-                what = f"{count} channels into {group} would take {100 * share:.1f} %"
-                return f"{what} of the teacher's latency, the budget is {100 * most:.1f} %"
+                why = (
+                    f"{count} channels into {group} would take {100 * share:.1f} % of the teacher's"
+                    f" latency, the budget is {100 * most:.1f} %"
+                )
+                self.trainer.note(f"round {number}", "taken back", why=why)
+                return why
         planted = cast("dict[str, int]", record["planted"])
         self.rounds.append(Round(number, group, count, planted, found, after, costs, widths, share))
         self._say(f"round {number}: {count} channels into {group}", costs, after)

@@ -6,20 +6,42 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnslim.errors import ConfigError
 from nnslim.measure.bench import Bench
 from nnslim.measure.paired import QUICK
 from nnslim.onnx import SessionSettings
+from nnslim.train.processes import from_main
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
+    from nnslim.budget import LatencyBudget
     from nnslim.network.network import Network
 
-__all__ = ["added_microseconds", "latency_share"]
+__all__ = ["added_microseconds", "check_latency", "latency_share"]
 
 _LEAST_SHARE = 0.01  # a difference that cannot be told from noise must not look like a bargain
+
+
+def check_latency(
+    budget: LatencyBudget, small: Network, teacher: Network, device: torch.device
+) -> None:
+    """Check that there is time to grow: measure the network that everything is planted into.
+
+    Raises:
+        ConfigError: It takes as long as the budget allows, or longer.
+        DeviceError: The device failed.
+    """
+    share, teacher_ms = from_main(lambda: latency_share(small, teacher, device))
+    most = budget.share_of({1: teacher_ms})
+    if share >= most:
+        raise ConfigError(
+            f"the seed takes {100 * share:.1f}% of the teacher's {teacher_ms:.3g} ms,"
+            f" --latency {budget} is {100 * most:.1f}%: nothing can be planted",
+            hint="give a larger --latency or a smaller seed",
+        )
 
 
 def latency_share(network: Network, teacher: Network, device: torch.device) -> tuple[float, float]:

@@ -11,9 +11,11 @@ from nnslim.grow.config import GrowConfig
 from nnslim.grow.course import Growing
 from nnslim.grow.donor import choose_donor, largest_first
 from nnslim.grow.judging import Judge
-from nnslim.grow.seed import check_fit, unplanted
+from nnslim.grow.latency import check_latency
+from nnslim.grow.seed import check_fit, check_images, unplanted
 from nnslim.measure.macs import count_costs
 from nnslim.train.checkpoint import fingerprint
+from nnslim.train.checks import require_finite
 from nnslim.train.runtime import check_precision
 from nnslim.train.stages import Stages
 from nnslim.train.trainer import Surroundings, Trainer
@@ -77,13 +79,18 @@ def grow_network(
     if teacher.n_classes is None:
         raise InputError("the teacher does not return one (N, K) tensor of logits")
     data.require_classes(teacher.n_classes)
+    check_images(teacher, data)
+    require_finite(teacher, "the teacher")
     if seed is not None:
         check_fit(seed, teacher)
+        require_finite(seed, "the seed")
     limits = absolute_limits(config, count_costs(teacher))
     sorts = seed is None and config.teacher_order == "largest"
     ordered = largest_first(teacher.cpu()) if sorts else teacher
     small = unplanted(ordered, config, limits) if seed is None else seed
     check_room(limits, count_costs(small))
+    if config.latency is not None:
+        check_latency(config.latency, small, teacher, around.device)
     donor = choose_donor(config, ordered, small, given=seed is not None)
     warnings: list[str] = []
     if config.initialisation is None:

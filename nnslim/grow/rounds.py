@@ -19,7 +19,7 @@ from nnslim.grow.planting import plant
 from nnslim.grow.screening import Batch, best_channels, first_order_gain
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
-from nnslim.train.processes import alone, barrier, broadcast, is_main, rank, world_size
+from nnslim.train.processes import alone, barrier, from_main, rank, world_size
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Planter:
         costs = [_cost(config, before, proposal.costs) for proposal in proposals]
         if config.per_cost == "latency":
             networks, device = [own for own, _ in trained], self.trainer.around.device
-            costs = broadcast(added_microseconds(network, networks, device) if is_main() else costs)
+            costs = from_main(lambda: added_microseconds(network, networks, device))
         tried: list[tuple[Network, Record]] = []
         for (candidate, record), cost in zip(trained, costs, strict=True):
             after = Judged(**cast("dict[str, float]", record["judged"]))
@@ -104,14 +104,13 @@ class Planter:
         )
         chosen: Record = {key: best[1][key] for key in ("group", "count", "planted", "judged")}
         if config.latency is not None:
-            share, teacher_ms = broadcast(
-                latency_share(best[0], self.trainer.teacher, self.trainer.around.device)
-                if is_main()
-                else (0.0, 0.0)
-            )
+            other, device = self.trainer.teacher, self.trainer.around.device
+            share, teacher_ms = from_main(lambda: latency_share(best[0], other, device))
             chosen |= {"latency_share": share, "teacher_ms": teacher_ms}
         barrier()  # the main process will clear the candidates away
-        return best[0], {**chosen, "candidates": [record for _, record in tried]}
+        found: Record = {**chosen, "candidates": [record for _, record in tried]}
+        self.trainer.note(f"round {number}", "round", **found)
+        return best[0], found
 
     def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
         """The proposals that are trained: all, a random one, or the best by a cheap estimate."""

@@ -22,10 +22,20 @@ if TYPE_CHECKING:
     from nnslim.budget import Metric
     from nnslim.channels import ChannelGroup
     from nnslim.channels.labels import IntArray
+    from nnslim.data import Data
     from nnslim.grow.config import GrowConfig
     from nnslim.network.network import Network
 
-__all__ = ["check_fit", "first_channels", "kaiming_", "narrowed", "reset", "unplanted", "widest"]
+__all__ = [
+    "check_fit",
+    "check_images",
+    "first_channels",
+    "kaiming_",
+    "narrowed",
+    "reset",
+    "unplanted",
+    "widest",
+]
 
 # A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
 _NARROWEST = 2
@@ -141,6 +151,21 @@ def kaiming_(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
     return weight.copy_(drawn.to(weight))
 
 
+def check_images(teacher: Network, data: Data) -> None:
+    """Refuse a teacher of images of another size than those in memory; files are resized.
+
+    Raises:
+        InputError: Says both sizes.
+    """
+    images, wanted = data.train.images, tuple(teacher.input_shape[1:])
+    if images is not None and images.shape[1:3] != wanted:
+        own, other = ("x".join(map(str, size)) for size in (images.shape[1:3], wanted))
+        raise InputError(
+            f"the images of {data.name} are {own} pixels, the teacher takes {other}",
+            hint="give images of its size, or the teacher of these",
+        )
+
+
 def check_fit(seed: Network, teacher: Network) -> None:
     """Refuse a seed and a teacher that do not see or name the same things.
 
@@ -153,6 +178,12 @@ def check_fit(seed: Network, teacher: Network) -> None:
         own, other = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
         raise InputError(f"the seed takes images of {own}, the teacher of {other}")
     one, two = seed.preprocess, teacher.preprocess
+    if one is not None and two is None:
+        raise InputError(
+            f"the seed's images are normalised by {one.mean} and {one.std}, and it is not known how"
+            " the teacher's are",
+            hint="say it with --mean and --std",
+        )
     if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
         raise ConfigError(
             f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"

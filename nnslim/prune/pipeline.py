@@ -14,6 +14,7 @@ from nnslim.prune.course import Course, Epochs, Waypoint
 from nnslim.prune.picture import picture_json
 from nnslim.prune.planner import Planned, Planner
 from nnslim.prune.rounds import Cut, cut_network, overall_plan
+from nnslim.train.checks import require_finite
 from nnslim.train.runtime import check_precision
 from nnslim.train.stages import Stages
 from nnslim.train.trainer import Surroundings, Trainer
@@ -124,6 +125,7 @@ def prune_network(
     )
     planner = Planner(network, channels, data, config, around)
     planner.check_limits()
+    require_finite(network, "the network")
     check_precision(around.device, config.train.precision)
     stages.begin()
     course = Course(trainer, planner, stages)

@@ -74,7 +74,7 @@ def _rounds(report: Mapping[str, object]) -> Table:
 def _candidates(own: Json) -> tuple[str, Table]:
     rows = [
         [
-            str(entry["group"]),
+            f"{entry['group']}, failed" if entry.get("failed") else str(entry["group"]),
             str(entry["count"]),
             count(entry["params"]),
             percent(entry["judged"]["top1_pct"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim.errors import NnslimError, NotFiniteError
+from nnslim.errors import InputError, NnslimError, NotFiniteError
 from nnslim.train.checkpoint import fingerprint
 from nnslim.train.processes import same_everywhere
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["check_losses", "check_same", "check_weights"]
+__all__ = ["check_losses", "check_same", "check_weights", "require_finite"]
 
 
 def check_losses(losses: list[float], where: list[str], last_good: Path | None) -> None:
@@ -52,6 +52,18 @@ def check_weights(network: nn.Module, where: str, last_good: Path | None) -> Non
     if not all(finite):
         name = names[finite.index(False)]
         raise NotFiniteError(f"{name} is not finite after {where}", hint=_hint(last_good))
+
+
+def require_finite(network: nn.Module, what: str) -> None:
+    """Refuse a network that is broken before anything is done with it.
+
+    Raises:
+        InputError: A tensor of it has a NaN or an infinity; names it.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            message = f"{what} has a value in {name} that is not finite"
+            raise InputError(message, hint="give another checkpoint of it")
 
 
 def check_same(network: nn.Module, where: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import InputError
@@ -28,7 +28,9 @@ class EventLog:
     Every record has ``time`` (seconds since 1970), ``stage`` and ``kind``. A ``step`` has ``epoch``
     (1 for the first), ``step``, ``loss`` and ``lr``; an ``epoch`` has ``epoch``, ``loss``,
     ``train_top1``, ``val_top1`` (percent), ``lr`` and ``seconds``; a ``start`` has the ``epoch``
-    and ``step`` that are done already; a ``note`` or ``warning`` has ``note``.
+    and ``step`` that are done already; a ``note`` or ``warning`` has ``note``. In growing, a
+    ``round`` has its ``group``, ``count``, ``planted``, ``judged`` and ``candidates``, as in
+    ``report.json``, and ``taken back`` says ``why``.
 
     Args:
         path: The file; its directory exists. An end that a kill tore off is cut.
@@ -61,10 +63,16 @@ class EventLog:
 
     def append(self, stage: str, kind: str, **values: object) -> None:
         """Write one record; numbers that JSON has not (NaN, infinity) become null."""
-        numbers = {k: None if _odd(value) else value for k, value in values.items()}
+        numbers = {k: _plain(value) for k, value in values.items()}
         entry = {"time": round(self._clock(), 3), "stage": stage, "kind": kind, **numbers}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def append_once(self, stage: str, kind: str, **values: object) -> None:
+        """Write the only record of its kind of a stage; what is there already stays."""
+        entries = read_events(self.path) if self.path.exists() else []
+        if not any(entry["stage"] == stage and entry["kind"] == kind for entry in entries):
+            self.append(stage, kind, **values)
 
     def take_back(self, stage: str, epoch: int, step: int) -> int:
         """Drop what a stage did after so many epochs and steps of the next: it is done again.
@@ -141,5 +149,10 @@ def _place(entry: dict[str, object]) -> tuple[int, int]:
     return 0, 0
 
 
-def _odd(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _plain(value: object) -> object:
+    """Numbers that JSON has not (NaN, infinity) become null, however deep."""
+    if isinstance(value, dict):
+        return {key: _plain(own) for key, own in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_plain(own) for own in cast("list[object]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ import os
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -30,6 +30,7 @@ __all__ = [
     "broadcast_tensors",
     "by_main",
     "connected",
+    "from_main",
     "is_main",
     "own_device",
     "rank",
@@ -163,6 +164,19 @@ def by_main(compute: Callable[[], T]) -> T | None:
     if told is not None:
         raise _MainError(*told)
     return found
+
+
+def from_main(compute: Callable[[], T]) -> T:
+    """Return in every process what the main one computes, made of JSON's types.
+
+    Raises:
+        Exception: As ``by_main``.
+
+    Example:
+        >>> from_main(lambda: [1.5])
+        [1.5]
+    """
+    return cast("T", broadcast(by_main(compute)))
 
 
 class _MainError(NnslimError):

@@ -215,12 +215,20 @@ class Trainer(Generic[Settings]):
                 gradient_penalty=penalty,
             )
 
+    def note(self, stage: str, kind: str, **values: object) -> None:
+        """Write a record of a stage to the log of events, once: a resumed run writes no second."""
+        for log in self._log():
+            log.append_once(stage, kind, **values)
+
     def _logs(self, label: str) -> list[Callable[[TrainEvent], None]]:
+        return [log.stage(label) for log in self._log()]
+
+    def _log(self) -> list[EventLog]:
         folder = self.around.checkpoints
         if folder is None or not is_main():
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        return [EventLog(folder / EVENTS).stage(label)]
+        return [EventLog(folder / EVENTS)]
 
     @property
     def _preprocess(self) -> Preprocess:

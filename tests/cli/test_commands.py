@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 import typer.main
+from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -413,8 +414,6 @@ class TestInputs:
         assert (said.mean, said.std) == ((0.1,), (0.3,))
 
     def test_bare_weights_take_the_size_and_the_default_of_the_data(self, tmp_path):
-        from safetensors.torch import save_file
-
         from nnslim.models import architecture
 
         data, path = load_data("digits"), tmp_path / "w.safetensors"
@@ -481,6 +480,7 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
     assert report["rounds"][0]["group"] == "conv"
     assert report["after"]["params"] <= 0.9 * report["teacher"]["params"]
     assert "rounds, on the validation images" in result.stdout
+    assert "growing ended: 1 rounds were asked for" in result.stdout
     page = (out / "report.html").read_text()
     assert "Channels over the rounds" in page
     assert "planted in round 1" in page
@@ -508,13 +508,24 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
         (["--teacher", "{net}", "--data", "digits", "--params", "1%"], "nothing can be planted"),
         (["--teacher", "{net}", "--data", "digits", "--seed-share", "4"], "not a share"),
         (
+            ["--teacher", "{net}", "--data", "digits", "--seed-share", "40%", "--seed-width", "2"],
+            "say the same",
+        ),
+        (
+            ["--teacher", "{net}", "--data", "digits", "--candidates", "0"],
+            "--candidates 0: must be a whole number of at least 1",
+        ),
+        (["{odd}", "--teacher", "{net}", "--data", "digits"], "name the network with --seed-arch"),
+        (
             ["--teacher", "{net}", "--data", "digits", "--validation", "0"],
             "judges candidates on validation images",
         ),
     ],
 )
 def test_grow_refuses_in_one_sentence(made, tmp_path, arguments, message):
-    given = [entry.format(net=made / "net.safetensors") for entry in arguments]
+    odd = tmp_path / "odd.safetensors"
+    save_file({"odd.weight": torch.zeros(3, 3)}, odd)
+    given = [entry.format(net=made / "net.safetensors", odd=odd) for entry in arguments]
     with pytest.raises(NnslimError, match=message):
         CliRunner().invoke(
             app,

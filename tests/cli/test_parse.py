@@ -58,7 +58,7 @@ def test_fraction_without_percent_sign_is_answered_with_the_percentage():
     "text", ["", "half", "-5%", "-5", "5m", "5 MB", "1e6", "%", "nan", "inf", "½%"]
 )
 def test_text_that_is_no_budget_is_refused_with_examples(text):
-    with pytest.raises(ConfigError, match="not a budget") as caught:
+    with pytest.raises(ConfigError, match="neither a share nor a number") as caught:
         parse_limit(text, "--params")
     assert "50%" in str(caught.value)
 

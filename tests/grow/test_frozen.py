@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from nnslim.network import Network, trace_network
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit
 from nnslim.train import TrainConfig, fit
 from tests.laws.strategies import RandomNet, networks
+from tests.laws.test_plant import PUBLISHED
+from tests.laws.test_sweep import network_of as published_network
 from tests.laws.zoo import network_of
 
 TRAININGS = {
@@ -87,15 +90,30 @@ def test_earlier_weights_are_bit_identical(name, training):
     plant_and_train(network, groups, TRAININGS[training])
 
 
-@given(networks(), st.integers(0, 99))
-def test_earlier_weights_are_bit_identical_in_random_networks(model: RandomNet, seed: int):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_earlier_weights_are_bit_identical_in_published_networks(name):
+    """Into the first and the last group, and into all where that can be; each trained its way."""
+    network = published_network(name)
+    channels = channel_groups(network)
+    names = [group.name for group in growable(network, channels)]
+    ways = [replace(own, epochs=1) for own in TRAININGS.values()]
+    everywhere = obstacle(network, channels, dict.fromkeys(names, 2)) is None
+    chosen = [[names[0]], [names[-1]], *([names] if everywhere else [])]
+    for number, groups in enumerate(chosen):
+        plant_and_train(network, groups, ways[(number + len(name)) % len(ways)])
+
+
+@given(networks(), st.integers(0, 99), st.sampled_from(sorted(TRAININGS)))
+def test_earlier_weights_are_bit_identical_in_random_networks(
+    model: RandomNet, seed: int, training: str
+):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
     names = [group.name for group in growable(network, channels)]
     assume(names)
     for chosen in ([names[seed % len(names)]], names):
         if obstacle(network, channels, dict.fromkeys(chosen, 2)) is None:
-            plant_and_train(network, chosen, TRAININGS["adamw"])
+            plant_and_train(network, chosen, TRAININGS[training])
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from nnslim.channels import channel_groups
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NotFiniteError
-from nnslim.grow import GrowConfig, SeedConfig, grow_network, rounds
+from nnslim.grow import GrowConfig, SeedConfig, grow_network, latency, rounds
 from nnslim.grow.candidates import propose
 from nnslim.grow.donor import largest_first
-from nnslim.grow.judging import Judge
+from nnslim.grow.judging import Judge, Judged
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.seed import narrowed
 from nnslim.grow.training import PlantedEntries
@@ -30,8 +31,9 @@ from nnslim.measure.macs import count_costs
 from nnslim.network import Network, trace_network
 from nnslim.prune import LatencyBudget, PruneConfig, SaliencyConfig, prune_network
 from nnslim.train import FitResult, TrainConfig, fit
+from nnslim.train.events import read_events
 from nnslim.train.teaching import RememberingTeacher
-from nnslim.train.trainer import Surroundings, Trainer
+from nnslim.train.trainer import EVENTS, Surroundings, Trainer
 
 CPU = torch.device("cpu")
 
@@ -273,11 +275,53 @@ def test_ways_to_stop(teacher, data):
     reached = grow_network(teacher, data, replace(QUICK, target_top1=1.0))
     assert reached.stopped == "the target of 1.0 % was reached"
     assert not reached.rounds
+    missed = grow_network(teacher, data, replace(QUICK, rounds=0, target_top1=100.0))
+    assert "the target of 100 % on the validation images was not reached" in missed.warnings[0]
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_patience_ends_with_the_best_network(teacher, data, tmp_path, patience, monkeypatch):
+    """The third round is the last that gains; those after it are taken back."""
+    losses = iter((5.0, 9.0, 8.0, 8.5, 7.0, 7.0, 7.5))  # teacher, seed, rounds
+    monkeypatch.setattr(Judge, "__call__", lambda *_: Judged(50.0, next(losses)))
+    config = replace(QUICK, patience=patience, growth=Limit(1, False), choice="random")
+    around = Surroundings(checkpoints=tmp_path)
+    result = grow_network(teacher, data, replace(config, limits={"params": share(1)}), around)
+    kept = {1: 1, 2: 3}[patience]
+    assert [own.number for own in result.rounds] == list(range(1, kept + 1))
+    assert count_costs(result.network) == result.rounds[-1].costs
+    assert result.stopped == f"{patience} rounds without a gain, which are taken back"
+    told = [e["stage"] for e in read_events(tmp_path / EVENTS) if e["kind"] == "taken back"]
+    assert told == [f"round {kept + own}" for own in range(1, patience + 1)]
+
+
+def test_the_log_of_events_has_every_round_once(teacher, data, tmp_path):
+    around = Surroundings(checkpoints=tmp_path)
+    for _ in range(2):
+        result = grow_network(teacher, data, replace(QUICK, rounds=2), around)
+    found = [entry for entry in read_events(tmp_path / EVENTS) if entry["kind"] == "round"]
+    assert [entry["stage"] for entry in found] == ["round 1", "round 2"]
+    for entry, own in zip(found, result.rounds, strict=True):
+        assert (entry["group"], entry["count"]) == (own.group, own.count)
+        assert [c["gain"] for c in entry["candidates"]] == [c["gain"] for c in own.candidates]
+
+
+def test_a_seed_slower_than_the_latency_budget_is_refused_before_any_work(
+    teacher, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(latency, "latency_share", lambda *_: (0.4, 2.0))
+    around = Surroundings(checkpoints=tmp_path / "run")
+    for budget, most in ((LatencyBudget(0.8, False), "40.0%"), (LatencyBudget(0.3, True), "30.0%")):
+        message = f"the seed takes 40.0% of the teacher's 2 ms, --latency {budget} is {most}"
+        with pytest.raises(ConfigError, match=message):
+            grow_network(teacher, data, replace(QUICK, latency=budget), around)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_round_that_breaks_the_latency_budget_is_taken_back(teacher, data, monkeypatch):
     shares = iter((0.3, 0.45, 0.6))
     monkeypatch.setattr(rounds, "latency_share", lambda *_: (next(shares), 2.0))
+    monkeypatch.setattr(latency, "latency_share", lambda *_: (0.1, 2.0))
     config = replace(QUICK, latency=LatencyBudget(1.0, relative=False))
     result = grow_network(teacher, data, config)
     assert [own.latency_share for own in result.rounds] == [0.3, 0.45]
@@ -320,6 +364,17 @@ def test_what_does_not_fit_is_refused_with_both_numbers(teacher, data):
     )
     with pytest.raises(InputError, match="1x16x16, the teacher of 1x8x8"):
         grow_network(teacher, data, QUICK, seed=large)
+    with pytest.raises(InputError, match="images of digits are 8x8 pixels, the teacher takes 16x1"):
+        grow_network(large, data, QUICK)
+    broken = copy.deepcopy(teacher)
+    with torch.no_grad():
+        broken.tensor("3.weight")[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"the teacher has a value in 3\.weight that is not"):
+        grow_network(broken, data, QUICK)
+    bare = copy.deepcopy(teacher)
+    bare.preprocess = None
+    with pytest.raises(InputError, match="it is not known how the teacher's are"):
+        grow_network(bare, data, QUICK, seed=narrowed(teacher, share(0.25)))
     with pytest.raises(ConfigError, match=r"the seed has 6,\d+ params, the budget is"):
         grow_network(teacher, data, QUICK, seed=teacher)
 
@@ -343,6 +398,7 @@ def test_a_candidate_that_is_not_finite_stays_as_planted(teacher, data, monkeypa
     result = grow_network(teacher, data, replace(QUICK, rounds=1, train=longer))
     first, *others = result.rounds[0].candidates
     assert first["failed"] == "the loss is nan at step 1"
+    assert result.warnings == (f"round 1: {first['group']} stays as planted: {first['failed']}",)
     assert abs(first["gain"]) < 1e-4  # planting changes nothing
     assert all(entry["failed"] is None for entry in others)
     assert max(entry["gain"] for entry in others) > 0
@@ -436,6 +492,9 @@ def test_resumed_equals_uninterrupted(teacher, data, tmp_path, after, views, mon
 
 def test_another_run_is_not_resumed(teacher, data, tmp_path: Path):
     around = Surroundings(checkpoints=tmp_path)
+    few = replace(data, splits={**data.splits, "val": data.val.subset(range(10))})
     grow_network(teacher, data, replace(QUICK, rounds=1), around)
     with pytest.raises(ConfigError, match="belongs to another run, which differs in"):
         grow_network(teacher, data, replace(QUICK, rounds=1, seed=3), around)
+    with pytest.raises(ConfigError, match="which differs in validation images;"):
+        grow_network(teacher, few, replace(QUICK, rounds=1), around)

@@ -11,7 +11,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
@@ -21,9 +20,11 @@ from nnslim.grow import growable
 from nnslim.grow import plant as plant_into
 from nnslim.network import Network, trace_network
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit, plant, plant_channels
-from tests.laws.made import move_statistics, random_planting
+from tests.laws.made import random_planting
 from tests.laws.reference import LawBrokenError, check_law_1, random_inputs
 from tests.laws.strategies import RandomNet, networks
+from tests.laws.test_sweep import FAMILIES
+from tests.laws.test_sweep import network_of as published_network
 from tests.laws.zoo import EVERY, network_of
 
 
@@ -124,34 +125,15 @@ def test_what_cannot_be_planted_is_refused():
         plant_channels(network, Edit(both))
 
 
+FAST = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "cifar_resnet20_A")
 PUBLISHED = [
-    "squeezenet1_1",
-    "mobilenet_v3_small",
-    "shufflenet_v2_x0_5",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in (
-            "resnet18",
-            "mobilenet_v2",
-            "densenet121",
-            "efficientnet_b0",
-            "regnet_y_400mf",
-            "googlenet",
-            "resnext50_32x4d",
-            "mnasnet0_5",
-            "convnext_tiny",
-            "vgg11_bn",
-            "alexnet",
-        )
-    ),
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in FAMILIES
 ]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_undo_in_published_networks(name):
-    plain = {"init_weights": False} if name == "googlenet" else {}
-    model = torchvision.models.get_model(name, weights=None, **plain).eval()
-    network = trace_network(move_statistics(model), torch.zeros(2, 3, 64, 64))
+    network = published_network(name)
     plant_and_undo(network, random_planting(channel_groups(network), 1))
     channels = channel_groups(network)
     inputs = random_inputs(network)[0].double()

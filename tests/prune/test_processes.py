@@ -13,14 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nnslim.errors import NnslimError
+from nnslim.errors import ConfigError, NnslimError
 from nnslim.train import TrainConfig, fit
 from nnslim.train.checkpoint import CheckpointStore
 from nnslim.train.processes import (
     barrier,
     broadcast,
     broadcast_tensors,
+    by_main,
     connected,
+    from_main,
     is_main,
     own_device,
     rank,
@@ -88,6 +90,10 @@ def error_of(function):
     return None
 
 
+def failing():
+    raise ConfigError("no room", hint="make some")
+
+
 def child(place):
     """What every process does; each leaves a file of its weights and one of its findings."""
     torch.set_num_threads(1)
@@ -110,6 +116,8 @@ def child(place):
             for name, value in resumed.state_dict().items()
         )
         found |= {"saved": len(saved), "events": len(events), "world": world_size()}
+        found["failed"] = error_of(lambda: by_main(failing))
+        found["decided"] = from_main(lambda: number + 5)
         found["plan"] = broadcast({"conv1": list(range(number, number + 3)), "né": None})
         found["scores"] = broadcast_tensors(
             {"a": torch.full((2, 3), float(number)), "n": torch.tensor(number)} if is_main() else {}
@@ -180,6 +188,8 @@ def test_two_processes_train_one_network(tmp_path, launcher):
     assert main["plan"] == other["plan"] == {"conv1": [0, 1, 2], "né": None}
     assert main["scores"] == other["scores"] == [[0.0] * 3] * 2
     assert main["total"] == other["total"] == [2.0, 1.0]
+    assert main["failed"] == other["failed"] == "no room; make some"
+    assert main["decided"] == other["decided"] == 5
     assert (main["share"], other["share"]) == ([0, 1, 2, 3], [4, 5, 6])
     assert main["same"] == other["same"] == [True, False]
     for found in (main, other):
