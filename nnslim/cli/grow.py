@@ -116,7 +116,7 @@ def grow_command(
         ),
     ] = "all",
     init: Annotated[
-        Literal["teacher", "random", "copy", "pairs", "screened"] | None,
+        Literal["teacher", "random", "copy", "pairs", "screened", "gradmax"] | None,
         option(
             help="How planted channels start (docs/grow.md); teacher: with its weights, the seed, "
             "too. [default: teacher; random with SEED]"

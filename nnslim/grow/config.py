@@ -13,7 +13,7 @@ from nnslim.train.config import TrainConfig
 
 __all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig", "TeacherOrder"]
 
-Initialisation: TypeAlias = Literal["teacher", "random", "copy", "pairs", "screened"]
+Initialisation: TypeAlias = Literal["teacher", "random", "copy", "pairs", "screened", "gradmax"]
 TeacherOrder: TypeAlias = Literal["largest", "given"]
 Gain: TypeAlias = Literal["loss", "accuracy"]
 PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
@@ -75,8 +75,9 @@ class GrowConfig:
             ``teacher``: with the weights of the teacher's next channel, as the narrowed seed has
             those of its first; ``random``, and so the seed; ``copy`` of a random earlier channel,
             with noise; ``pairs`` of equal channels with opposite outgoing weights; ``screened``: of
-            eight times as many random ones those with the largest gradient. None is ``teacher``,
-            or ``random`` where a seed is given.
+            eight times as many random ones those with the largest gradient; ``gradmax``: the
+            combinations of them with the largest. None is ``teacher``, or ``random`` where a seed
+            is given.
         teacher_order: Which of the teacher's channels a narrowed one keeps, and planted ones go on
             with: those whose filters have the ``largest`` L2 norm first, or all as ``given``.
         gain: What a candidate is judged by, on the validation images: the fall of the loss
@@ -141,7 +142,7 @@ class GrowConfig:
             f"patience of {self.patience} rounds: at least 1": self.patience is not None
             and self.patience < 1,
             "screening chooses the channels of one group, and planting is everywhere": (
-                self.where == "everywhere" and self.initialisation == "screened"
+                self.where == "everywhere" and self.initialisation in {"screened", "gradmax"}
             ),
             "pairs start by cancelling in earlier channels, which do not read them onward": (
                 self.where == "everywhere"

@@ -82,7 +82,7 @@ def plant(  # noqa: PLR0913 - where, how many and how
         network: The network; it is left alone.
         channels: Its groups.
         counts: Channels to plant, by the names of some of ``growable``; see ``planting_edit``.
-        initialisation: See ``GrowConfig``; ``screened`` starts as ``random`` does.
+        initialisation: See ``GrowConfig``; ``screened`` and ``gradmax`` start as ``random`` does.
         seed: Of the draw.
         donor: For ``teacher``: the network whose next channels are planted.
 

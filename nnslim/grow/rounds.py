@@ -16,7 +16,7 @@ from nnslim.errors import NotFiniteError
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
-from nnslim.grow.screening import Batch, best_channels, first_order_gain
+from nnslim.grow.screening import Batch, best_channels, first_order_gain, gradmax_channels
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.processes import alone, barrier, from_main, rank, world_size
@@ -147,9 +147,11 @@ class Planter:
         names = [group.name for group in channels.groups]
         place = names.index(next(iter(counts))) if len(counts) == 1 else len(names)
         seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
-        if config.initialisation == "screened":
+        if config.initialisation in {"screened", "gradmax"}:
             batch, (group,) = self._one_batch(number), counts
-            return best_channels(network, channels, group, counts[group], batch, seed=seed)
+            screened = config.initialisation == "screened"
+            choose = best_channels if screened else gradmax_channels
+            return choose(network, channels, group, counts[group], batch, seed=seed)
         start = config.initialisation or "random"
         return plant(network, channels, counts, initialisation=start, seed=seed, donor=self.donor)
 

@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import incoming_slices
+from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.distill import classification_loss
 from nnslim.grow.planting import plant, planting_edit
 from nnslim.grow.training import PlantedEntries
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit, plant_channels
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap
+    from nnslim.channels import ChannelMap, Member
     from nnslim.distill import LossConfig
     from nnslim.network.network import Network
 
-__all__ = ["Batch", "best_channels", "first_order_gain"]
+__all__ = ["Batch", "best_channels", "first_order_gain", "gradmax_channels"]
 
 _DRAWN_PER_CHANNEL = 8
 
@@ -73,22 +73,128 @@ def best_channels(  # noqa: PLR0913 - one batch and one place
         seed: Of the draw.
     """
     many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
-    own = many.channels[group]
-    scores = _channel_scores(many, group, batch)
-    order = planting_edit(channels[group], count * _DRAWN_PER_CHANNEL).keep[group]
-    parts = own.by_part
-    each = len(planting_edit(channels[group], count).keep[group]) - channels[group].width
-    kept = np.flatnonzero(order != PLANT).tolist()
-    for part in parts:
-        new = part[order[part] == PLANT]
-        best = new[np.argsort(-scores[new], kind="stable")[: each // len(parts)]]
-        kept += best.tolist()
-    chosen = apply_edit(many.network, Edit({group: np.sort(kept)}), many.channels)
-    planted = plant_channels(network, planting_edit(channels[group], count), channels)
-    with torch.no_grad():
-        for name, fresh in planted.fresh.items():
-            planted.network.tensor(name)[fresh] = chosen.tensor(name)[fresh]
-    return planted
+    scores = _norms(_reading_gradients(many, group, batch))
+    drawing = _Drawn(network, channels, group, count, many)
+    best = [
+        new[np.argsort(-scores[new], kind="stable")[: drawing.each]] for new in drawing.new_by_part
+    ]
+    return drawing.chosen(np.concatenate(best))
+
+
+def gradmax_channels(  # noqa: PLR0913 - one batch and one place
+    network: Network,
+    channels: ChannelMap,
+    group: str,
+    count: int,
+    batch: Batch,
+    *,
+    seed: int,
+) -> Planted:
+    """Plant the orthogonal combinations of random channels whose gradient is largest.
+
+    To first order the gradient by what reads a channel is linear in the weights that produce it, so
+    the unit combinations with the largest gradients are singular vectors (GradMax, Evci et al.,
+    2022, there over all weights; here over the span of eight times as many draws as channels). Of a
+    combination and its negative, between which an activation differs, the better one is kept.
+
+    Args:
+        network: The network; it is left alone.
+        channels: Its groups.
+        group: Name of the group.
+        count: Channels to plant.
+        batch: What the gradient is taken on.
+        seed: Of the draw.
+    """
+    many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
+    gradients = _reading_gradients(many, group, batch)
+    drawing = _Drawn(network, channels, group, count, many)
+    for new in drawing.new_by_part:
+        mix = _singular(drawing.weights(new), gradients[new])[: drawing.each]
+        drawing.combine(new, np.concatenate([mix, -mix]))
+    scores = _norms(_reading_gradients(many, group, batch))
+    best: list[np.ndarray] = []
+    for new in drawing.new_by_part:
+        pairs = new[: 2 * drawing.each].reshape(2, -1)
+        best.append(np.where(scores[pairs[0]] >= scores[pairs[1]], *pairs))
+    return drawing.chosen(np.concatenate(best))
+
+
+def _singular(weights: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Coefficients (n, D) of D draws, for combinations as large as a draw, largest gradient first.
+
+    Args:
+        weights: What produces each draw, (D, n_inputs).
+        gradients: By what reads each draw, (D, n_outputs).
+    """
+    left, sizes, _ = np.linalg.svd(weights, full_matrices=False)
+    whole = sizes > 1e-9 * sizes[0]
+    basis = left[:, whole] / sizes[whole]  # orthonormal combinations of the draws, as columns
+    directions, _, _ = np.linalg.svd(basis.T @ gradients)
+    mean_norm = np.linalg.norm(weights, axis=1).mean()
+    mix = mean_norm * (basis @ directions).T
+    # More channels than dimensions: the rest are the draws themselves.
+    return np.concatenate([mix, np.eye(len(weights))])
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Many channels planted into one group of a network, of which a few are to stay."""
+
+    network: Network
+    channels: ChannelMap
+    group: str
+    count: int
+    many: Planted
+
+    @property
+    def each(self) -> int:
+        """Channels to plant into each part."""
+        own = self.channels[self.group]
+        return (len(self._edit(self.count)) - own.width) // len(own.by_part)
+
+    @property
+    def new_by_part(self) -> list[np.ndarray]:
+        """The drawn channels of each part."""
+        order = self._edit(self.count * _DRAWN_PER_CHANNEL)
+        return [own[order[own] == PLANT] for own in self.many.channels[self.group].by_part]
+
+    def weights(self, drawn: np.ndarray) -> np.ndarray:
+        """What produces each of some drawn channels, (n, n_inputs)."""
+        parts = [self.many.network.tensor(m.tensor)[_rows(m, drawn)] for m in self._members()]
+        flat = [part.detach().double().reshape(len(drawn), -1) for part in parts]
+        return torch.cat(flat, dim=1).numpy()
+
+    def combine(self, drawn: np.ndarray, mix: np.ndarray) -> None:
+        """Replace the first of some drawn channels by combinations of all of them, in place."""
+        with torch.no_grad():
+            for member in self._members():
+                weight = self.many.network.tensor(member.tensor)
+                rows = weight[_rows(member, drawn)].double().reshape(len(drawn), -1)
+                mixed = torch.from_numpy(mix) @ rows
+                first = _rows(member, drawn[: len(mix)])
+                weight[first] = mixed.reshape(weight[first].shape).to(weight)
+
+    def chosen(self, best: np.ndarray) -> Planted:
+        """Plant some of the drawn channels, as many as were asked for, and no others."""
+        order = self._edit(self.count * _DRAWN_PER_CHANNEL)
+        kept = np.sort(np.concatenate([np.flatnonzero(order != PLANT), best]))
+        source = apply_edit(self.many.network, Edit({self.group: kept}), self.many.channels)
+        edit = planting_edit(self.channels[self.group], self.count)
+        planted = plant_channels(self.network, edit, self.channels)
+        with torch.no_grad():
+            for name, fresh in planted.fresh.items():
+                planted.network.tensor(name)[fresh] = source.tensor(name)[fresh]
+        return planted
+
+    def _edit(self, count: int) -> np.ndarray:
+        return planting_edit(self.channels[self.group], count).keep[self.group]
+
+    def _members(self) -> tuple[Member, ...]:
+        return outgoing_slices(self.many.network, self.many.channels[self.group])
+
+
+def _rows(member: Member, drawn: np.ndarray) -> Tensor:
+    return torch.from_numpy(member.positions[drawn].ravel())
 
 
 def _gradients(planted: Planted, batch: Batch) -> dict[str, Tensor]:
@@ -99,14 +205,19 @@ def _gradients(planted: Planted, batch: Batch) -> dict[str, Tensor]:
     return entries.gradients()
 
 
-def _channel_scores(planted: Planted, group: str, batch: Batch) -> np.ndarray:
-    """Squared norm of the gradient by the weights that read each channel, ``(width,)``."""
+def _reading_gradients(planted: Planted, group: str, batch: Batch) -> np.ndarray:
+    """Gradients by the weights that read each channel of a group, (width, n_outputs)."""
     gradients = _gradients(planted, batch)
     own = planted.channels[group]
-    scores = np.zeros(own.width)
+    found = [np.zeros((own.width, 0))]
     for member in incoming_slices(planted.network, own):
         if member.tensor not in gradients or member.blocks is not None:
             continue
-        gradient = gradients[member.tensor].double().square().transpose(0, 1).flatten(1).sum(1)
-        scores += gradient.cpu().numpy()[member.positions].sum(axis=1)
-    return scores
+        gradient = gradients[member.tensor].double().transpose(0, 1).flatten(1).cpu().numpy()
+        found.append(gradient[member.positions].reshape(own.width, -1))
+    return np.concatenate(found, axis=1)
+
+
+def _norms(gradients: np.ndarray) -> np.ndarray:
+    """Squared norm of each row."""
+    return np.square(gradients).sum(axis=1)

@@ -262,7 +262,7 @@ def test_a_teacher_that_narrowing_regroups_gives_no_weights_and_says_so(data):
     assert any("other channel groups" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened"])
+@pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened", "gradmax"])
 def test_other_initialisations(teacher, data, initialisation):
     result = grow_network(teacher, data, replace(QUICK, initialisation=initialisation, rounds=1))
     assert len(result.rounds) == 1
