@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +18,11 @@ from nnslim.data import Augment, Loader, Preprocess, Split
 from nnslim.train import EventLog, TrainConfig, fit, read_events
 from tests.train.toys import CPU, Ridge, assert_same_bits, toy_net
 
+DIGITS = Path(__file__).parents[2] / "docs/demo/digits_resnet.safetensors"
+COMMANDS = {
+    "prune": "prune {net} --sparse-epochs 1 --rounds 2 --recovery-epochs 1 --epochs 2 --no-compile",
+    "grow": "grow --teacher {net} --params 8% --seed-epochs 2 --epochs 1 --rounds 2 --candidates 2",
+}
 CONFIG = TrainConfig(epochs=4, lr=0.1, ema=0.9, grad_clip=1.0)
 KILLS = 5
 
@@ -96,3 +103,33 @@ def test_training_killed_at_random_moments_ends_with_the_same_bits(tmp_path, see
     assert what_happened(tmp_path / "killed")[-1] == what_happened(tmp_path / "whole")[-1]
     epochs = [event for event in what_happened(tmp_path / "killed") if len(event) == 3]
     assert epochs == [event for event in what_happened(tmp_path / "whole") if len(event) == 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_killed_at_random_moments_writes_the_same_file(tmp_path, name):
+    words = COMMANDS[name].format(net=DIGITS).split()
+    command = [sys.executable, "-m", "nnslim", *words, "--data", "digits", "--subset", "600"]
+
+    def start(place, *more):
+        return subprocess.Popen([*command, "-q", "-o", str(tmp_path / place), *more])
+
+    began = time.monotonic()
+    assert start("whole").wait(300) == 0
+    seconds = time.monotonic() - began
+    chance, killed = random.Random(0), 0
+    for _ in range(3):
+        process = start("killed", "--resume")
+        try:
+            process.wait(chance.uniform(0.4, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += process.wait(30) == -9
+        if (tmp_path / "killed" / "run.json").exists():
+            break
+    else:
+        assert start("killed", "--resume").wait(300) == 0
+    assert killed >= 1
+    files = [tmp_path / place / "model.safetensors" for place in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
