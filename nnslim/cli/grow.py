@@ -102,7 +102,10 @@ def grow_command(
     ] = None,
     where: Annotated[
         Literal["group", "everywhere"],
-        option(help="A round plants into the best group, or into all groups at once."),
+        option(
+            help="A round plants into the best group, as the method does, or into all groups at "
+            "once, which ended higher wherever it was measured (docs/grow.md)."
+        ),
     ] = "group",
     wiring: Annotated[
         Literal["onward", "full"],

@@ -115,6 +115,7 @@ def test_what_was_taken_back_is_called_so_and_not_drawn():
     taken = {**report, "trail": [*report["trail"], {**point, "taken_back": True}]}
     assert "recovered 7, taken back" in Page(render_html(taken)).text
     figures = [re.findall("<polyline.*?>|<path.*?>", render_html(r)) for r in (report, taken)]
+    assert figures[0]
     assert figures[0] == figures[1]
 
 
