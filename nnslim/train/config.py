@@ -86,7 +86,7 @@ class TrainConfig:
     def _problem(self) -> str | None:
         checks = {
             f"epochs must be 0 or more, got {self.epochs}": self.epochs >= 0,
-            f"lr must be above 0 and at most 1e6, got {self.lr}": 0 < self.lr <= 1e6,
+            f"lr must be positive and at most 1e6, got {self.lr}": 0 < self.lr <= 1e6,
             f"momentum must be in [0, 1), got {self.momentum}": 0 <= self.momentum < 1,
             f"weight_decay must be 0 or more, got {self.weight_decay}": self.weight_decay >= 0,
             "nesterov needs a momentum above 0": self.momentum > 0 or not self.nesterov,

@@ -76,6 +76,7 @@ def test_rises_once_to_the_peak_and_falls(schedule, fraction, steps):
         ({"epochs": -1}, "epochs must be 0 or more, got -1"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"lr": float("nan")}, "lr must be positive"),
+        ({"lr": 1e38}, "lr must be positive and at most 1e6"),
         ({"momentum": 1.0}, "momentum must be in"),
         ({"momentum": 0.0}, "nesterov needs a momentum"),
         ({"weight_decay": -1e-4}, "weight_decay must be"),
