@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from nnslim.budget import Limit
 from nnslim.channels import channel_groups
-from nnslim.errors import ConfigError
+from nnslim.errors import ConfigError, NotFiniteError
 from nnslim.measure.macs import count_costs
 from nnslim.prune.fading import Fading
 from nnslim.prune.planner import Planner
@@ -121,7 +121,7 @@ class Course:
                 if number < config.rounds.rounds and config.rounds.epochs:
                     self._train(f"recovered-{number}", "recovered", number, config.recovery)
         if config.train.epochs:
-            self._train("tuned", "tuned", len(self.cuts), config.train)
+            self._fine_tune()
 
     def _train_sparsely(self) -> None:
         config, dense = self._config, self._trainer.teacher
@@ -227,6 +227,19 @@ class Course:
 
         network, record = self._stages.run(f"calibrated-{number}", compute)
         self._arrive("calibrated", number, network, record["top1"])
+
+    def _fine_tune(self) -> None:
+        """Train last; of other epochs or another rate it is another stage, and begins anew."""
+        config = self._config.train
+        name = f"tuned-{config.epochs}-{config.lr}"
+        if (begun := self._stages.begun("tuned-")) and name not in begun:
+            told = f"--epochs {config.epochs} --lr {config.lr}"
+            self._trainer.around.sink.warn(f"fine-tuning begins anew, now with {told}")
+        try:
+            self._train(name, "tuned", len(self.cuts), config)
+        except NotFiniteError as error:
+            hint = "with --resume and a lower --lr the stages before fine-tuning are kept"
+            raise NotFiniteError(error.message, hint=hint) from error
 
     def _train(self, name: str, stage: str, number: int, config: TrainConfig) -> None:
         before = self.current

@@ -120,9 +120,7 @@ def prune_network(
     split = data.measured
     channels = channel_groups(network, shrink=config.shrink)
     trainer = Trainer(network.to(around.device), data, config, around)
-    stages = Stages(
-        around.checkpoints, {**asdict(config), **trainer.identity()}, network.graph.custom
-    )
+    stages = Stages(around.checkpoints, _identity(trainer), network.graph.custom)
     planner = Planner(network, channels, data, config, around)
     planner.check_limits()
     require_finite(network, "the network")
@@ -148,6 +146,14 @@ def prune_network(
         tuple(course.warnings),
         course.planned,
     )
+
+
+def _identity(trainer: Trainer[PruneConfig]) -> dict[str, object]:
+    """What the stages before the fine-tuning depend on; its length and rate name its own."""
+    config = trainer.config
+    training = {**asdict(config.train), "epochs": None, "lr": None}
+    own = {"train": training, "refit_images": config.n_refit}
+    return {**asdict(config), **own, **trainer.identity()}
 
 
 def _without_data(network: Network, config: PruneConfig, around: Surroundings) -> PruneResult:

@@ -58,6 +58,11 @@ class Stages:
         barrier()
         self._read(place)
 
+    def begun(self, prefix: str) -> set[str]:
+        """Names of the stages with this prefix that have left anything behind."""
+        found = self.directory.glob(f"{prefix}*") if self.directory else ()
+        return {path.name if path.is_dir() else path.stem for path in found}
+
     def run(
         self,
         name: str,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nnslim.channels import channel_groups, residual_streams
-from nnslim.errors import ConfigError
+from nnslim.errors import ConfigError, NotFiniteError
 from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.network import trace_network
@@ -128,6 +128,19 @@ class Stopping:
             raise KeyboardInterrupt
 
 
+class Listening:
+    """A sink that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warned = []
+
+    def __getattr__(self, name):
+        return getattr(SILENT, name)
+
+    def warn(self, message):
+        self.warned.append(message)
+
+
 @pytest.mark.slow
 def test_interrupted_anywhere_a_run_resumes_to_the_same(network, digits, tmp_path):
     config = settings()
@@ -180,6 +193,30 @@ def test_stages_of_another_run_are_refused(network, digits, tmp_path):
     other = replace(config, limits={"params": Limit(0.7, relative=True)})
     with pytest.raises(ConfigError, match="belongs to another run, which differs in limits"):
         prune_network(network, digits, other, around)
+
+
+def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path):
+    """After a NaN the sparse training stays; the result is that of a run with the new rate."""
+    config = settings(train=TrainConfig(epochs=1, lr=0.05, compile=False))
+    spoilt = replace(config, train=replace(config.train, epochs=2, lr=1e5))
+    around = Surroundings(checkpoints=tmp_path / "run")
+    with pytest.raises(NotFiniteError, match=r"with --resume and a lower --lr the stages before"):
+        prune_network(network, digits, spoilt, around)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    assert {"sparse.safetensors", "cut-1.safetensors"} <= set(left)
+    found = prune_network(network, digits, config, around)
+    after = {name: (tmp_path / "run" / name).read_bytes() for name in left}
+    assert after == left
+    fresh = prune_network(network, digits, config)
+    for name, tensor in fresh.network.state_dict().items():
+        assert torch.equal(tensor, found.network.state_dict()[name]), name
+    sink = Listening()
+    again = replace(config, train=replace(config.train, lr=0.01))
+    prune_network(network, digits, again, replace(around, sink=sink))
+    assert "fine-tuning begins anew, now with --epochs 1 --lr 0.01" in sink.warned
+    sink.warned.clear()
+    prune_network(network, digits, config, replace(around, sink=sink))
+    assert not sink.warned, "it had finished, so nothing begins"
 
 
 def test_stages_of_other_images_are_refused_before_any_work(network, digits, tmp_path):
