@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from nnslim.channels.blocks import block_places
 from nnslim.channels.footprints import ChannelGroup, Member
 from nnslim.channels.groups import ChannelMap, channel_groups
 from nnslim.channels.streams import residual_streams
 
-__all__ = ["ChannelGroup", "ChannelMap", "Member", "channel_groups", "residual_streams"]
+__all__ = [
+    "ChannelGroup",
+    "ChannelMap",
+    "Member",
+    "block_places",
+    "channel_groups",
+    "residual_streams",
+]

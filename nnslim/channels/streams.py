@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnslim.channels.labels import Labels
     from nnslim.network.graph import Arg, Graph, Node
 
-__all__ = ["residual_streams"]
+__all__ = ["joints", "residual_streams"]
 
 _LAYERS = ("conv", "linear", "embedding", "mm", "bmm", "matmul", "einsum", "scaled_dot_product")
 
@@ -47,19 +47,27 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
+    streams: set[str] = set()
+    for node in joints(graph):
+        labels = cast("Labels", channels.values[node.name])
+        for along in (own for own in labels if own is not None):
+            members = channels.component[along].ravel().tolist()
+            streams.update(group_of[member] for member in members if member in group_of)
+    return frozenset(streams)
+
+
+def joints(graph: Graph) -> list[Node]:
+    """The sums of what different layers make, in the order of execution."""
     # The inputs, layers and joints that a value comes from, with nothing of the kind in between.
     sources = {entry.name: frozenset({entry.name}) for entry in graph.inputs}
-    streams: set[str] = set()
+    found: list[Node] = []
     for node in graph.nodes:
         one, other = _addends(node, sources)
         joins = bool(one - other and other - one)
         sources[node.name] = _sources(node, sources, new=joins)
         if joins:
-            labels = cast("Labels", channels.values[node.name])
-            for along in (own for own in labels if own is not None):
-                members = channels.component[along].ravel().tolist()
-                streams.update(group_of[member] for member in members if member in group_of)
-    return frozenset(streams)
+            found.append(node)
+    return found
 
 
 def _kind(node: Node) -> str:

@@ -94,10 +94,10 @@ def prune_command(
         bool, option(help="Score on augmented images, as in training.")
     ] = True,
     allocation: Annotated[
-        Literal["global", "even"] | None,
+        Literal["global", "even", "tapered"] | None,
         option(
-            help="Where channels go: by score among all groups, or the same share of every group. "
-            "[default: by profile, without --data global]"
+            help="Where channels go: by score among all groups, the same share of every group, or "
+            "(tapered) less of a stage's first blocks. [default: by profile, without --data global]"
         ),
     ] = None,
     per_cost: Annotated[

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from nnslim.budget import LatencyBudget, Limit, Metric
 from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
 from nnslim.prune.plan import Rules
 from nnslim.prune.regularizers import RegularizerConfig
-from nnslim.prune.rules import Allocation
 from nnslim.prune.saliency import Saliency
 from nnslim.train.config import TrainConfig
 
-__all__ = ["LatencyConfig", "PruneConfig", "RoundConfig", "SaliencyConfig", "SparseConfig"]
+__all__ = [
+    "Allocation",
+    "LatencyConfig",
+    "PruneConfig",
+    "RoundConfig",
+    "SaliencyConfig",
+    "SparseConfig",
+]
+
+Allocation: TypeAlias = Literal["global", "even", "tapered"]
 
 
 def _half() -> Mapping[Metric, Limit]:
@@ -134,7 +142,7 @@ class PruneConfig:
         keep: Layers whose groups stay whole.
         keep_streams: Whether residual streams stay whole.
         allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
-            share of every group that may be cut.
+            share of every group that may be cut, ``tapered`` less of a stage's first blocks.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
         align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
@@ -227,7 +235,7 @@ class PruneConfig:
             min_width=self.min_width,
             keep=self.keep,
             approximate=self.approximate,
-            allocation=self.allocation,
+            allocation="global" if self.allocation == "global" else "even",
             per_cost=per_cost,
             align=1 if self.align == "auto" else self.align,
         )

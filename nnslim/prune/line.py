@@ -116,8 +116,9 @@ def rank_channels(
         earlier = np.concatenate([[0], ends[:-1]])
         counts = (ends - earlier) * len(order)
         lost = np.diff(totals[ends], prepend=0.0)
-        if rules.allocation == "even":
-            rank = earlier * len(order) / group.width
+        if rules.allocation == "even":  # who has most left gives, counted at the middle of a step
+            left = group.width - (earlier + ends) / 2 * len(order)
+            rank = -left / rules.shares.get(group.name, group.width)
         else:
             rank = lost / counts / weight[where]
         parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))

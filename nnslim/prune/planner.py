@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnslim.channels import residual_streams
+from nnslim.channels import block_places, residual_streams
 from nnslim.measure.cost_model import CostModel
 from nnslim.onnx import SessionSettings
 from nnslim.prune.alignment import choose_alignment
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nnslim.train.trainer import Surroundings
 
 __all__ = ["Planned", "Planner"]
+
+# What tapered allocation leaves of the first and of the last block of a stage, beside even shares.
+_FIRST, _LAST = 4 / 3, 2 / 3
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,18 @@ class Planner:
         return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
 
     def _rules(self, network: Network, channels: ChannelMap) -> Rules:
+        rules = replace(self.config.rules, shares=self._shares())
         if not self.config.keep_streams:
-            return self.config.rules
-        streams = residual_streams(network.graph, channels)
-        return replace(self.config.rules, streams=streams)
+            return rules
+        return replace(rules, streams=residual_streams(network.graph, channels))
+
+    def _shares(self) -> dict[str, float]:
+        """What widths are measured by: those of the dense network, tapered along each stage."""
+        shares = {group.name: float(group.width) for group in self.channels.groups}
+        if self.config.allocation == "tapered":
+            for name, place in block_places(self.dense.graph, self.channels).items():
+                shares[name] *= _FIRST + (_LAST - _FIRST) * place
+        return shares
 
     def _measured(self, device: Device, scores: dict[str, np.ndarray], rules: Rules) -> Planned:
         budget = self.config.latency.budget

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from nnslim.prune.rules import Allocation
+    from nnslim.prune.config import Allocation
     from nnslim.prune.saliency import Saliency
 
 __all__ = ["Profile", "ProfileName", "profile_named"]
@@ -21,7 +21,7 @@ class Profile:
     Attributes:
         saliency: How channels are scored.
         samples: Images to score on.
-        allocation: See ``Rules``.
+        allocation: See ``PruneConfig``.
         keep_streams: Whether residual streams stay whole.
         sparse_epochs: Epochs of sparse training.
         rounds: Rounds of removal.

@@ -13,9 +13,7 @@ from nnslim.errors import ConfigError
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
 
-__all__ = ["Allocation", "Rules", "flag_of", "why_whole"]
-
-Allocation = Literal["global", "even"]
+__all__ = ["Rules", "flag_of", "why_whole"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Rules:
             metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
+        shares: With ``even``, what the width of a group is measured by; its own width where a group
+            is not named.
         streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 
@@ -41,10 +41,11 @@ class Rules:
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     approximate: bool = False
-    allocation: Allocation = "global"
+    allocation: Literal["global", "even"] = "global"
     per_cost: bool = True
     align: int = 1
     floors: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
     streams: frozenset[str] = frozenset()
 
     def floor_of(self, group: ChannelGroup) -> int:

@@ -44,8 +44,8 @@ from nnslim.prune import (
     make_plan,
     prune_network,
 )
+from nnslim.prune.config import Allocation
 from nnslim.prune.regularizers import RegularizerName
-from nnslim.prune.rules import Allocation
 from nnslim.prune.scoring import score_channels
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig

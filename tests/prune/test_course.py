@@ -14,6 +14,7 @@ from nnslim.channels import channel_groups, residual_streams
 from nnslim.errors import ConfigError, NotFiniteError
 from nnslim.measure.cost_model import CostModel
 from nnslim.measure.macs import Costs, count_costs
+from nnslim.models.cifar import CifarResNet
 from nnslim.network import trace_network
 from nnslim.prune import (
     Limit,
@@ -25,6 +26,7 @@ from nnslim.prune import (
     Surroundings,
     prune_network,
 )
+from nnslim.prune.planner import Planner
 from nnslim.prune.rounds import round_limits
 from nnslim.report import SILENT
 from nnslim.surgery import apply_edit
@@ -193,6 +195,35 @@ def test_stages_of_another_run_are_refused(network, digits, tmp_path):
     other = replace(config, limits={"params": Limit(0.7, relative=True)})
     with pytest.raises(ConfigError, match="belongs to another run, which differs in limits"):
         prune_network(network, digits, other, around)
+
+
+def test_tapering_leaves_earlier_blocks_more_and_rounds_do_not_repeat_it():
+    torch.manual_seed(0)
+    network = trace_network(CifarResNet(32).eval(), torch.zeros(2, 3, 32, 32))
+    widths = {}
+    for rounds in (1, 3):
+        config = PruneConfig(
+            limits={"params": Limit(0.5, relative=True)},
+            saliency=SaliencyConfig("magnitude"),
+            allocation="tapered",
+            keep_streams=True,
+        )
+        planner = Planner(network, channel_groups(network), None, config, Surroundings())
+        current, channels = network, planner.channels
+        for number in range(1, rounds + 1):
+            limits = round_limits(
+                replace(config, rounds=RoundConfig(rounds)), count_costs(network), number
+            )
+            plan = planner.plan(current, channels, limits).plan
+            current = apply_edit(current, plan.edit, channels)
+            channels = channel_groups(current, earlier=channels)
+        widths[rounds] = {g.name: g.width for g in channels.groups}
+    for stage, full in ((1, 16), (2, 32), (3, 64)):
+        own = [widths[1][f"layer{stage}.{block}.conv1"] for block in range(5)]
+        assert own == sorted(own, reverse=True)
+        assert own[0] == pytest.approx(2 * own[-1], abs=2)
+        assert full / 4 < own[-1] < own[2] < own[0] < full
+    assert widths[3] == widths[1]
 
 
 def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path):
