@@ -89,7 +89,9 @@ Records with an entry `from` (cifar/*.json) were made from this page's earlier r
 the runs were lost: means and spreads are the measured ones, values of single seeds are not.
 Of 50,000 training images 5,000 are left out to validate, or none (`--no-validation`); fewer than
 45,000 are a subset. Rows of equal images and rate belong together.
-*Even*: the same share of every group, streams included, as L1 by itself;
+*Even*: the same share of every group, streams included, as L1 by itself (rows of before
+`--allocation tapered` rounded otherwise, by a channel); *tapered*: the first block of a stage keeps
+twice the share of its last, with equal steps between;
 *inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
 keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).
