@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from nnslim.channels.streams import joints, residual_streams
+from nnslim.channels.streams import joints, summed_groups
 from nnslim.network.graph import TensorInfo, tensor_refs
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, float]:
         {'1.up': 0.0, '2.up': 0.5, '3.up': 1.0}
     """
     order = {node.name: index for index, node in enumerate(graph.nodes)}
-    values = ((order[node.name], node.value) for node in joints(graph))
+    joined = joints(graph)
+    values = ((order[node.name], node.value) for node in joined)
     sums = [(at, value.shape) for at, value in values if isinstance(value, TensorInfo)]
     places: dict[int, float] = {}
     for _, run in groupby(sums, key=itemgetter(1)):
@@ -57,7 +58,7 @@ def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, float]:
     readers: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         readers |= {ref.name: index for ref in tensor_refs(node.arguments)}
-    streams, found = residual_streams(graph, channels), dict[str, float]()
+    streams, found = summed_groups(joined, channels), dict[str, float]()
     for group in channels.prunable:
         if group.name in streams:
             continue

@@ -173,7 +173,7 @@ def _training(arm: str, options: argparse.Namespace) -> str:
 
 def _whole(options: argparse.Namespace) -> list[str]:
     """What stays whole, in the words of the page."""
-    parts = ["every block alike"] if options.keep_streams else []
+    parts = ["streams whole"] if options.keep_streams else []
     if options.keep:
         streams = sorted(options.keep) == ["conv1", "layer2.0.conv2", "layer3.0.conv2"]
         parts.append("inner filters" if streams else f"{' '.join(options.keep)} kept")

@@ -95,7 +95,7 @@ twice the share of its last, with equal steps between;
 *inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
 keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).
-*Every block alike* (`--keep-streams`): the streams stay whole and nothing else does.
+*Streams whole* (`--keep-streams`): the streams stay and nothing else has to.
 Differences below 0.3 mean little.
 Minutes are of whatever machine there was: with pauses, and after a resumption of the rest alone.
 """
