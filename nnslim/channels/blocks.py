@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnslim.channels.streams import joints, summed_groups
 from nnslim.network.graph import TensorInfo, tensor_refs
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from nnslim.channels.groups import ChannelMap
     from nnslim.network.graph import Graph
 
-__all__ = ["block_places"]
+__all__ = ["Place", "block_places"]
 
 
-def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, float]:
-    """Say how far back in its stage the block of each group stands, from 0 (first) to 1 (last).
+class Place(NamedTuple):
+    """Where a block stands: after ``block`` others of its stage, of ``n_blocks``."""
+
+    block: int
+    n_blocks: int
+
+
+def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, Place]:
+    """Say which block of its stage each group belongs to.
 
     A group belongs to the block whose sum comes next after the last layer that reads it. Residual
-    streams, and groups with no sum behind them, are left out; the only block of a stage is at 0.5.
+    streams, and groups with no sum behind them, are left out.
 
     Args:
         graph: The network's operators.
@@ -43,22 +50,22 @@ def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, float]:
         ...         return x + self.down(self.up(x).relu())
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Block(), Block())
         >>> network = trace_network(model, torch.zeros(2, 3, 8, 8))
-        >>> dict(block_places(network.graph, channel_groups(network)))
-        {'1.up': 0.0, '2.up': 0.5, '3.up': 1.0}
+        >>> places = block_places(network.graph, channel_groups(network))
+        >>> {name: tuple(place) for name, place in places.items()}
+        {'1.up': (0, 3), '2.up': (1, 3), '3.up': (2, 3)}
     """
     order = {node.name: index for index, node in enumerate(graph.nodes)}
     joined = joints(graph)
     values = ((order[node.name], node.value) for node in joined)
     sums = [(at, value.shape) for at, value in values if isinstance(value, TensorInfo)]
-    places: dict[int, float] = {}
+    places: dict[int, Place] = {}
     for _, run in groupby(sums, key=itemgetter(1)):
         stage = [at for at, _ in run]
-        last = len(stage) - 1
-        places |= {at: index / last if last else 0.5 for index, at in enumerate(stage)}
+        places |= {at: Place(index, len(stage)) for index, at in enumerate(stage)}
     readers: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         readers |= {ref.name: index for ref in tensor_refs(node.arguments)}
-    streams, found = summed_groups(joined, channels), dict[str, float]()
+    streams, found = summed_groups(joined, channels), dict[str, Place]()
     for group in channels.prunable:
         if group.name in streams:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from nnslim.prune.rules import why_whole
 from nnslim.prune.scoring import score_channels
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap
+    from nnslim.channels import ChannelMap, Place
     from nnslim.data import Data
     from nnslim.network.network import Network
     from nnslim.prune.config import PruneConfig
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from nnslim.train.trainer import Surroundings
 
 __all__ = ["Planned", "Planner"]
-
-# What tapered allocation leaves of the first and of the last block of a stage, beside even shares.
-_FIRST, _LAST = 4 / 3, 2 / 3
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Planner:
         shares = {group.name: float(group.width) for group in self.channels.groups}
         if self.config.allocation == "tapered":
             for name, place in block_places(self.dense.graph, self.channels).items():
-                shares[name] *= _FIRST + (_LAST - _FIRST) * place
+                shares[name] *= _tapered(place)
         return shares
 
     def _measured(self, device: Device, scores: dict[str, np.ndarray], rules: Rules) -> Planned:
@@ -141,3 +139,12 @@ class Planner:
         search = chosen.search
         warnings = search.warnings if search else ()
         return Planned(chosen.plan, search and search.to_json(), choice.to_json(), warnings)
+
+
+def _tapered(place: Place) -> float:
+    """Share of a block beside those of its stage: as one over the root of its number; mean 1.
+
+    The shape is ours; docs/prune.md says what it was measured against.
+    """
+    shares = [(1 + block) ** -0.5 for block in range(place.n_blocks)]
+    return shares[place.block] / fmean(shares)

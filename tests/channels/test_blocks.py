@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from nnslim.channels import block_places, channel_groups, residual_streams
+from nnslim.channels import Place, block_places, channel_groups, residual_streams
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import trace_network
 from nnslim.network.network import Network
 
 
-def places(network: Network) -> dict[str, float]:
+def places(network: Network) -> dict[str, Place]:
     return dict(block_places(network.graph, channel_groups(network)))
 
 
@@ -25,7 +25,7 @@ def torchvision_network(name: str) -> Network:
 def test_cifar_resnets_have_three_stages(depth: int, n_blocks: int):
     network = trace_network(CifarResNet(depth).eval(), torch.zeros(2, 3, 32, 32))
     assert places(network) == {
-        f"layer{stage}.{block}.conv1": block / (n_blocks - 1)
+        f"layer{stage}.{block}.conv1": (block, n_blocks)
         for stage in (1, 2, 3)
         for block in range(n_blocks)
     }
@@ -36,7 +36,7 @@ def test_both_inner_widths_of_a_bottleneck_stand_in_its_block():
     for stage, n_blocks in enumerate((3, 4, 6, 3), 1):
         for block in range(n_blocks):
             for layer in ("conv1", "conv2"):
-                assert found[f"layer{stage}.{block}.{layer}"] == block / (n_blocks - 1)
+                assert found[f"layer{stage}.{block}.{layer}"] == (block, n_blocks)
 
 
 def test_streams_have_no_place():
@@ -49,10 +49,10 @@ def test_streams_have_no_place():
 def test_blocks_that_nothing_is_added_to_stand_first_in_the_stage_they_begin():
     """In MobileNetV2 the first block of a stage widens, without a sum."""
     found = places(torchvision_network("mobilenet_v2"))
-    assert [found[f"features.{n}.conv.0.0"] for n in (7, 8, 9, 10)] == [0.0, 0.0, 0.5, 1.0]
+    assert [found[f"features.{n}.conv.0.0"].block for n in (7, 8, 9, 10)] == [0, 0, 1, 2]
 
 
-def test_the_only_block_of_a_stage_stands_in_the_middle():
+def test_a_stage_may_have_one_block():
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -66,7 +66,7 @@ def test_the_only_block_of_a_stage_stands_in_the_middle():
             y = self.stem(x)
             return y + self.down(self.up(y).relu())
 
-    assert places(trace_network(Net(), torch.zeros(2, 3, 8, 8))) == {"up": 0.5}
+    assert places(trace_network(Net(), torch.zeros(2, 3, 8, 8))) == {"up": (0, 1)}
 
 
 @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
