@@ -22,8 +22,9 @@ __all__ = ["Place", "block_places"]
 
 
 class Place(NamedTuple):
-    """Where a block stands: after ``block`` others of its stage, of ``n_blocks``."""
+    """Where a block stands: in which stage, after ``block`` others of its ``n_blocks``."""
 
+    stage: int
     block: int
     n_blocks: int
 
@@ -52,16 +53,16 @@ def block_places(graph: Graph, channels: ChannelMap) -> Mapping[str, Place]:
         >>> network = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> places = block_places(network.graph, channel_groups(network))
         >>> {name: tuple(place) for name, place in places.items()}
-        {'1.up': (0, 3), '2.up': (1, 3), '3.up': (2, 3)}
+        {'1.up': (0, 0, 3), '2.up': (0, 1, 3), '3.up': (0, 2, 3)}
     """
     order = {node.name: index for index, node in enumerate(graph.nodes)}
     joined = joints(graph)
     values = ((order[node.name], node.value) for node in joined)
     sums = [(at, value.shape) for at, value in values if isinstance(value, TensorInfo)]
     places: dict[int, Place] = {}
-    for _, run in groupby(sums, key=itemgetter(1)):
-        stage = [at for at, _ in run]
-        places |= {at: Place(index, len(stage)) for index, at in enumerate(stage)}
+    for stage, (_, run) in enumerate(groupby(sums, key=itemgetter(1))):
+        blocks = [at for at, _ in run]
+        places |= {at: Place(stage, block, len(blocks)) for block, at in enumerate(blocks)}
     readers: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         readers |= {ref.name: index for ref in tensor_refs(node.arguments)}

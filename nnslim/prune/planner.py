@@ -144,7 +144,9 @@ class Planner:
 def _tapered(place: Place) -> float:
     """Share of a block beside those of its stage: as one over the root of its number; mean 1.
 
-    The shape is ours; docs/prune.md says what it was measured against.
+    The first stage goes on with the stem's stream, and tapering it was worse (docs/prune.md).
     """
+    if place.stage == 0:
+        return 1.0
     shares = [(1 + block) ** -0.5 for block in range(place.n_blocks)]
     return shares[place.block] / fmean(shares)

@@ -25,7 +25,7 @@ def torchvision_network(name: str) -> Network:
 def test_cifar_resnets_have_three_stages(depth: int, n_blocks: int):
     network = trace_network(CifarResNet(depth).eval(), torch.zeros(2, 3, 32, 32))
     assert places(network) == {
-        f"layer{stage}.{block}.conv1": (block, n_blocks)
+        f"layer{stage}.{block}.conv1": (stage - 1, block, n_blocks)
         for stage in (1, 2, 3)
         for block in range(n_blocks)
     }
@@ -36,7 +36,7 @@ def test_both_inner_widths_of_a_bottleneck_stand_in_its_block():
     for stage, n_blocks in enumerate((3, 4, 6, 3), 1):
         for block in range(n_blocks):
             for layer in ("conv1", "conv2"):
-                assert found[f"layer{stage}.{block}.{layer}"] == (block, n_blocks)
+                assert found[f"layer{stage}.{block}.{layer}"] == (stage - 1, block, n_blocks)
 
 
 def test_streams_have_no_place():
@@ -66,7 +66,7 @@ def test_a_stage_may_have_one_block():
             y = self.stem(x)
             return y + self.down(self.up(y).relu())
 
-    assert places(trace_network(Net(), torch.zeros(2, 3, 8, 8))) == {"up": (0, 1)}
+    assert places(trace_network(Net(), torch.zeros(2, 3, 8, 8))) == {"up": (0, 0, 1)}
 
 
 @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
