@@ -97,7 +97,8 @@ def prune_command(
         Literal["global", "even", "tapered"] | None,
         option(
             help="Where channels go: by score among all groups, the same share of every group, or "
-            "(tapered) less of a stage's first blocks. [default: by profile, without --data global]"
+            "(tapered) less of later stages' first blocks. "
+            "[default: by profile, without --data global]"
         ),
     ] = None,
     per_cost: Annotated[

@@ -142,7 +142,7 @@ class PruneConfig:
         keep: Layers whose groups stay whole.
         keep_streams: Whether residual streams stay whole.
         allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
-            share of every group that may be cut, ``tapered`` less of a stage's first blocks.
+            share of every group that may be cut, ``tapered`` less of later stages' first blocks.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
         align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
