@@ -90,8 +90,8 @@ the runs were lost: means and spreads are the measured ones, values of single se
 Of 50,000 training images 5,000 are left out to validate, or none (`--no-validation`); fewer than
 45,000 are a subset. Rows of equal images and rate belong together.
 *Even*: the same share of every group, streams included, as L1 by itself (rows of before
-`--allocation tapered` rounded otherwise, by a channel); *tapered*: the blocks of
-every stage but the first keep shares as 1 to 1/√2 to 1/√3 and so on; *tapered in equal steps*, as an
+`--allocation tapered` rounded otherwise, by a channel); *tapered*: the blocks of every
+stage but the first keep shares as 1 to 1/√2 to 1/√3 and so on; *tapered in equal steps*, as an
 earlier version did it: the first block of every stage keeps twice the share of its last;
 *inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
