@@ -144,7 +144,7 @@ class Planner:
 def _tapered(place: Place) -> float:
     """Share of a block beside those of its stage: as one over the root of its number; mean 1.
 
-    The first stage goes on with the stem's stream, and tapering it was worse (docs/prune.md).
+    The first stage, whose stream is the stem's, has no block that widens: it is cut evenly.
     """
     if place.stage == 0:
         return 1.0
