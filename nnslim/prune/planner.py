@@ -144,7 +144,7 @@ class Planner:
 def _tapered(place: Place) -> float:
     """Share of a block beside those of its stage: as one over the root of its number; mean 1.
 
-    The first stage, whose stream is the stem's, has no block that widens: it is cut evenly.
+    The first stage is cut evenly: in CIFAR ResNets its stream is the stem's, which nothing widens.
     """
     if place.stage == 0:
         return 1.0
