@@ -16,7 +16,13 @@ from nnslim.errors import NotFiniteError
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
-from nnslim.grow.screening import Batch, best_channels, first_order_gain, gradmax_channels
+from nnslim.grow.screening import (
+    Batch,
+    Site,
+    best_channels,
+    first_order_gain,
+    gradmax_channels,
+)
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.processes import alone, barrier, from_main, rank, world_size
@@ -151,7 +157,7 @@ class Planter:
             batch, (group,) = self._one_batch(number), counts
             screened = config.initialisation == "screened"
             choose = best_channels if screened else gradmax_channels
-            return choose(network, channels, group, counts[group], batch, seed=seed)
+            return choose(Site(network, channels, group, counts[group], seed), batch)
         start = config.initialisation or "random"
         return plant(network, channels, counts, initialisation=start, seed=seed, donor=self.donor)
 

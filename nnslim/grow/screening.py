@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnslim.distill import LossConfig
     from nnslim.network.network import Network
 
-__all__ = ["Batch", "best_channels", "first_order_gain", "gradmax_channels"]
+__all__ = ["Batch", "Site", "best_channels", "first_order_gain", "gradmax_channels"]
 
 _DRAWN_PER_CHANNEL = 8
 
@@ -47,71 +47,60 @@ class Batch:
     loss: LossConfig
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where channels are planted.
+
+    Attributes:
+        network: The network; it is left alone.
+        channels: Its groups.
+        group: Name of the group.
+        count: Channels to plant.
+        seed: Of the draw.
+    """
+
+    network: Network
+    channels: ChannelMap
+    group: str
+    count: int
+    seed: int
+
+    def drawn(self) -> _Drawn:
+        """Plant eight times as many random channels, to choose from."""
+        counts = {self.group: self.count * _DRAWN_PER_CHANNEL}
+        return _Drawn(self, plant(self.network, self.channels, counts, seed=self.seed))
+
+
 def first_order_gain(planted: Planted, batch: Batch) -> float:
     """Squared norm of the gradient of the loss by the new entries, over a batch."""
     gradients = _gradients(planted, batch)
     return float(sum(gradient.double().square().sum() for gradient in gradients.values()))
 
 
-def best_channels(  # noqa: PLR0913 - one batch and one place
-    network: Network,
-    channels: ChannelMap,
-    group: str,
-    count: int,
-    batch: Batch,
-    *,
-    seed: int,
-) -> Planted:
-    """Plant the ``count`` of eight times as many random channels with the largest gradient.
-
-    Args:
-        network: The network; it is left alone.
-        channels: Its groups.
-        group: Name of the group.
-        count: Channels to plant.
-        batch: What the gradient is taken on.
-        seed: Of the draw.
-    """
-    many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
-    scores = _norms(_reading_gradients(many, group, batch))
-    drawing = _Drawn(network, channels, group, count, many)
+def best_channels(site: Site, batch: Batch) -> Planted:
+    """Plant those of eight times as many random channels whose gradient is largest."""
+    drawing = site.drawn()
+    scores = _norms(drawing.reading_gradients(batch))
     best = [
         new[np.argsort(-scores[new], kind="stable")[: drawing.each]] for new in drawing.new_by_part
     ]
     return drawing.chosen(np.concatenate(best))
 
 
-def gradmax_channels(  # noqa: PLR0913 - one batch and one place
-    network: Network,
-    channels: ChannelMap,
-    group: str,
-    count: int,
-    batch: Batch,
-    *,
-    seed: int,
-) -> Planted:
+def gradmax_channels(site: Site, batch: Batch) -> Planted:
     """Plant the orthogonal combinations of random channels whose gradient is largest.
 
     To first order the gradient by what reads a channel is linear in the weights that produce it, so
     the unit combinations with the largest gradients are singular vectors (GradMax, Evci et al.,
     2022, there over all weights; here over the span of eight times as many draws as channels). Of a
     combination and its negative, between which an activation differs, the better one is kept.
-
-    Args:
-        network: The network; it is left alone.
-        channels: Its groups.
-        group: Name of the group.
-        count: Channels to plant.
-        batch: What the gradient is taken on.
-        seed: Of the draw.
     """
-    many = plant(network, channels, {group: count * _DRAWN_PER_CHANNEL}, seed=seed)
-    gradients = _reading_gradients(many, group, batch)
-    drawing = _Drawn(network, channels, group, count, many)
+    drawing = site.drawn()
+    gradients = drawing.reading_gradients(batch)
     for new in drawing.new_by_part:
         mix = _singular(drawing.weights(new), gradients[new])[: drawing.each]
         drawing.combine(new, np.concatenate([mix, -mix]))
-    scores = _norms(_reading_gradients(many, group, batch))
+    scores = _norms(drawing.reading_gradients(batch))
     best: list[np.ndarray] = []
     for new in drawing.new_by_part:
         pairs = new[: 2 * drawing.each].reshape(2, -1)
@@ -138,25 +127,35 @@ def _singular(weights: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Many channels planted into one group of a network, of which a few are to stay."""
+    """Many channels planted at a site, of which a few are to stay."""
 
-    network: Network
-    channels: ChannelMap
-    group: str
-    count: int
+    site: Site
     many: Planted
 
     @property
     def each(self) -> int:
         """Channels to plant into each part."""
-        own = self.channels[self.group]
-        return (len(self._edit(self.count)) - own.width) // len(own.by_part)
+        own = self.site.channels[self.site.group]
+        return (len(self._edit(self.site.count)) - own.width) // len(own.by_part)
 
     @property
     def new_by_part(self) -> list[np.ndarray]:
         """The drawn channels of each part."""
-        order = self._edit(self.count * _DRAWN_PER_CHANNEL)
-        return [own[order[own] == PLANT] for own in self.many.channels[self.group].by_part]
+        order = self._edit(self.site.count * _DRAWN_PER_CHANNEL)
+        parts = self.many.channels[self.site.group].by_part
+        return [own[order[own] == PLANT] for own in parts]
+
+    def reading_gradients(self, batch: Batch) -> np.ndarray:
+        """Gradients by the weights that read each channel of the group, (width, n_outputs)."""
+        gradients = _gradients(self.many, batch)
+        own = self.many.channels[self.site.group]
+        found = [np.zeros((own.width, 0))]
+        for member in incoming_slices(self.many.network, own):
+            if member.tensor not in gradients or member.blocks is not None:
+                continue
+            gradient = gradients[member.tensor].double().transpose(0, 1).flatten(1).cpu().numpy()
+            found.append(gradient[member.positions].reshape(own.width, -1))
+        return np.concatenate(found, axis=1)
 
     def weights(self, drawn: np.ndarray) -> np.ndarray:
         """What produces each of some drawn channels, (n, n_inputs)."""
@@ -176,21 +175,22 @@ class _Drawn:
 
     def chosen(self, best: np.ndarray) -> Planted:
         """Plant some of the drawn channels, as many as were asked for, and no others."""
-        order = self._edit(self.count * _DRAWN_PER_CHANNEL)
+        site = self.site
+        order = self._edit(site.count * _DRAWN_PER_CHANNEL)
         kept = np.sort(np.concatenate([np.flatnonzero(order != PLANT), best]))
-        source = apply_edit(self.many.network, Edit({self.group: kept}), self.many.channels)
-        edit = planting_edit(self.channels[self.group], self.count)
-        planted = plant_channels(self.network, edit, self.channels)
+        source = apply_edit(self.many.network, Edit({site.group: kept}), self.many.channels)
+        edit = planting_edit(site.channels[site.group], site.count)
+        planted = plant_channels(site.network, edit, site.channels)
         with torch.no_grad():
             for name, fresh in planted.fresh.items():
                 planted.network.tensor(name)[fresh] = source.tensor(name)[fresh]
         return planted
 
     def _edit(self, count: int) -> np.ndarray:
-        return planting_edit(self.channels[self.group], count).keep[self.group]
+        return planting_edit(self.site.channels[self.site.group], count).keep[self.site.group]
 
     def _members(self) -> tuple[Member, ...]:
-        return outgoing_slices(self.many.network, self.many.channels[self.group])
+        return outgoing_slices(self.many.network, self.many.channels[self.site.group])
 
 
 def _rows(member: Member, drawn: np.ndarray) -> Tensor:
@@ -203,19 +203,6 @@ def _gradients(planted: Planted, batch: Batch) -> dict[str, Tensor]:
     logits = entries(batch.images)
     classification_loss(logits, batch.labels, batch.taught, batch.loss).backward()
     return entries.gradients()
-
-
-def _reading_gradients(planted: Planted, group: str, batch: Batch) -> np.ndarray:
-    """Gradients by the weights that read each channel of a group, (width, n_outputs)."""
-    gradients = _gradients(planted, batch)
-    own = planted.channels[group]
-    found = [np.zeros((own.width, 0))]
-    for member in incoming_slices(planted.network, own):
-        if member.tensor not in gradients or member.blocks is not None:
-            continue
-        gradient = gradients[member.tensor].double().transpose(0, 1).flatten(1).cpu().numpy()
-        found.append(gradient[member.positions].reshape(own.width, -1))
-    return np.concatenate(found, axis=1)
 
 
 def _norms(gradients: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import nn
 from nnslim.channels import channel_groups
 from nnslim.distill import LossConfig, classification_loss
 from nnslim.grow import plant
-from nnslim.grow.screening import Batch, first_order_gain, gradmax_channels
+from nnslim.grow.screening import Batch, Site, first_order_gain, gradmax_channels
 from nnslim.network import trace_network
 
 
@@ -39,7 +39,7 @@ def test_gradmax_finds_the_singular_vectors_where_nothing_lies_between(count):
     network = trace_network(model.eval(), torch.zeros(2, 6, 1, 1, dtype=torch.float64))
     images, labels = torch.randn(16, 6, 1, 1, dtype=torch.float64), torch.randint(4, (16,))
     batch = Batch(images, labels, None, LossConfig(0.0, 0.0, 1.0))
-    planted = gradmax_channels(network, channel_groups(network), "0", count, batch, seed=1)
+    planted = gradmax_channels(Site(network, channel_groups(network), "0", count, 1), batch)
     logits = network(images).detach().requires_grad_()
     nn.functional.cross_entropy(logits, labels).backward()
     _, sizes, vectors = torch.linalg.svd(logits.grad.T @ images.flatten(1))
@@ -60,7 +60,7 @@ def test_gradmax_takes_the_better_of_a_channel_and_its_negative():
     batch = Batch(images, labels, None, LossConfig(0.0, 0.0, 1.0))
     gains = {}
     for seed in range(4):
-        planted = gradmax_channels(network, channel_groups(network), "0", 1, batch, seed=seed)
+        planted = gradmax_channels(Site(network, channel_groups(network), "0", 1, seed), batch)
         gain = first_order_gain(planted, batch)
         with torch.no_grad():
             planted.network.tensor("0.weight")[-1] *= -1
