@@ -16,13 +16,7 @@ from nnslim.errors import NotFiniteError
 from nnslim.grow.judging import Judge, Judged, merit
 from nnslim.grow.latency import added_microseconds, latency_share
 from nnslim.grow.planting import plant
-from nnslim.grow.screening import (
-    Batch,
-    Site,
-    best_channels,
-    first_order_gain,
-    gradmax_channels,
-)
+from nnslim.grow.screening import Batch, Site, best_channels, first_order_gain, gradmax_channels
 from nnslim.grow.training import PlantedEntries, calibrate
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.train.processes import alone, barrier, from_main, rank, world_size

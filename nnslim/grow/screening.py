@@ -65,11 +65,6 @@ class Site:
     count: int
     seed: int
 
-    def drawn(self) -> _Drawn:
-        """Plant eight times as many random channels, to choose from."""
-        counts = {self.group: self.count * _DRAWN_PER_CHANNEL}
-        return _Drawn(self, plant(self.network, self.channels, counts, seed=self.seed))
-
 
 def first_order_gain(planted: Planted, batch: Batch) -> float:
     """Squared norm of the gradient of the loss by the new entries, over a batch."""
@@ -79,7 +74,7 @@ def first_order_gain(planted: Planted, batch: Batch) -> float:
 
 def best_channels(site: Site, batch: Batch) -> Planted:
     """Plant those of eight times as many random channels whose gradient is largest."""
-    drawing = site.drawn()
+    drawing = _draw(site)
     scores = _norms(drawing.reading_gradients(batch))
     best = [
         new[np.argsort(-scores[new], kind="stable")[: drawing.each]] for new in drawing.new_by_part
@@ -95,7 +90,7 @@ def gradmax_channels(site: Site, batch: Batch) -> Planted:
     2022, there over all weights; here over the span of eight times as many draws as channels). Of a
     combination and its negative, between which an activation differs, the better one is kept.
     """
-    drawing = site.drawn()
+    drawing = _draw(site)
     gradients = drawing.reading_gradients(batch)
     for new in drawing.new_by_part:
         mix = _singular(drawing.weights(new), gradients[new])[: drawing.each]
@@ -191,6 +186,12 @@ class _Drawn:
 
     def _members(self) -> tuple[Member, ...]:
         return outgoing_slices(self.many.network, self.many.channels[self.site.group])
+
+
+def _draw(site: Site) -> _Drawn:
+    """Plant eight times as many random channels, to choose from."""
+    counts = {site.group: site.count * _DRAWN_PER_CHANNEL}
+    return _Drawn(site, plant(site.network, site.channels, counts, seed=site.seed))
 
 
 def _rows(member: Member, drawn: np.ndarray) -> Tensor:
