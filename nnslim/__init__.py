@@ -18,12 +18,12 @@ from nnslim.version import __version__
 if TYPE_CHECKING:
     from nnslim.artifact import save_network as save
     from nnslim.channels import channel_groups
-    from nnslim.grow import grow_network
+    from nnslim.growing import grow_network
     from nnslim.measure import evaluate
     from nnslim.models.into import load
     from nnslim.network import Network
     from nnslim.onnx import export_onnx
-    from nnslim.prune import prune_network
+    from nnslim.pruning import prune_network
 
 __all__ = [
     "Network",
@@ -42,9 +42,9 @@ _HOME = {
     "channel_groups": "nnslim.channels:channel_groups",
     "evaluate": "nnslim.measure:evaluate",
     "export_onnx": "nnslim.onnx:export_onnx",
-    "grow_network": "nnslim.grow:grow_network",
+    "grow_network": "nnslim.growing:grow_network",
     "load": "nnslim.models.into:load",
-    "prune_network": "nnslim.prune:prune_network",
+    "prune_network": "nnslim.pruning:prune_network",
     "save": "nnslim.artifact:save_network",
 }
 

@@ -30,7 +30,7 @@ def test_importing_the_package_imports_no_framework():
 def test_public_name_is_what_it_says_even_after_every_submodule_is_imported(name):
     assert callable(getattr(nnslim, name))
     # A function and a subpackage of one name: the import system would put the package in its place.
-    code = f"import nnslim.cli.prune, nnslim.prune, nnslim; print(callable(nnslim.{name}))"
+    code = f"import nnslim.cli.prune, nnslim.pruning, nnslim; print(callable(nnslim.{name}))"
     assert _python(code) == "True"
 
 

@@ -70,9 +70,9 @@ def _inner_tables(command: str) -> dict[str, set[str]]:
     if command != "eval":
         return {}
     # Lazy: only a file with [eval] needs to know what can be a gate.
-    from nnslim.measure.gates import Limits
+    from nnslim.measure.gates import Gates
 
-    return {"gates": {field.name for field in fields(Limits)}}
+    return {"gates": {field.name for field in fields(Gates)}}
 
 
 def _flat(table: Mapping[str, object], command: str, path: Path) -> dict[str, _Setting]:

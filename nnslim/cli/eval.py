@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnslim.cli.inputs import ModelFlags
     from nnslim.data import Data
     from nnslim.measure import EvalFile
-    from nnslim.report import Sink
+    from nnslim.sink import Sink
 
 __all__ = ["eval_command"]
 
@@ -151,16 +151,16 @@ def eval_command(
     with command_output(context) as sink:
         from nnslim.cli.eval_output import check_reports, publish, write_reports
         from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_data
-        from nnslim.cli.parse import parse_count, parse_counts
         from nnslim.errors import ConfigError
-        from nnslim.measure import EvalSettings, Limits, check_gates, evaluate
+        from nnslim.measure import EvalSettings, Gates, check_gates, evaluate
         from nnslim.measure.paired import PairedSettings
         from nnslim.measure.samples import check_samples, write_samples
         from nnslim.measure.scoring import decoding_workers
         from nnslim.onnx.cuda import CudaOptions
-        from nnslim.report.evaluation import evaluation_tables, speed_notes, warning_lines
+        from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
+        from nnslim.settings.parse import parse_count, parse_counts
 
-        limits = Limits(
+        limits = Gates(
             min_top1,
             max_drop,
             max_latency_ratio,
@@ -257,7 +257,7 @@ def _require(
 ) -> None:
     """End with exit code 1 where a gate failed; warn of what is unclear, or fail under strict."""
     from nnslim.errors import GateFailedError
-    from nnslim.report.evaluation import gate_sentence
+    from nnslim.report.eval_tables import gate_sentence
 
     broken = ("fail", "inconclusive", "skipped") if strict else ("fail",)
     for gate in gates:

@@ -40,7 +40,7 @@ def write_reports(
 ) -> None:
     """Write the result in the kind that each suffix names."""
     from nnslim.artifact import write_page
-    from nnslim.report.ci import eval_html, junit, markdown
+    from nnslim.report.eval_ci import eval_html, junit, markdown
 
     for path in paths:
         match path.suffix.lower():
@@ -61,7 +61,7 @@ def publish(document: Mapping[str, object], sink: Output) -> None:
     Raises:
         ConfigError: GitHub names a file that cannot be written.
     """
-    from nnslim.report.ci import github_annotations, markdown, outputs
+    from nnslim.report.eval_ci import github_annotations, markdown, outputs
 
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return

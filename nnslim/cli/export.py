@@ -90,11 +90,11 @@ def export_command(
     with command_output(context) as sink:
         from nnslim.artifact.torch_archive import export_archive
         from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_data, open_model
-        from nnslim.cli.parse import parse_count
         from nnslim.errors import ConfigError
         from nnslim.measure.precision import PrecisionSettings, export_checked
         from nnslim.models.formats import model_file
         from nnslim.onnx import ExportSettings
+        from nnslim.settings.parse import parse_count
 
         if onnx and pt2:
             raise ConfigError("--onnx and --pt2 are two files", hint="export twice")

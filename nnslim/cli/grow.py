@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnslim.cli.inputs import ModelFlags
     from nnslim.data import Data
     from nnslim.models import LoadedModel
-    from nnslim.report import Sink
+    from nnslim.sink import Sink
 
 __all__ = ["grow_command"]
 
@@ -223,13 +223,13 @@ def grow_command(
             training_device,
         )
         from nnslim.errors import ConfigError
-        from nnslim.grow.run import GrowSubject, run_grow
-        from nnslim.report import SILENT
-        from nnslim.report.grow import grow_tables
+        from nnslim.growing.run import GrowSubject, run_grow
+        from nnslim.processes import connected, is_main, own_device
+        from nnslim.report.grow_page import grow_tables
+        from nnslim.run.context import RunContext
+        from nnslim.run.output import Destination
+        from nnslim.sink import SILENT
         from nnslim.train import flush_denormals
-        from nnslim.train.output import Destination
-        from nnslim.train.processes import connected, is_main, own_device
-        from nnslim.train.trainer import Surroundings
 
         context.with_resource(flush_denormals(torch.device("cpu")))
         voice = sink if is_main() else SILENT
@@ -257,7 +257,7 @@ def grow_command(
         place = Destination(out, overwrite, resume, ("nnslim", *sys.argv[1:]), read)
         chosen = training_device(device, require_gpu=require_gpu)
         with connected(chosen):
-            around = Surroundings(own_device(chosen), voice, workers=workers)
+            around = RunContext(own_device(chosen), voice, workers=workers)
             report = run_grow(subject, settings, place, around)
         if is_main():
             ended = f"growing ended: {report['stopped']}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnslim.budget import Limit
-from nnslim.cli.parse import parse_count, parse_latency, parse_limit
 from nnslim.errors import ConfigError
-from nnslim.grow import GrowConfig, SeedConfig
+from nnslim.growing import GrowConfig, SeedConfig
+from nnslim.settings.budget import Limit
+from nnslim.settings.parse import parse_count, parse_latency, parse_limit
 from nnslim.train import TrainConfig
 
 if TYPE_CHECKING:
-    from nnslim.budget import Metric
+    from nnslim.settings.budget import Metric
 
 __all__ = ["grow_settings"]
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnslim.cli.parse import parse_floats, parse_size
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, InputError
+from nnslim.settings.parse import parse_floats, parse_size
 
 if TYPE_CHECKING:
     import torch
 
     from nnslim.data import Data
     from nnslim.models import LoadedModel
-    from nnslim.report import Sink
+    from nnslim.sink import Sink
 
 __all__ = ["ModelFlags", "PreprocessFlags", "open_data", "open_model", "training_device"]
 

@@ -15,7 +15,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nnslim.cli.progress import LogProgress, TerminalProgress
-from nnslim.report import SILENT, Progress, Table
+from nnslim.report import Table
+from nnslim.sink import SILENT, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

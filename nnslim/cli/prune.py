@@ -265,15 +265,15 @@ def prune_command(
         )
         from nnslim.cli.prune_settings import prune_settings
         from nnslim.errors import ConfigError
-        from nnslim.prune import Surroundings
-        from nnslim.prune.run import Subject, run_prune
-        from nnslim.prune.run import dry_run as plan_only
-        from nnslim.report import SILENT
-        from nnslim.report.html import render_html
-        from nnslim.report.tables import prune_tables
+        from nnslim.processes import connected, is_main, own_device
+        from nnslim.pruning import RunContext
+        from nnslim.pruning.run import Subject, run_prune
+        from nnslim.pruning.run import dry_run as plan_only
+        from nnslim.report.prune_page import render_html
+        from nnslim.report.prune_tables import prune_tables
+        from nnslim.run.output import Destination
+        from nnslim.sink import SILENT
         from nnslim.train import flush_denormals
-        from nnslim.train.output import Destination
-        from nnslim.train.processes import connected, is_main, own_device
 
         # Before any tensor is touched: torch's worker threads copy the setting when they start.
         context.with_resource(flush_denormals(torch.device("cpu")))
@@ -302,7 +302,7 @@ def prune_command(
         subject = Subject(open_model(model, flags, images, voice), images)
         chosen = training_device(device, require_gpu=require_gpu)
         with connected(chosen):
-            around = Surroundings(own_device(chosen), voice, workers=workers)
+            around = RunContext(own_device(chosen), voice, workers=workers)
             if dry_run:
                 report = plan_only(subject, settings, around)
                 if html is not None:

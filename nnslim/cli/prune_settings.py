@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from nnslim.cli.parse import parse_align, parse_counts, parse_latency, parse_limit
 from nnslim.errors import ConfigError
-from nnslim.prune import (
+from nnslim.pruning import (
     LatencyConfig,
     Limit,
     PruneConfig,
@@ -17,11 +16,12 @@ from nnslim.prune import (
     SaliencyConfig,
     SparseConfig,
 )
-from nnslim.prune.profiles import Profile, profile_named
+from nnslim.settings.parse import parse_align, parse_counts, parse_latency, parse_limit
+from nnslim.settings.profiles import Profile, profile_named
 from nnslim.train import TrainConfig
 
 if TYPE_CHECKING:
-    from nnslim.budget import Metric
+    from nnslim.settings.budget import Metric
 
 __all__ = ["prune_settings"]
 

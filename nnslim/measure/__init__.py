@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy, network_accuracy, onnx_accuracy
     from nnslim.measure.comparison import Comparison
     from nnslim.measure.evaluation import evaluate
-    from nnslim.measure.gates import Limits, Verdict, check_gates
+    from nnslim.measure.gates import Gates, Verdict, check_gates
     from nnslim.measure.latency import Latency, LatencySettings, measure_latency
     from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
     from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
@@ -21,9 +21,9 @@ __all__ = [
     "EvalReport",
     "EvalSettings",
     "FileResult",
+    "Gates",
     "Latency",
     "LatencySettings",
-    "Limits",
     "OnnxCost",
     "Verdict",
     "check_gates",
@@ -43,7 +43,7 @@ _HOME = {
     "FileResult": "results",
     "Latency": "latency",
     "LatencySettings": "latency",
-    "Limits": "gates",
+    "Gates": "gates",
     "OnnxCost": "onnx_cost",
     "Verdict": "gates",
     "check_gates": "gates",

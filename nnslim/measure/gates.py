@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from nnslim.measure.results import EvalReport, FileResult
 
-__all__ = ["Limits", "Status", "Verdict", "check_gates"]
+__all__ = ["Gates", "Status", "Verdict", "check_gates"]
 
 Status = Literal["pass", "fail", "inconclusive", "skipped"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class Gates:
     """What the user demands; None demands nothing.
 
     Attributes:
@@ -110,7 +110,7 @@ class Verdict:
         }
 
 
-def check_gates(report: EvalReport, limits: Limits) -> tuple[Verdict, ...]:
+def check_gates(report: EvalReport, limits: Gates) -> tuple[Verdict, ...]:
     """Apply every limit to every file but baselines; exactly at the limit passes."""
     return tuple(
         verdict
@@ -120,7 +120,7 @@ def check_gates(report: EvalReport, limits: Limits) -> tuple[Verdict, ...]:
     )
 
 
-def _verdicts(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+def _verdicts(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     against = result.against
     if limits.min_top1 is not None:
         top1 = _finite(result.accuracy.top1_pct if result.accuracy else None)
@@ -144,7 +144,7 @@ def _verdicts(result: FileResult, limits: Limits) -> Iterator[Verdict]:
     yield from _latency(result, limits)
 
 
-def _drop(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+def _drop(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     """The upper end of the interval counts: the file must surely lose no more."""
     limit = limits.max_drop
     if limit is None:
@@ -161,7 +161,7 @@ def _drop(result: FileResult, limits: Limits) -> Iterator[Verdict]:
     yield Verdict("max-drop", result.path, limit, found.drop_pp, status, interval, reason)
 
 
-def _latency(result: FileResult, limits: Limits) -> Iterator[Verdict]:
+def _latency(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     elsewhere = _elsewhere(result, limits)
     if (limit := limits.max_latency_ms) is not None:
         first = next(iter(result.latency.values()), None)
@@ -197,7 +197,7 @@ def _ratio_status(low: float, high: float, limit: float) -> tuple[Status, str | 
     return "inconclusive", "the interval holds the limit"
 
 
-def _elsewhere(result: FileResult, limits: Limits) -> str | None:
+def _elsewhere(result: FileResult, limits: Gates) -> str | None:
     """Why limits on latency do not apply, where they are for another device."""
     wanted = limits.latency_device
     ran = "cuda" if result.provider_used.startswith(("CUDA", "Tensorrt")) else "cpu"

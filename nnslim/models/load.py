@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nnslim.data.preprocess import Preprocess
-    from nnslim.models.state_dict import Checkpoint
+    from nnslim.models.state_dict import Weights
 
 __all__ = ["LoadedModel", "ModelOptions", "load_model"]
 
@@ -193,7 +193,7 @@ def _named(
     return entry, dict(fit.arguments) if fit is not None and fit.match.same_names else arguments
 
 
-def _fill(module: nn.Module, checkpoint: Checkpoint, path: Path, name: str) -> tuple[str, ...]:
+def _fill(module: nn.Module, checkpoint: Weights, path: Path, name: str) -> tuple[str, ...]:
     """Copy the weights in; say so when they were not float32."""
     wanted = module.state_dict()
     match = match_signatures(signature_of(checkpoint.tensors), signature_of(wanted))

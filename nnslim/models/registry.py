@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from nnslim.errors import ConfigError
+from nnslim.factory import call_factory
 from nnslim.models.cifar import CIFAR_DEPTHS, VGG_PLANS, CifarResNet, CifarVGG
-from nnslim.models.factory import call_factory
 
 __all__ = [
     "Architecture",

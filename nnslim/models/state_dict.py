@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nnslim.errors import InputError
-from nnslim.models.factory import working_directory_importable
+from nnslim.factory import working_directory_importable
 from nnslim.models.formats import file_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Checkpoint", "holds_only_tensors", "read_checkpoint"]
+__all__ = ["Weights", "holds_only_tensors", "read_checkpoint"]
 
 _NESTS = ("state_dict", "model", "model_state_dict", "ema", "net")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -48,7 +48,7 @@ _TRUST_HINT = f"{_SAFE_HINT}, or pass --trust-pickle if you trust whoever made t
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Weights:
     """What a weights file holds.
 
     Attributes:
@@ -62,7 +62,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
+def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Weights:
     """Read a state dict, bare or nested in a training checkpoint, from a torch or safetensors file.
 
     It may lie under ``state_dict``, ``model``, ``model_state_dict``, ``ema`` or ``net``; prefixes
@@ -143,13 +143,13 @@ def _read_trusted(path: Path) -> object:
         raise InputError(message, hint=hint) from error
 
 
-def _checkpoint(path: Path, value: object, notes: tuple[str, ...]) -> Checkpoint:
+def _checkpoint(path: Path, value: object, notes: tuple[str, ...]) -> Weights:
     value, more = _unwrap(value)
     notes += more
     if isinstance(value, nn.DataParallel):
         value = value.module
     if isinstance(value, nn.Module):
-        return Checkpoint(_plain_names(dict(value.state_dict())), value.eval(), notes)
+        return Weights(_plain_names(dict(value.state_dict())), value.eval(), notes)
     if not isinstance(value, Mapping):
         message = f"{path}: holds a {type(value).__name__}, not a state dict"
         raise InputError(message, hint=_SAFE_HINT)
@@ -161,7 +161,7 @@ def _checkpoint(path: Path, value: object, notes: tuple[str, ...]) -> Checkpoint
             message = f"{path}: is not a state dict: {key!r} is a {type(entry).__name__}"
             hint = f"tensors may lie at the top or under {', '.join(_NESTS)}"
             raise InputError(message, hint=hint)
-    return Checkpoint(_plain_names(cast("Mapping[str, Tensor]", entries)), None, notes)
+    return Weights(_plain_names(cast("Mapping[str, Tensor]", entries)), None, notes)
 
 
 def _unwrap(value: object) -> tuple[object, tuple[str, ...]]:

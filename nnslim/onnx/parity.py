@@ -21,8 +21,8 @@ import torch
 
 from nnslim.errors import ExportMismatchError, InputError
 from nnslim.onnx.session import open_session
-from nnslim.onnx.settings import SessionSettings
 from nnslim.onnx.wrappers import PixelsIn, images_for
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

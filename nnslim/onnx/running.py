@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.onnx.backend import Inference
-    from nnslim.onnx.settings import SessionSettings
+    from nnslim.settings.session import SessionSettings
 
 __all__ = ["BoundRun", "Session"]
 

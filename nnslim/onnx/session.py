@@ -13,7 +13,7 @@ from nnslim.onnx.capture import capture_native_output, loader_reason
 from nnslim.onnx.model_file import free_batch_name, read_model
 from nnslim.onnx.placement import provider_lost, summarise, work_elsewhere
 from nnslim.onnx.running import Session
-from nnslim.onnx.settings import SessionSettings
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

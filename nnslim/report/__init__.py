@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnslim.report.sink import SILENT, Progress, Sink
 from nnslim.report.table import Column, Table
+from nnslim.sink import SILENT, Progress, Sink
 
 __all__ = ["SILENT", "Column", "Progress", "Sink", "Table"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnslim.report.document import Group
+    from nnslim.report.prune_document import Group
 
 __all__ = [
     "CHARACTER",

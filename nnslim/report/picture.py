@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnslim.report.document import Layer
+    from nnslim.report.prune_document import Layer
 
 __all__ = ["Picture", "network_picture"]
 

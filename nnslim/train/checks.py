@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from nnslim.errors import InputError, NnslimError, NotFiniteError
+from nnslim.processes import same_everywhere
 from nnslim.train.checkpoint import fingerprint
-from nnslim.train.processes import same_everywhere
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +74,7 @@ def check_same(network: nn.Module, where: str) -> None:
     """
     if not same_everywhere(fingerprint(network)):
         message = f"the processes hold different weights after {where}"
-        hint = (
-            "a gradient penalty must decide the same in every process; see nnslim.train.processes"
-        )
+        hint = "a gradient penalty must decide the same in every process; see nnslim.processes"
         raise NnslimError(message, hint=hint)
 
 

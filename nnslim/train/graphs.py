@@ -17,7 +17,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Replay"]
+__all__ = ["GraphReplay"]
 
 # cuDNN and the allocator settle in the first runs, which a capture must not see.
 _WARM_UP_RUNS = 3
@@ -25,7 +25,7 @@ _WARM_UP_RUNS = 3
 Results = TypeVar("Results", bound="tuple[Tensor, ...]")
 
 
-class Replay(Generic[Results]):
+class GraphReplay(Generic[Results]):
     """Calls a function of tensors, on a GPU as a CUDA graph where it can be one.
 
     The function may read and write the tensors of ``module`` in place and leave gradients in its

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from nnslim.processes import broadcast_tensors, connected, own_device, world_size
 from nnslim.train.checkpoint import CheckpointStore
 from nnslim.train.compiling import choose, released
-from nnslim.train.processes import broadcast_tensors, connected, own_device, world_size
+from nnslim.train.epochs import Run
 from nnslim.train.records import FitResult
-from nnslim.train.run import Run
 from nnslim.train.runtime import accelerator_for, flush_denormals, forked_random_state, placed
 from nnslim.train.step import Stepper
 from nnslim.train.task import Task
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from nnslim.train.config import TrainConfig
+    from nnslim.settings.train import TrainConfig
     from nnslim.train.records import BatchLoader, GradientPenalty, TrainEvent
 
 __all__ = ["fit"]
@@ -51,7 +51,7 @@ def fit(  # noqa: PLR0913
     was never interrupted, wherever it was killed.
 
     Started in several processes (``torchrun``, ``accelerate launch``), every process takes its
-    share of every batch, and all end with the same weights; see ``nnslim.train.processes``.
+    share of every batch, and all end with the same weights; see ``nnslim.processes``.
 
     Args:
         network: Maps images (N, C, H, W) to logits (N, K). Parameters with ``requires_grad`` train.
@@ -77,7 +77,7 @@ def fit(  # noqa: PLR0913
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from nnslim.train.config import TrainConfig
+        >>> from nnslim.settings.train import TrainConfig
         >>> class Batches(list):
         ...     def set_epoch(self, epoch): ...
         >>> data = Batches([(torch.eye(4).reshape(4, 1, 2, 2), torch.arange(4))])

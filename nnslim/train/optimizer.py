@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from nnslim.train.config import TrainConfig
+    from nnslim.settings.train import TrainConfig
 
 __all__ = ["build_optimizer", "optimizer_tensors", "set_optimizer_tensors", "split_by_decay"]
 
@@ -44,7 +44,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
 
     Example:
         >>> from torch import nn
-        >>> from nnslim.train.config import TrainConfig
+        >>> from nnslim.settings.train import TrainConfig
         >>> groups = build_optimizer(nn.Linear(2, 2), TrainConfig()).param_groups
         >>> [group["weight_decay"] for group in groups]
         [0.0005, 0.0]

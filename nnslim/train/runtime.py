@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from nnslim.train.config import Precision
+    from nnslim.settings.train import Precision
 
 __all__ = [
     "accelerator_for",

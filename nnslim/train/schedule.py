@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnslim.train.config import TrainConfig
+    from nnslim.settings.train import TrainConfig
 
 __all__ = ["learning_rate"]
 
@@ -30,7 +30,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
         config: Gives the peak, the schedule and the warm-up.
 
     Example:
-        >>> from nnslim.train.config import TrainConfig
+        >>> from nnslim.settings.train import TrainConfig
         >>> config = TrainConfig(lr=1.0, warmup_fraction=0.0)
         >>> learning_rate(0, 100, config), round(learning_rate(50, 100, config), 6)
         (1.0, 0.5)

@@ -9,11 +9,11 @@ from torch import nn
 
 from nnslim.distill import classification_loss
 from nnslim.errors import InputError
+from nnslim.processes import share_of, sum_, world_size
 from nnslim.train.average import WeightAverage
 from nnslim.train.compiling import Forward
-from nnslim.train.graphs import Replay
+from nnslim.train.graphs import GraphReplay
 from nnslim.train.optimizer import build_optimizer, optimizer_tensors, set_optimizer_tensors
-from nnslim.train.processes import share_of, sum_, world_size
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Stepper:
         self._teacher = None if task.teaching is None else Forward(task.teaching, **how)
         self._passes: Callable[..., tuple[Tensor, ...]] = self._forward_backward
         self._teach: Callable[..., tuple[Tensor, ...]] = self._ask_teacher
-        self._replays: list[Replay[tuple[Tensor, ...]]] = []
+        self._replays: list[GraphReplay[tuple[Tensor, ...]]] = []
         if task.config.cuda_graph and not compiled and self._may_replay():
             self._passes = self._replayed(self._passes, task.network)
             # A teacher that remembers looks at the images on the CPU.
@@ -178,8 +178,8 @@ class Stepper:
 
     def _replayed(
         self, function: Callable[..., tuple[Tensor, ...]], module: nn.Module
-    ) -> Replay[tuple[Tensor, ...]]:
-        self._replays.append(Replay(function, module))
+    ) -> GraphReplay[tuple[Tensor, ...]]:
+        self._replays.append(GraphReplay(function, module))
         return self._replays[-1]
 
     def _forwards(self) -> list[Forward]:

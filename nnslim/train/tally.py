@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim.train.processes import sum_
+from nnslim.processes import sum_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

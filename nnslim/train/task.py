@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnslim.errors import ConfigError, InputError
+from nnslim.processes import world_size
 from nnslim.train.checkpoint import fingerprint
-from nnslim.train.processes import world_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from nnslim.train.config import TrainConfig
+    from nnslim.settings.train import TrainConfig
     from nnslim.train.records import BatchLoader, GradientPenalty, TrainEvent
 
 __all__ = ["Task"]

@@ -48,7 +48,7 @@ def measure(name: str) -> dict[str, float]:
     from nnslim.channels import channel_groups
     from nnslim.channels.magnitude import magnitude
     from nnslim.network import trace_network
-    from nnslim.prune import CostModel, Limit, Rules, make_plan
+    from nnslim.pruning import Constraints, CostModel, Limit, make_plan
     from nnslim.surgery import apply_edit, verify_cut
 
     torch.set_num_threads(1)
@@ -60,8 +60,10 @@ def measure(name: str) -> dict[str, float]:
     clock.lap("trace")
     channels = channel_groups(network)
     clock.lap("groups")
-    rules = Rules({"params": Limit(0.5, relative=True)}, approximate=True)
-    plan = make_plan(channels, CostModel(network, channels), magnitude(network, channels), rules)
+    constraints = Constraints({"params": Limit(0.5, relative=True)}, approximate=True)
+    plan = make_plan(
+        channels, CostModel(network, channels), magnitude(network, channels), constraints
+    )
     clock.lap("plan")
     cut = apply_edit(network, plan.edit, channels)
     clock.lap("edit")

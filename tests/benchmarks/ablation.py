@@ -20,16 +20,16 @@ from nnslim.artifact import write_page
 from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import load_data
-from nnslim.prune import (
+from nnslim.pruning import (
     PruneConfig,
     RegularizerConfig,
     RoundConfig,
+    RunContext,
     SaliencyConfig,
     SparseConfig,
-    Surroundings,
     prune_network,
 )
-from nnslim.prune.regularizers import RegularizerName
+from nnslim.pruning.sparse.regularizers import RegularizerName
 from nnslim.train import TrainConfig
 from tests.benchmarks.cifar import HALF, dense_network
 
@@ -57,8 +57,8 @@ def main() -> None:
         if place.exists() or (options.only and not any(part in name for part in options.only)):
             continue
         start = time.perf_counter()
-        around = Surroundings(torch.device(options.device), sink=out)
-        found = prune_network(dense_network(options.model), data, config, around)
+        context = RunContext(torch.device(options.device), sink=out)
+        found = prune_network(dense_network(options.model), data, config, context)
         top1 = {stage: own.top1_pct for stage, own in (found.accuracies or {}).items()}
         root.mkdir(parents=True, exist_ok=True)
         write_json(place, {"name": name, "top1": top1, "seconds": time.perf_counter() - start})

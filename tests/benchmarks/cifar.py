@@ -31,26 +31,26 @@ from nnslim.data import Preprocess, load_data
 from nnslim.measure.macs import count_costs
 from nnslim.models import load_model
 from nnslim.network import Network
-from nnslim.prune import (
+from nnslim.pruning import (
+    Constraints,
     CostModel,
     Limit,
     PruneConfig,
     RegularizerConfig,
     RoundConfig,
-    Rules,
+    RunContext,
     SaliencyConfig,
     SparseConfig,
-    Surroundings,
     make_plan,
     prune_network,
 )
-from nnslim.prune.config import Allocation
-from nnslim.prune.regularizers import RegularizerName
-from nnslim.prune.scoring import score_channels
+from nnslim.pruning.scores.score import score_channels
+from nnslim.pruning.sparse.regularizers import RegularizerName
+from nnslim.run.trainer import Trainer
+from nnslim.settings.prune import Allocation
+from nnslim.settings.train import Precision
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
-from nnslim.train.config import Precision
-from nnslim.train.trainer import Trainer
 from tests.benchmarks.cifar_peer import group_norm_network
 from tests.benchmarks.cifar_report import write_report
 
@@ -80,10 +80,10 @@ def main() -> None:
                 out.info(f"== {name}")
                 config = _config(options, seed, data)
                 dense = dense_network(file)
-                around = Surroundings(
+                context = RunContext(
                     torch.device(options.device), sink=out, checkpoints=place / "checkpoints"
                 )
-                found = run_arm(arm, dense, data, config, around)
+                found = run_arm(arm, dense, data, config, context)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
                 results.mkdir(parents=True, exist_ok=True)
@@ -212,17 +212,17 @@ def run_arm(
     dense: Network,
     data: Any,
     config: PruneConfig,
-    around: Surroundings,
+    context: RunContext,
 ) -> dict[str, Any]:
     """Cut and train one network; returns it with what was measured."""
     start = time.perf_counter()
     if arm == "ours":
-        result = prune_network(dense, data, config, around)
+        result = prune_network(dense, data, config, context)
         found = {stage: own.top1_pct for stage, own in (result.accuracies or {}).items()}
         network = result.network
         epochs = config.train.epochs + config.rounds.rounds - 1
     else:
-        trainer = Trainer(dense, data, config, around)
+        trainer = Trainer(dense, data, config, context)
         cut = _cut_by(arm, trainer)
         epochs = config.train.epochs
         if arm != "torch-pruning":  # it had its sparse training
@@ -235,7 +235,7 @@ def run_arm(
             replace(config.train, epochs=epochs),
             arm,
             stage=0,
-            checkpoints=around.checkpoints and around.checkpoints / "tuned",
+            checkpoints=context.checkpoints and context.checkpoints / "tuned",
         )
         seen["tuned"] = network = cut
         found = {stage: trainer.accuracy(own, "test").top1_pct for stage, own in seen.items()}
@@ -275,14 +275,16 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
             channels,
             trainer.data,
             replace(config, saliency=replace(config.saliency, kind="taylor")),
-            trainer.around.sink,
+            trainer.context.sink,
         )
-        rules = Rules(config.rules.limits)
+        constraints = Constraints(config.constraints.limits)
     else:
         scores = _l1_norms(dense, channels)
         streams = residual_streams(dense.graph, channels) if config.keep_streams else frozenset()
-        rules = Rules(config.rules.limits, keep=config.keep, allocation="even", streams=streams)
-    plan = make_plan(channels, CostModel(dense, channels), scores, rules)
+        constraints = Constraints(
+            config.constraints.limits, keep=config.keep, allocation="even", streams=streams
+        )
+    plan = make_plan(channels, CostModel(dense, channels), scores, constraints)
     return apply_edit(dense, plan.edit, channels)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from nnslim.prune.config import PruneConfig
-    from nnslim.train.trainer import Trainer
+    from nnslim.run.trainer import Trainer
+    from nnslim.settings.prune import PruneConfig
 
 __all__ = ["group_norm_network"]
 
@@ -79,7 +79,7 @@ def group_norm_network(trainer: Trainer[PruneConfig]) -> Network:
             module,
             trainer.images(1),
             replace(trainer.config.sparse_training, compile=False),
-            device=trainer.around.device,
+            device=trainer.context.device,
             teacher=dense if trainer.config.train.distill_weight > 0 else None,
             gradient_penalty=_Penalty(pruner),
         )

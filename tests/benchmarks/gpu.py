@@ -39,7 +39,7 @@ from nnslim.models import ModelOptions, load_model
 from nnslim.network import Network, trace_network
 from nnslim.onnx import ExportSettings, Session, SessionSettings, export_onnx, open_session
 from nnslim.onnx.cuda import CudaOptions
-from nnslim.prune import CostModel, Limit, Rules, make_plan
+from nnslim.pruning import Constraints, CostModel, Limit, make_plan
 from nnslim.surgery import apply_edit
 
 MODELS = ("resnet56", "resnet18", "resnet50", "mobilenet_v2", "resnet50-half")
@@ -179,8 +179,10 @@ def network_named(name: str) -> Network:
     if not half:
         return network
     channels = channel_groups(network)
-    rules = Rules({"params": Limit(0.5, relative=True)}, align=8)
-    plan = make_plan(channels, CostModel(network, channels), magnitude(network, channels), rules)
+    constraints = Constraints({"params": Limit(0.5, relative=True)}, align=8)
+    plan = make_plan(
+        channels, CostModel(network, channels), magnitude(network, channels), constraints
+    )
     return apply_edit(network, plan.edit, channels)
 
 

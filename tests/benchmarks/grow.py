@@ -38,16 +38,16 @@ from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.data.selection import stratified_indices
-from nnslim.grow import GrowConfig, SeedConfig, grow_network
-from nnslim.grow.donor import largest_first
-from nnslim.grow.seed import narrowed, reset, widest
+from nnslim.growing import GrowConfig, SeedConfig, grow_network
+from nnslim.growing.donor import largest_first
+from nnslim.growing.seed import narrowed, reset, widest
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network
-from nnslim.prune import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
+from nnslim.pruning import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
+from nnslim.run.context import RunContext
 from nnslim.train import TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
-from nnslim.train.trainer import Surroundings
 from tests.benchmarks.cifar import dense_network
 
 EVERYWHERE = ("everywhere", "given", "trained", "polished")
@@ -92,9 +92,9 @@ class Bench:
                 batch_size=self.options.batch,
                 seed=seed,
             )
-            around = self._around()
+            context = self._context()
             dense = copy.deepcopy(self.teacher)
-            return prune_network(dense, self.data, config, around).network.cpu(), passes
+            return prune_network(dense, self.data, config, context).network.cpu(), passes
         grown = load_network(self._place(first, size, seed).with_suffix(".safetensors"))
         start = grown if arm == "scratch" else self._narrowed(size)
         network = start if arm == "narrowed" else reset(copy.deepcopy(start), seed + 1)
@@ -108,7 +108,7 @@ class Bench:
             drop_last=True,
         )
         training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
-        device = self._around().device
+        device = self._context().device
         teacher = RememberingTeacher(copy.deepcopy(self.teacher)).to(device)
         fit(network, loader, training, device=device, teacher=teacher)
         return network.cpu(), passes
@@ -156,7 +156,7 @@ class Bench:
             seed=seed,
         )
         teacher = copy.deepcopy(self.teacher)
-        result = grow_network(teacher, self.data, config, self._around())
+        result = grow_network(teacher, self.data, config, self._context())
         passes = sum(len(own.candidates) for own in result.rounds) * epochs
         return result.network, seed_epochs + passes + polish
 
@@ -179,8 +179,8 @@ class Bench:
             },
         )
 
-    def _around(self) -> Surroundings:
-        return Surroundings(torch.device(self.options.device), sink=self.out)
+    def _context(self) -> RunContext:
+        return RunContext(torch.device(self.options.device), sink=self.out)
 
     def _place(self, arm: str, size: float, seed: int) -> Path:
         return Path(self.options.build) / f"{arm}-{size:g}pct-{seed}".replace(".", "_")

@@ -17,7 +17,6 @@ from dataclasses import replace
 import torch
 import torchvision
 
-from nnslim.budget import LatencyBudget
 from nnslim.channels import channel_groups
 from nnslim.channels.magnitude import magnitude
 from nnslim.cli.output import Output
@@ -25,13 +24,14 @@ from nnslim.measure.layer_times import LayerTimes
 from nnslim.measure.macs import weighted_positions
 from nnslim.network import Network, trace_network
 from nnslim.onnx import SessionSettings
-from nnslim.prune import Limit, Rules, make_plan
-from nnslim.prune.alignment import AlignmentChoice, choose_alignment
-from nnslim.prune.latency import plan_for_latency
-from nnslim.prune.latency_device import NetworkDevice, open_device, worst
-from nnslim.prune.latency_plan import LatencyPlan, SearchSettings
-from nnslim.prune.saliency import Scores
+from nnslim.pruning import Constraints, Limit, make_plan
+from nnslim.pruning.latency.alignment import AlignmentChoice, choose_alignment
+from nnslim.pruning.latency.device import NetworkDevice, open_device, worst
+from nnslim.pruning.latency.plan_for import plan_for_latency
+from nnslim.pruning.latency.result import LatencyPlan, SearchSettings
+from nnslim.pruning.scores.measured import Scores
 from nnslim.report import Table
+from nnslim.settings.budget import LatencyBudget
 
 CASES = ("resnet18:1", "resnet18:8", "resnet18:1,8")
 HEADS = (
@@ -74,11 +74,11 @@ def main() -> None:
         with open_device(network, channels, settings, batches) as device:
             start = time.perf_counter()
             if args.align:
-                choice = choose_alignment(device, scores, Rules({}), budget)
+                choice = choose_alignment(device, scores, Constraints({}), budget)
                 seconds = time.perf_counter() - start
                 Output().result(choice.to_json(), _alignments(name, sizes, choice, seconds))
                 continue
-            plan = plan_for_latency(device, scores, Rules({}), budget)
+            plan = plan_for_latency(device, scores, Constraints({}), budget)
             seconds = time.perf_counter() - start
             blind = _same_params(device, scores, plan)
             rows.append(_row(name, sizes, plan, seconds, blind))
@@ -134,7 +134,7 @@ def _row(name: str, sizes: str, plan: LatencyPlan, seconds: float, blind: float)
 def _same_params(device: NetworkDevice, scores: Scores, plan: LatencyPlan) -> float:
     """Measured ratio of the plan that a budget in parameters alone makes."""
     limit = Limit(plan.plan.after.params, relative=False)
-    blind = make_plan(device.channels, device.costs, scores, Rules({"params": limit}))
+    blind = make_plan(device.channels, device.costs, scores, Constraints({"params": limit}))
     return worst(device.measure(blind, SearchSettings().thorough)).ratio
 
 
@@ -163,10 +163,10 @@ def _rankings(
         "microsecond": plan,
         "MAC": plan_for_latency(
             _Ranked(device, dict.fromkeys(plan.check, by_macs)),
-            scores, Rules({}), LatencyBudget(plan.target, relative=True),
+            scores, Constraints({}), LatencyBudget(plan.target, relative=True),
         ),
         "channel": plan_for_latency(
-            device, scores, replace(Rules({}), per_cost=False),
+            device, scores, replace(Constraints({}), per_cost=False),
             LatencyBudget(plan.target, relative=True),
         ),
     }  # fmt: skip

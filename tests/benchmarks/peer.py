@@ -130,7 +130,7 @@ def ours(name: str) -> dict[str, float]:
     from nnslim.channels import channel_groups
     from nnslim.channels.magnitude import magnitude
     from nnslim.network import trace_network
-    from nnslim.prune import CostModel, Limit, Rules, make_plan
+    from nnslim.pruning import Constraints, CostModel, Limit, make_plan
     from nnslim.surgery import apply_edit
 
     model, example = _model(name)
@@ -139,8 +139,10 @@ def ours(name: str) -> dict[str, float]:
     network = trace_network(model, example)
     traced = time.perf_counter()
     channels = channel_groups(network)
-    rules = Rules({"params": Limit(0.5, relative=True)}, approximate=True)
-    plan = make_plan(channels, CostModel(network, channels), magnitude(network, channels), rules)
+    constraints = Constraints({"params": Limit(0.5, relative=True)}, approximate=True)
+    plan = make_plan(
+        channels, CostModel(network, channels), magnitude(network, channels), constraints
+    )
     apply_edit(network, plan.edit, channels)
     return {"trace": traced - start, "total": time.perf_counter() - start}
 

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from nnslim.channels import channel_groups
 from nnslim.cli.output import Output
-from nnslim.grow import PlantedEntries, growable, plant
-from nnslim.grow.seed import narrowed, reset
+from nnslim.growing import PlantedEntries, growable, plant
+from nnslim.growing.seed import narrowed, reset
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import trace_network
-from nnslim.prune import Limit
+from nnslim.pruning import Limit
 from nnslim.report import Table
 
 REPEATS = 7

@@ -23,8 +23,8 @@ from nnslim.channels import channel_groups
 from nnslim.cli.output import Output
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
-from nnslim.prune.regularizers import RegularizerConfig, RegularizerName
-from nnslim.prune.sparsity import HierarchicalSparsity
+from nnslim.pruning.sparse.penalty import HierarchicalSparsity
+from nnslim.pruning.sparse.regularizers import RegularizerConfig, RegularizerName
 from nnslim.report import Table
 from nnslim.train import TrainConfig
 from nnslim.train.optimizer import build_optimizer

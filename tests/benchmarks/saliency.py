@@ -24,8 +24,8 @@ from nnslim.cli.output import Output
 from nnslim.data import Data, Loader, load_data, stratified_indices
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.network import Network
-from nnslim.prune import CostModel, Limit, Rules, make_plan
-from nnslim.prune.saliency import Batch, Scores, measured, taylor
+from nnslim.pruning import Constraints, CostModel, Limit, make_plan
+from nnslim.pruning.scores.measured import Batch, Scores, measured, taylor
 from nnslim.report import Table
 from nnslim.surgery import apply_edit
 
@@ -56,10 +56,10 @@ def main() -> None:
         row = [name, str(seed), f"{seconds:.0f}"]
         for share, inner, per_cost in itertools.product(args.share, (True, False), (False, True)):
             keep = _outer(channels) if inner else ()
-            rules = Rules(
+            constraints = Constraints(
                 {"params": Limit(share / 100, relative=True)}, keep=keep, per_cost=per_cost
             )
-            plan = make_plan(channels, CostModel(network, channels), scores, rules)
+            plan = make_plan(channels, CostModel(network, channels), scores, constraints)
             cut = apply_edit(network, plan.edit, channels)
             row.append(
                 f"{network_accuracy(cut.to(memory_format=torch.channels_last), test).top1_pct:.2f}"

@@ -29,11 +29,11 @@ from nnslim.data import Loader, load_data, stratified_indices
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.network.interpreter import Step
-from nnslim.prune.jacobian import jacobian
-from nnslim.prune.removal import Reading, find_reading
-from nnslim.prune.replay import Replay
-from nnslim.prune.saliency import measured
-from nnslim.prune.streamline import channels_last
+from nnslim.pruning.scores.jacobian import jacobian
+from nnslim.pruning.scores.measured import measured
+from nnslim.pruning.scores.removal import Reading, find_reading
+from nnslim.pruning.scores.replay import Replay
+from nnslim.pruning.scores.streamline import channels_last
 from nnslim.report import Table
 
 WAYS = ("naive", "replayed", "new", "jacobian")

@@ -30,18 +30,18 @@ from nnslim.data import Data, load_data
 from nnslim.data.loader import Loader
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
-from nnslim.prune import (
+from nnslim.pruning import (
     Limit,
     PruneConfig,
     RegularizerConfig,
+    RunContext,
     SaliencyConfig,
     SparseConfig,
-    Surroundings,
     plan_pruning,
     prune_network,
 )
-from nnslim.prune.regularizers import RegularizerName
-from nnslim.prune.sparsity import HierarchicalSparsity, removed_channels
+from nnslim.pruning.sparse.penalty import HierarchicalSparsity, removed_channels
+from nnslim.pruning.sparse.regularizers import RegularizerName
 from nnslim.train import TrainConfig
 from nnslim.train.loop import fit
 
@@ -123,7 +123,7 @@ def _dense(root: Path, data: Data, seed: int) -> Network:
 
 
 def _run(dense: Network, data: Data, config: PruneConfig, place: Path) -> dict[str, Any]:
-    result = prune_network(copy.deepcopy(dense), data, config, Surroundings(checkpoints=place))
+    result = prune_network(copy.deepcopy(dense), data, config, RunContext(checkpoints=place))
     top1 = {stage: own.top1_pct for stage, own in (result.accuracies or {}).items()}
     # What fades or is pulled at is what a plan says before the training; it is planned again after.
     unpulled = replace(config, sparse=SparseConfig())

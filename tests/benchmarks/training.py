@@ -27,11 +27,11 @@ from nnslim.distill import LossConfig, classification_loss
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
+from nnslim.processes import connected, is_main, world_size
 from nnslim.report import Table
 from nnslim.train import TrainConfig, fit
 from nnslim.train.compiling import Forward
 from nnslim.train.optimizer import build_optimizer
-from nnslim.train.processes import connected, is_main, world_size
 
 CPU = torch.device("cpu")
 BATCH = 128

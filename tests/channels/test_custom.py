@@ -11,7 +11,7 @@ from nnslim.artifact import save_network
 from nnslim.channels import channel_groups
 from nnslim.errors import UnsupportedModelError, VerificationError
 from nnslim.network import Network, trace_network
-from nnslim.prune import PruneConfig, SaliencyConfig, prune_network
+from nnslim.pruning import PruneConfig, SaliencyConfig, prune_network
 from tests.laws.made import move_statistics
 
 NAME = "nnslimtest::bend"

@@ -28,7 +28,7 @@ from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError,
 from nnslim.measure import LatencySettings, evaluation, measure_latency
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
-from nnslim.prune import (
+from nnslim.pruning import (
     LatencyBudget,
     LatencyConfig,
     Limit,
@@ -38,7 +38,7 @@ from nnslim.prune import (
     SaliencyConfig,
     SparseConfig,
 )
-from nnslim.report import SILENT
+from nnslim.sink import SILENT
 from nnslim.train import TrainConfig
 
 GRAY = Preprocess(size=(8, 8), mean=(0.5,), std=(0.25,))

@@ -17,7 +17,7 @@ from nnslim.cli.main import app as nnslim
 from nnslim.cli.options import COMMAND_SETTINGS, option
 from nnslim.errors import ConfigError, GateFailedError, InputError
 from nnslim.measure import LatencySettings, evaluation
-from nnslim.measure.gates import Limits
+from nnslim.measure.gates import Gates
 
 app = typer.Typer()
 
@@ -226,7 +226,7 @@ def test_gates_have_a_table_of_their_own_and_flags_go_first(here, model, name):
 
 def test_every_limit_can_stand_among_the_gates(here, model):
     values = {"latency_device": "'cuda'"}
-    limits = [field.name for field in fields(Limits)]
+    limits = [field.name for field in fields(Gates)]
     lines = [f"{name} = {values.get(name, 7)}" for name in limits]
     (here / "nnslim.toml").write_text("\n".join(["[eval.gates]", *lines]))
     with pytest.raises(ConfigError, match="--min-top1 needs images to measure on"):

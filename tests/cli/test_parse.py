@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnslim.budget import Limit
-from nnslim.cli.parse import (
+from nnslim.errors import ConfigError
+from nnslim.settings.budget import Limit
+from nnslim.settings.parse import (
     parse_count,
     parse_counts,
     parse_floats,
     parse_limit,
     parse_size,
 )
-from nnslim.errors import ConfigError
 
 
 @pytest.mark.parametrize(

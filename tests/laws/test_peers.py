@@ -14,8 +14,8 @@ from nnslim.channels.magnitude import magnitude
 from nnslim.errors import UnsupportedModelError
 from nnslim.network import Network
 from nnslim.onnx import export_onnx
-from nnslim.prune import CostModel, Limit, Rules, make_plan
-from nnslim.prune.plan import Plan
+from nnslim.pruning import Constraints, CostModel, Limit, make_plan
+from nnslim.pruning.plans.plan import Plan
 from nnslim.surgery import apply_edit, verify_cut
 from tests.laws.fresh import assert_same_bits, run_fresh
 from tests.laws.nets_peers import PEERS
@@ -35,7 +35,7 @@ EXPORTED = [
 def half_of(name: str) -> tuple[Network, ChannelMap, Plan, Network]:
     network = network_of(name)
     channels = channel_groups(network)
-    rules = Rules({"params": Limit(0.5, relative=True)}, approximate=True)
+    rules = Constraints({"params": Limit(0.5, relative=True)}, approximate=True)
     plan = make_plan(channels, CostModel(network, channels), magnitude(network, channels), rules)
     return network, channels, plan, apply_edit(network, plan.edit, channels)
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
-from nnslim.grow import growable
-from nnslim.grow import plant as plant_into
+from nnslim.growing import growable
+from nnslim.growing import plant as plant_into
 from nnslim.network import Network, trace_network
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit, plant, plant_channels
 from tests.laws.made import random_planting

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nnslim.measure.comparison import Comparison, LatencyRatio, latency_ratio
-from nnslim.measure.gates import Limits
+from nnslim.measure.gates import Gates
 from nnslim.measure.paired import PairedSettings
 from tests.measure.test_gates import RESULT, statuses
 
@@ -68,7 +68,7 @@ def measured(n: int, settings=SETTINGS, ratio=1.0, **machine) -> list[LatencyRat
 
 def failed(found: list[LatencyRatio], limit: float) -> float:
     """Share that the gate itself fails."""
-    limits = Limits(max_latency_ratio=limit)
+    limits = Gates(max_latency_ratio=limit)
     files = [replace(RESULT, against=Comparison(None, {1: own}, 1, 1, 1)) for own in found]
     return float(np.mean([statuses(limits, file)[0][2] == "fail" for file in files]))
 

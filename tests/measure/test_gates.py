@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure import Accuracy, EvalReport, EvalSettings, FileResult, Limits, check_gates
+from nnslim.measure import Accuracy, EvalReport, EvalSettings, FileResult, Gates, check_gates
 from nnslim.measure.changes import Changes
 from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.paired import PairedRatio
-from nnslim.report.evaluation import gate_sentence
+from nnslim.report.eval_tables import gate_sentence
 
 
 def accuracy(top1):
@@ -53,21 +53,21 @@ def statuses(limits, *results):
 
 @pytest.mark.parametrize(("limit", "status"), [(90.9, "pass"), (91.0, "pass"), (91.01, "fail")])
 def test_min_top1(limit, status):
-    assert statuses(Limits(min_top1=limit), RESULT) == [("min-top1", "small.onnx", status)]
+    assert statuses(Gates(min_top1=limit), RESULT) == [("min-top1", "small.onnx", status)]
 
 
 @pytest.mark.parametrize(("limit", "status"), [(1001, "pass"), (1000, "pass"), (999, "fail")])
 def test_max_params(limit, status):
-    assert statuses(Limits(max_params=limit), RESULT) == [("max-params", "small.onnx", status)]
+    assert statuses(Gates(max_params=limit), RESULT) == [("max-params", "small.onnx", status)]
 
 
 @pytest.mark.parametrize("missing", [None, accuracy(float("nan"))])
 def test_missing_or_nan_fails_whatever_the_limit(missing):
     result = replace(RESULT, accuracy=missing)
     for limit in (0.0, -1.0):
-        assert statuses(Limits(min_top1=limit), result)[0][2] == "fail"
+        assert statuses(Gates(min_top1=limit), result)[0][2] == "fail"
     report = EvalReport((result,), EvalSettings(), None, 0, 0, 1, {}, ())
-    (verdict,) = check_gates(report, Limits(min_top1=90))
+    (verdict,) = check_gates(report, Gates(min_top1=90))
     said = gate_sentence(verdict.to_json())
     assert said == "small.onnx: min-top1 FAILED: not measured, limit 90"
 
@@ -75,12 +75,12 @@ def test_missing_or_nan_fails_whatever_the_limit(missing):
 @pytest.mark.parametrize("limit", [float("nan"), float("inf")])
 def test_a_limit_that_says_nothing(limit):
     with pytest.raises(ConfigError):
-        Limits(min_top1=limit)
+        Gates(min_top1=limit)
 
 
 def test_every_file_but_baselines_and_no_limit_no_verdict():
     big = replace(RESULT, path=Path("big.onnx"), n_parameters=9000)
-    limits = Limits(min_top1=90, max_params=2000)
+    limits = Gates(min_top1=90, max_params=2000)
     assert statuses(limits, RESULT, big) == [
         ("min-top1", "small.onnx", "pass"),
         ("max-params", "small.onnx", "pass"),
@@ -88,7 +88,7 @@ def test_every_file_but_baselines_and_no_limit_no_verdict():
         ("max-params", "big.onnx", "fail"),
     ]
     assert len(statuses(limits, RESULT, replace(big, baseline=True))) == 2
-    assert statuses(Limits(), RESULT, big) == []
+    assert statuses(Gates(), RESULT, big) == []
 
 
 def ratio(low: float, middle: float, high: float) -> PairedRatio:
@@ -121,7 +121,7 @@ def against(drop=None, latency=None, control=CALM, **shares) -> Comparison:
 )
 def test_max_drop_looks_at_the_upper_end(drop, status):
     result = replace(RESULT, against=against(drop))
-    assert statuses(Limits(max_drop=0.5), result) == [("max-drop", "small.onnx", status)]
+    assert statuses(Gates(max_drop=0.5), result) == [("max-drop", "small.onnx", status)]
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_max_drop_looks_at_the_upper_end(drop, status):
 )
 def test_latency_ratio_has_three_verdicts(latency, control, status):
     result = replace(RESULT, against=against(latency=latency, control=control))
-    limits = Limits(max_latency_ratio=0.7)
+    limits = Gates(max_latency_ratio=0.7)
     assert statuses(limits, result) == [("max-latency-ratio", "small.onnx", status)]
 
 
 def test_limits_for_another_device_are_skipped_and_exact_ones_are_not():
     latency = {1: Latency(1.0, ((5.0, 5.0),))}
     result = replace(RESULT, latency=latency, macs=80, against=against(latency=(0.9, 0.95, 1.0)))
-    limits = Limits(max_latency_ratio=0.5, max_latency_ms=1.0, max_macs=100, latency_device="cuda")
+    limits = Gates(max_latency_ratio=0.5, max_latency_ms=1.0, max_macs=100, latency_device="cuda")
     assert [status for *_, status in statuses(limits, result)] == ["pass", "skipped", "skipped"]
     here = replace(limits, latency_device="cpu")
     assert [status for *_, status in statuses(here, result)] == ["pass", "fail", "fail"]
@@ -155,7 +155,7 @@ def test_limits_for_another_device_are_skipped_and_exact_ones_are_not():
 
 def test_shares_of_the_baseline():
     result = replace(RESULT, against=against(params_ratio=0.51, macs_ratio=None))
-    limits = Limits(max_params_ratio=0.5, max_macs_ratio=0.9, max_bytes_ratio=0.5)
+    limits = Gates(max_params_ratio=0.5, max_macs_ratio=0.9, max_bytes_ratio=0.5)
     assert [status for *_, status in statuses(limits, result)] == ["fail", "fail", "pass"]
     assert limits.needs_baseline == "--max-params-ratio"
     assert statuses(limits, RESULT)[0][2] == "fail"  # nothing was compared

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nnslim.errors import ConfigError
-from nnslim.models.factory import call_factory
+from nnslim.factory import call_factory
 from nnslim.models.registry import (
     architecture,
     architecture_names,

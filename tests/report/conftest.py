@@ -15,8 +15,8 @@ from nnslim.data import Augment, Data, Loader, Preprocess, Split
 from nnslim.measure import (
     EvalFile,
     EvalSettings,
+    Gates,
     LatencySettings,
-    Limits,
     check_gates,
     evaluate,
 )
@@ -33,7 +33,7 @@ PAIRS = PairedSettings(
     pairs=1, max_pairs=1, rounds=2, least_rounds=1, min_s=0, block_s=0, warmup_s=0, draws=100
 )
 PLAIN = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
-EVERYTHING = Limits(
+EVERYTHING = Gates(
     min_top1=1,
     max_drop=5,
     max_latency_ratio=0.001,
@@ -52,7 +52,7 @@ def document(files, data, *, limits=None, batch_sizes=(1, 3), device="cpu"):
         device=device, threads=1, batch_sizes=batch_sizes, latency=TIMES, paired=PAIRS
     )
     report = evaluate(files, data, settings)
-    gates = [verdict.to_json() for verdict in check_gates(report, limits or Limits())]
+    gates = [verdict.to_json() for verdict in check_gates(report, limits or Gates())]
     return json.loads(json.dumps({**report.to_json(), "gates": gates}, allow_nan=False))
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nnslim.report.html import render_html
+from nnslim.report.prune_page import render_html
 from tests.report.made import cut_only, frozen, group, plan, whole
 
 REPORTS = {"dry run": plan(), "no data": cut_only(), "whole": whole(), "one epoch": whole(1)}

@@ -9,12 +9,12 @@ import pytest
 from nnslim.artifact import write_page
 from nnslim.errors import ConfigError
 from nnslim.models import ModelOptions, load_model
-from nnslim.prune import PruneConfig, SaliencyConfig, Surroundings
-from nnslim.prune.picture import picture_json
-from nnslim.prune.pipeline import plan_pruning
-from nnslim.prune.run import Subject, dry_run
-from nnslim.report.html import render_html
+from nnslim.pruning import PruneConfig, RunContext, SaliencyConfig
+from nnslim.pruning.picture import picture_json
+from nnslim.pruning.pipeline import plan_pruning
+from nnslim.pruning.run import Subject, dry_run
 from nnslim.report.picture import network_picture
+from nnslim.report.prune_page import render_html
 from tests.laws.zoo import network_of
 
 CONFIG = PruneConfig(saliency=SaliencyConfig("magnitude"), approximate=True)
@@ -69,7 +69,7 @@ def test_what_must_stay_has_no_colour():
 
 def test_dry_run_page_shows_the_network(tmp_path):
     model = load_model(None, ModelOptions(arch="torchvision:mobilenet_v2"))
-    report = dry_run(Subject(model, None), CONFIG, Surroundings())
+    report = dry_run(Subject(model, None), CONFIG, RunContext())
     page = render_html(report)
     assert "The network" in page
     assert page.count('class="stop"') == 53  # 52 convolutions and the classifier

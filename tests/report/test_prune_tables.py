@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnslim.report.tables import (
+from nnslim.report.prune_tables import (
     accuracy_table,
     cost_table,
     frozen_table,

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 import torch
 
-from nnslim.prune import Limit, PruneConfig, SaliencyConfig
-from nnslim.prune.pipeline import prune_network
-from nnslim.prune.report import SCHEMA, plan_json, result_json
+from nnslim.pruning import Limit, PruneConfig, SaliencyConfig
+from nnslim.pruning.pipeline import prune_network
+from nnslim.pruning.report import SCHEMA, plan_json, result_json
 from tests.network.nets import NETS, traced
 from tests.report.made import cut_only, plan, whole
 

@@ -20,8 +20,8 @@ from nnslim.channels.magnitude import magnitude
 from nnslim.errors import ConfigError, NnslimError
 from nnslim.network import Network, trace_network
 from nnslim.onnx import export_onnx
-from nnslim.prune import CostModel, Limit, Rules, make_plan
-from nnslim.prune.plan import Plan
+from nnslim.pruning import Constraints, CostModel, Limit, make_plan
+from nnslim.pruning.plans.plan import Plan
 from nnslim.surgery import apply_edit, verify_cut
 from tests.laws.made import half_edit, move_statistics
 from tests.sweep.models import build
@@ -101,14 +101,14 @@ def _plan(network: Network, channels: ChannelMap) -> tuple[Plan, bool]:
     """Half of the parameters, without norms over cut channels where that is enough."""
     costs, scores = CostModel(network, channels), magnitude(network, channels)
     for approximate in (False, True):
-        rules = Rules({"params": Limit(0.5, relative=True)}, approximate=approximate)
+        rules = Constraints({"params": Limit(0.5, relative=True)}, approximate=approximate)
         try:
             return make_plan(channels, costs, scores, rules), approximate
         except ConfigError:
             continue
     widths = {g.name: max(1, g.width // 10) for g in channels.prunable if g.parts is None}
     reach = costs.costs(widths).params / network.n_parameters
-    rules = Rules({"params": Limit(min(1.0, reach + 0.05), relative=True)}, approximate=True)
+    rules = Constraints({"params": Limit(min(1.0, reach + 0.05), relative=True)}, approximate=True)
     return make_plan(channels, costs, scores, rules), True
 
 

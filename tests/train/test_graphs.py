@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from nnslim.grow.training import PlantedEntries
+from nnslim.growing.training import PlantedEntries
 from nnslim.network import trace_network
 from nnslim.surgery import PLANT, Edit, plant_channels
 from nnslim.train import TrainConfig, fit
-from nnslim.train.graphs import Replay
+from nnslim.train.graphs import GraphReplay
 from tests.train.toys import CPU, Batches, assert_same_bits, separable_batches, state_of, toy_net
 
 CUDA = torch.device("cuda")
@@ -40,7 +40,7 @@ def test_a_replay_on_the_cpu_leaves_the_gradients_of_one_call_alone():
         loss.backward()
         return (loss.detach(),)
 
-    call = Replay(passes, layer)
+    call = GraphReplay(passes, layer)
     for _ in range(2):
         call(torch.full((1, 1), 3.0))
     assert layer.weight.grad.item() == 3.0

@@ -285,7 +285,7 @@ def test_an_epoch_goes_on_where_it_was_interrupted(tmp_path, make, place):
 
 def test_checkpoints_within_an_epoch_come_by_the_clock(tmp_path, monkeypatch):
     now = iter(range(0, 10_000, 25))
-    monkeypatch.setattr("nnslim.train.run.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("nnslim.train.epochs.time.monotonic", lambda: float(next(now)))
     saved = []
     save = CheckpointStore.save
 

@@ -1,0 +1,75 @@
+"""How the validation images see a network, and what candidates are compared by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from nnslim.distill import classification_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nnslim.network.network import Network
+    from nnslim.run.trainer import Trainer
+    from nnslim.settings.grow import Gain, GrowConfig
+
+__all__ = ["Judge", "Judged", "merit"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network as the validation images see it.
+
+    Attributes:
+        top1_pct: Top-1 accuracy.
+        loss: Mean of the loss that is trained, the teacher's share included; infinity where a logit
+            is not finite. The cross-entropy alone may rise while both this and accuracy improve.
+    """
+
+    top1_pct: float
+    loss: float
+
+
+class Judge:
+    """Judges networks by the validation images; the teacher answers once.
+
+    Args:
+        trainer: The images, the teacher and the settings.
+    """
+
+    def __init__(self, trainer: Trainer[GrowConfig]) -> None:
+        self._trainer = trainer
+        self._taught: list[Tensor] | None = None
+
+    def __call__(self, network: Network | nn.Module) -> Judged:
+        """Return accuracy and loss; the network stays on the device, in eval mode."""
+        config = self._trainer.config.train
+        if self._taught is None and config.distill_weight > 0:
+            self._taught = [logits for logits, _ in self._logits(self._trainer.teacher)]
+        right, count, total = 0, 0, 0.0
+        for number, (logits, labels) in enumerate(self._logits(network)):
+            taught = None if self._taught is None else self._taught[number]
+            loss = classification_loss(logits, labels, taught, config.loss).item()
+            total += loss * len(labels)
+            finite = logits.isfinite().all(dim=1)  # the largest of NaNs would be class 0
+            right += int(((logits.argmax(dim=1) == labels) & finite).sum())
+            count += len(labels)
+        mean = total / count
+        return Judged(100 * right / count, min(float("inf"), mean))
+
+    def _logits(self, network: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits (n, K) and labels (n,), both on the CPU."""
+        device = self._trainer.context.device
+        network.to(device).eval()
+        for images, labels in self._trainer.still_images("val"):
+            with torch.no_grad():
+                yield cast("Tensor", network(images.to(device))).double().cpu(), labels
+
+
+def merit(judged: Judged, gain: Gain) -> float:
+    """What candidates are compared by; more is better."""
+    return -judged.loss if gain == "loss" else judged.top1_pct

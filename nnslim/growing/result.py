@@ -1,0 +1,75 @@
+"""What a growing run comes to, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnslim.growing.judging import Judged
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.measure.macs import Costs
+    from nnslim.network.network import Network
+    from nnslim.run.stages import Record
+    from nnslim.settings.budget import Metric
+
+__all__ = ["GrowResult", "Round"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of planting.
+
+    Attributes:
+        number: 1 for the first.
+        group: Where channels were planted: a group, or how many groups.
+        count: How many.
+        planted: How many by group.
+        candidates: Every candidate with its gain and cost, in the order tried; plain JSON values.
+        judged: The network after it.
+        costs: Its costs.
+        widths: Width of every growable group after it.
+        latency_share: Its latency as a share of the teacher's, where there is a budget for it.
+    """
+
+    number: int
+    group: str
+    count: int
+    planted: Mapping[str, int]
+    candidates: tuple[Record, ...]
+    judged: Judged
+    costs: Costs
+    widths: Mapping[str, int]
+    latency_share: float | None = None
+
+
+@dataclass(frozen=True)
+class GrowResult:
+    """A grown network and how it came about.
+
+    Attributes:
+        network: The result, polished if that was asked for.
+        seed: What it grew from.
+        seed_judged: That on the validation images.
+        teacher_judged: The teacher on them.
+        limits: The budgets in numbers.
+        rounds: Every round.
+        polished: The result after polishing, on the validation images; None without.
+        stopped: Why growing ended.
+        split: The images of ``accuracies``.
+        accuracies: Of ``teacher``, ``seed``, ``grown`` and ``polished``, on the test images.
+        warnings: What the user should know.
+    """
+
+    network: Network
+    seed: Network
+    seed_judged: Judged
+    teacher_judged: Judged
+    limits: Mapping[Metric, int]
+    rounds: tuple[Round, ...]
+    polished: Judged | None
+    stopped: str
+    split: str
+    accuracies: Mapping[str, Accuracy]
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,207 @@
+"""Which multiple the widths should be of: chosen by measurement, not by rule of thumb.
+
+Kernels work on blocks of channels (8 or 16 on a CPU, more on a GPU): a width that ends within a
+block pays for all of it. Aligned widths save that, and cost the freedom to remove the channels that
+matter least. Which of the two counts for more only the device can say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nnslim.errors import ConfigError
+from nnslim.pruning.latency.device import worst
+from nnslim.pruning.latency.plan_for import plan_for_latency
+from nnslim.pruning.latency.result import LatencyPlan, SearchSettings, ratios_json
+from nnslim.pruning.plans.line import rank_channels
+from nnslim.pruning.plans.plan import plan_prefix, shortest_prefix
+from nnslim.settings.budget import LatencyBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from nnslim.pruning.latency.device import Device, Ratios
+    from nnslim.pruning.plans.constraints import Constraints
+    from nnslim.pruning.plans.plan import Plan
+
+__all__ = ["Alignment", "AlignmentChoice", "AlignmentSettings", "choose_alignment"]
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Candidates, and how to measure them.
+
+    Attributes:
+        candidates: Multiples to try, 1 among them.
+        margin: Without a latency budget, a candidate may lose this much more than the unaligned
+            plan, as a share of that plan's loss.
+        search: How to measure, and how to search for a latency.
+
+    Raises:
+        ConfigError: A multiple below 1, or no 1 among them.
+    """
+
+    candidates: tuple[int, ...] = (1, 4, 8, 16, 32)
+    margin: float = 0.1
+    search: SearchSettings = field(default_factory=SearchSettings)
+
+    def __post_init__(self) -> None:
+        if min(self.candidates) != 1:
+            raise ConfigError(f"alignments {self.candidates}: the smallest must be 1")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One candidate.
+
+    Attributes:
+        align: Every group that is cut ends at a multiple of so many channels.
+        plan: What it would cut; None where a budget cannot be reached.
+        lost: Summed score of the removed channels, for a latency budget set right for how far the
+            measured latency is from the target; infinite where there is no plan.
+        ratios: Measured latency, by batch size; empty where it was not measured.
+        why_not: Why it was out of the question, or None.
+        search: How a latency budget was met, or None.
+    """
+
+    align: int
+    plan: Plan | None
+    lost: float
+    ratios: Ratios
+    why_not: str | None = None
+    search: LatencyPlan | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        after = self.plan and self.plan.after
+        return {
+            "align": self.align,
+            "params": after and after.params,
+            "macs": after and after.macs,
+            "lost_score": None if self.plan is None else self.lost,
+            "measured": ratios_json(self.ratios),
+            "n_trials": len(self.search.trials) if self.search else int(bool(self.ratios)),
+            "why_not": self.why_not,
+        }
+
+
+@dataclass(frozen=True)
+class AlignmentChoice:
+    """What was chosen, and from what.
+
+    Attributes:
+        chosen: The candidate that won.
+        candidates: All of them, in the order they were tried.
+        reason: Why it won, in one sentence.
+    """
+
+    chosen: Alignment
+    candidates: tuple[Alignment, ...]
+    reason: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return {
+            "align": self.chosen.align,
+            "reason": self.reason,
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+        }
+
+
+def choose_alignment(
+    device: Device,
+    scores: Mapping[str, np.ndarray],
+    constraints: Constraints,
+    budget: LatencyBudget | None = None,
+    settings: AlignmentSettings | None = None,
+) -> AlignmentChoice:
+    """Choose the multiple that widths end at.
+
+    With a latency budget the least loss at that latency wins. Otherwise it is the lowest latency
+    among the plans that lose hardly more than the unaligned one; of those that measure within the
+    fastest one's interval, the one that loses least.
+
+    Args:
+        device: Measures the network's plans, see ``open_device``.
+        scores: One score per channel and prunable group, ``(width,)``.
+        constraints: Budgets and protections; their own ``align`` is not used.
+        budget: Latency that may remain, or None.
+        settings: Candidates, and how to measure.
+
+    Raises:
+        ConfigError: No candidate can reach the budgets.
+    """
+    settings = settings or AlignmentSettings()
+    if budget is None:
+        return _fastest(device, scores, constraints, settings)
+    return _least_loss(device, scores, constraints, budget, settings)
+
+
+def _least_loss(
+    device: Device,
+    scores: Mapping[str, np.ndarray],
+    constraints: Constraints,
+    budget: LatencyBudget,
+    settings: AlignmentSettings,
+) -> AlignmentChoice:
+    """Search the latency with each candidate, and compare what is lost."""
+    found: list[Alignment] = []
+    for align in settings.candidates:
+        try:
+            own = plan_for_latency(
+                device, scores, replace(constraints, align=align), budget, settings.search
+            )
+        except ConfigError as error:
+            if align == 1:
+                raise
+            found.append(_impossible(align, error))
+            continue
+        found.append(Alignment(align, own.plan, own.lost_at_target, own.check, search=own))
+    chosen = min(found, key=lambda candidate: candidate.lost)
+    return AlignmentChoice(chosen, tuple(found), f"loses least at {budget} of measured latency")
+
+
+def _impossible(align: int, error: ConfigError) -> Alignment:
+    return Alignment(align, None, float("inf"), {}, why_not=error.message)
+
+
+def _fastest(
+    device: Device,
+    scores: Mapping[str, np.ndarray],
+    constraints: Constraints,
+    settings: AlignmentSettings,
+) -> AlignmentChoice:
+    """Measure the candidates that lose little; of those that measure alike, take the least loss."""
+    found: list[Alignment] = []
+    allowed = float("inf")
+    for align in settings.candidates:
+        own = replace(constraints, align=align)
+        line = rank_channels(device.channels, device.costs, scores, own)
+        try:
+            n = shortest_prefix(line, own)
+        except ConfigError as error:
+            if align == 1:
+                raise
+            found.append(_impossible(align, error))
+            continue
+        plan, lost = plan_prefix(line, n), line.lost(n)
+        if align == 1:
+            allowed = lost + settings.margin * abs(lost)
+        if lost > allowed:
+            why = f"loses {lost:.4g}, more than the {allowed:.4g} that are allowed"
+            found.append(Alignment(align, plan, lost, {}, why_not=why))
+            continue
+        ratios = device.measure(plan, settings.search.thorough)
+        found.append(Alignment(align, plan, lost, ratios))
+    measured = [candidate for candidate in found if candidate.ratios]
+    best = min((worst(candidate.ratios) for candidate in measured), key=lambda own: own.ratio)
+    alike = [candidate for candidate in measured if worst(candidate.ratios).ratio <= best.high]
+    chosen = min(alike, key=lambda candidate: candidate.lost)
+    reason = (
+        f"measures {100 * worst(chosen.ratios).ratio:.1f}% of the latency; of {len(measured)}"
+        f" candidates that lose little, {len(alike)} are as fast, and it loses least of those"
+    )
+    return AlignmentChoice(chosen, tuple(found), reason)

@@ -1,0 +1,193 @@
+"""Pruning from end to end: plan it, or run it; without images, cut and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from nnslim.channels import channel_groups
+from nnslim.errors import ConfigError
+from nnslim.measure.macs import count_costs
+from nnslim.pruning.course import Epochs, PruneCourse, Waypoint
+from nnslim.pruning.picture import picture_json
+from nnslim.pruning.plans.planner import Planned, Planner
+from nnslim.pruning.rounds import Removal, overall_plan, remove_and_verify
+from nnslim.run.context import RunContext
+from nnslim.run.stages import Stages
+from nnslim.run.trainer import Trainer
+from nnslim.settings.prune import PruneConfig
+from nnslim.train.checks import require_finite
+from nnslim.train.runtime import check_precision
+from nnslim.version import __version__
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
+    from nnslim.data import Data
+    from nnslim.measure.accuracy import Accuracy
+    from nnslim.network.network import Network
+    from nnslim.pruning.plans.plan import Plan
+    from nnslim.surgery import CutCheck
+
+__all__ = ["PruneResult", "plan_pruning", "prune_network"]
+
+_NO_DATA = "no data: accuracy was neither measured nor recovered"
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What a run made.
+
+    Attributes:
+        network: The pruned network, in eval mode.
+        plan: What was removed, all rounds together.
+        layers: The layers of the dense network with their widths before and after.
+        checks: The proof of each round that the cut network equals the masked one.
+        split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
+        accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
+            ``refitted`` or ``calibrated``, ``tuned``; measured in the end; empty without data.
+        trail: What every stage left behind.
+        training: The epochs of every training.
+        warnings: What the user should know.
+        planned: How the last removal was planned: a latency search, a choice of alignment.
+    """
+
+    network: Network
+    plan: Plan
+    layers: tuple[dict[str, object], ...]
+    checks: tuple[CutCheck, ...]
+    split: str | None = None
+    accuracies: dict[str, Accuracy] | None = None
+    trail: tuple[Waypoint, ...] = ()
+    training: tuple[Epochs, ...] = ()
+    warnings: tuple[str, ...] = ()
+    planned: Mapping[str, object] = field(default_factory=dict)
+
+
+def plan_pruning(
+    network: Network, data: Data | None, config: PruneConfig, context: RunContext | None = None
+) -> tuple[ChannelMap, Planned]:
+    """Score the channels and plan their removal in one step, without changing anything.
+
+    Raises:
+        ConfigError: The budget cannot be reached, a layer to keep does not exist, or the saliency
+            needs data and there is none.
+        InputError: Data and network do not fit.
+    """
+    context = context or RunContext()
+    if config.max_drop is not None:
+        raise ConfigError(
+            "--max-drop is judged on trained networks, so there is no plan to show beforehand",
+            hint="give --params or --macs with --dry-run",
+        )
+    channels = channel_groups(network, shrink=config.shrink)
+    planner = Planner(network, channels, data, config, context)
+    return channels, planner.plan(network.to(context.device), channels, config.limits)
+
+
+def prune_network(
+    network: Network,
+    data: Data | None = None,
+    config: PruneConfig | None = None,
+    context: RunContext | None = None,
+) -> PruneResult:
+    """Prune a network to a budget.
+
+    Args:
+        network: The dense network, which is only moved to the device; its ``preprocess`` is used
+            where it has one, else the data's default.
+        data: Labelled images; without them the network is cut by weight magnitude, in one round,
+            and neither measured nor trained.
+        config: Budgets, saliency, sparse training, rounds and fine-tuning.
+        context: Device, messages, checkpoints.
+
+    Raises:
+        ConfigError: A setting cannot be used; see ``plan_pruning``.
+        InputError: Data and network do not fit, or no image can measure accuracy.
+        VerificationError: The cut network is not the masked one; nothing was trained.
+
+    Example:
+        >>> import torch; from torch import nn; from nnslim.network import trace_network
+        >>> from nnslim.pruning import SaliencyConfig
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
+        >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
+        >>> result.plan.before.params, result.plan.after.params
+        (516, 196)
+    """
+    config, context = config or PruneConfig(), context or RunContext()
+    if data is None:
+        return _without_data(network, config, context)
+    split = data.measured
+    channels = channel_groups(network, shrink=config.shrink)
+    trainer = Trainer(network.to(context.device), data, config, context)
+    stages = Stages(context.checkpoints, _identity(trainer), network.graph.custom)
+    planner = Planner(network, channels, data, config, context)
+    planner.check_limits()
+    require_finite(network, "the network")
+    check_precision(context.device, config.train.precision)
+    stages.begin()
+    course = PruneCourse(trainer, planner, stages)
+    course.run()
+    if split != "test":
+        course.warnings.append("no test images: accuracy is that of the validation images")
+    for warning in course.warnings:
+        context.sink.warn(warning)
+    accuracies = {name: trainer.accuracy(seen, split) for name, seen in course.seen.items()}
+    plan = overall_plan(network, channels, course.cuts, planner.whole())
+    return PruneResult(
+        _with_history(course.current, network, plan, config),
+        plan,
+        tuple(picture_json(network, channels, plan)),
+        tuple(cut.check for cut in course.cuts),
+        split,
+        accuracies,
+        tuple(course.trail),
+        tuple(course.training),
+        tuple(course.warnings),
+        course.planned,
+    )
+
+
+def _identity(trainer: Trainer[PruneConfig]) -> dict[str, object]:
+    """What the stages before the fine-tuning depend on; its length and rate name its own."""
+    config = trainer.config
+    training = {**asdict(config.train), "epochs": None, "lr": None}
+    own = {"train": training, "refit_images": config.n_refit}
+    return {**asdict(config), **own, **trainer.identity()}
+
+
+def _without_data(network: Network, config: PruneConfig, context: RunContext) -> PruneResult:
+    channels, planned = plan_pruning(network, None, config, context)
+    plan = planned.plan
+    cut: Removal = remove_and_verify(network, channels, plan, config.seed)
+    costs = count_costs(cut.network)
+    context.sink.info(f"cut: {costs.params:,} parameters, {costs.macs:,} MACs")
+    warnings = (*planned.warnings, _NO_DATA)
+    for warning in warnings:
+        context.sink.warn(warning)
+    final = _with_history(cut.network, network, plan, config.without_data)
+    layers = tuple(picture_json(network, channels, plan))
+    return PruneResult(
+        final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
+    )
+
+
+def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfig) -> Network:
+    entry: dict[str, object] = {
+        "step": "prune",
+        "nnslim": __version__,
+        "saliency": config.saliency.kind,
+        "seed": config.seed,
+        "sparse_epochs": config.sparse.epochs,
+        "refit_images": config.n_refit,
+        "rounds": config.rounds.rounds,
+        "epochs": config.train.epochs,
+        "params": [plan.before.params, plan.after.params],
+        "macs": [plan.before.macs, plan.after.macs],
+        "widths": {
+            row.group.name: [row.before, row.after] for row in plan.rows if row.after < row.before
+        },
+    }
+    cut.history = (*network.history, entry)
+    return cut.cpu().eval()

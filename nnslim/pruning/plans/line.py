@@ -1,0 +1,165 @@
+"""The order in which channels go: all possible removals in one line, cheapest loss first.
+
+Channels go in steps: one channel, or as many as the constraints of a group ask for at once (the
+same number of each part, a width that is a multiple). A plan is a prefix of the line, and every
+cost only falls along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnslim.errors import InputError
+from nnslim.pruning.plans.constraints import Constraints, why_whole
+from nnslim.surgery import Edit
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.measure.cost_model import CostModel
+    from nnslim.settings.budget import Metric
+
+__all__ = ["Line", "rank_channels"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Steps in the order of removal.
+
+    Attributes:
+        channels: The network's groups.
+        costs: Its cost model.
+        reasons: Why each group stays whole, by name; None where it may be cut.
+        groups: Number of the group of each step.
+        counts: How many channels each step takes.
+        scores: Summed score of what each step takes.
+        orders: Channels of each group that may be cut, by part and worst first, (n_parts, n).
+    """
+
+    channels: ChannelMap
+    costs: CostModel
+    reasons: Mapping[str, str | None]
+    groups: np.ndarray
+    counts: np.ndarray
+    scores: np.ndarray
+    orders: Mapping[int, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def widths(self, n: int) -> np.ndarray:
+        """Width of every group once the first ``n`` steps are gone, (n_groups,)."""
+        taken = np.bincount(self.groups[:n], self.counts[:n], minlength=len(self.costs.widths))
+        return self.costs.widths - taken.astype(np.int64)
+
+    def lost(self, n: int) -> float:
+        """Summed score of the channels that the first ``n`` steps take."""
+        return float(self.scores[:n].sum())
+
+    def edit(self, n: int) -> Edit:
+        """The removal of the first ``n`` steps."""
+        widths = self.widths(n)
+        keep: dict[str, np.ndarray] = {}
+        for group, order in self.orders.items():
+            left = int(widths[group]) // len(order)
+            if left < order.shape[1]:
+                kept = order[:, order.shape[1] - left :]
+                keep[self.costs.names[group]] = np.sort(kept.ravel())
+        return Edit(keep)
+
+
+def rank_channels(
+    channels: ChannelMap,
+    costs: CostModel,
+    scores: Mapping[str, np.ndarray],
+    constraints: Constraints,
+    worth: np.ndarray | None = None,
+) -> Line:
+    """Put all steps that the rules allow in one line, lowest mean score (per cost) first.
+
+    With even allocation the order within a group is the same, and the groups take turns.
+
+    Args:
+        channels: The network's groups.
+        costs: The network's cost model.
+        scores: One score per channel and prunable group, ``(width,)``; low goes first.
+        constraints: Protections, and whether a score counts per cost.
+        worth: What one channel of each group is worth beyond the limited metrics, as a share of
+            the network's total (of its latency, for example), (n_groups,).
+
+    Raises:
+        ConfigError: A protected layer does not exist.
+        InputError: A score is not finite.
+    """
+    reasons = why_whole(channels, constraints)
+    index = {name: i for i, name in enumerate(costs.names)}
+    weight = _weights(costs, constraints, worth)
+    orders: dict[int, np.ndarray] = {}
+    parts = [np.zeros((4, 0))]
+    for group in channels.groups:
+        if reasons[group.name] is not None:
+            continue
+        own, where = _checked(group, scores), index[group.name]
+        by_part = group.by_part
+        order = np.take_along_axis(by_part, np.argsort(own[by_part], kind="stable"), axis=1)
+        ends = _step_ends(group, order, constraints)
+        if not len(ends):
+            if constraints.align > 1 and group.width > 1:
+                multiple = f"no multiple of {constraints.align} between its floor and its width"
+                reasons[group.name] = multiple
+            continue
+        orders[where] = order
+        totals = np.concatenate([[0.0], np.cumsum(own[order].sum(axis=0))])
+        earlier = np.concatenate([[0], ends[:-1]])
+        counts = (ends - earlier) * len(order)
+        lost = np.diff(totals[ends], prepend=0.0)
+        if (
+            constraints.allocation == "even"
+        ):  # who has most left gives, counted at the middle of a step
+            left = group.width - (earlier + ends) / 2 * len(order)
+            rank = -left / constraints.shares.get(group.name, group.width)
+        else:
+            rank = lost / counts / weight[where]
+        parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))
+    rank, groups, counts, lost = np.concatenate(parts, axis=1)
+    line = np.argsort(rank, kind="stable")
+    steps = (groups[line].astype(np.int64), counts[line].astype(np.int64), lost[line])
+    return Line(channels, costs, reasons, *steps, orders)
+
+
+def _step_ends(group: ChannelGroup, order: np.ndarray, constraints: Constraints) -> np.ndarray:
+    """How many channels of each part are gone after each possible step; the floor is kept."""
+    n_parts = len(order)
+    floor = max(n_parts, constraints.floor_of(group))
+    gone = np.arange(1, order.shape[1] + 1)
+    left = group.width - gone * n_parts
+    return gone[(left >= floor) & (left % constraints.align == 0)]
+
+
+def _checked(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    own = np.asarray(scores[group.name], dtype=np.float64)
+    if not np.isfinite(own).all():
+        raise InputError(
+            f"group {group.name}: {int((~np.isfinite(own)).sum())} of {group.width} scores are"
+            " not finite",
+            hint="the network gives NaN or infinite logits: check its weights",
+        )
+    assert own.shape == (group.width,), f"{group.name}: {own.shape} scores, {group.width} channels"
+    return own
+
+
+def _weights(costs: CostModel, constraints: Constraints, worth: np.ndarray | None) -> np.ndarray:
+    """What one channel of each group is worth: its share of what each limited metric must lose."""
+    if not constraints.per_cost:
+        return np.ones(len(costs.names))
+    full = costs.costs(costs.widths)
+    weight = np.zeros(len(costs.names)) if worth is None else np.array(worth, dtype=np.float64)
+    metrics: tuple[Metric, ...] = tuple(constraints.limits)
+    if not metrics and worth is None:
+        metrics = ("params",)
+    for metric in metrics:
+        weight += costs.savings(metric) / max(getattr(full, metric), 1)
+    return np.maximum(weight, 1e-12)

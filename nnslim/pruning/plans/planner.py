@@ -1,0 +1,158 @@
+"""What decides which channels go: scores, budgets, and measurements where latency counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnslim.channels import block_places, residual_streams
+from nnslim.measure.cost_model import CostModel
+from nnslim.onnx import SessionSettings
+from nnslim.pruning.latency.alignment import choose_alignment
+from nnslim.pruning.latency.device import open_device
+from nnslim.pruning.latency.plan_for import plan_for_latency
+from nnslim.pruning.plans.constraints import why_whole
+from nnslim.pruning.plans.line import rank_channels
+from nnslim.pruning.plans.plan import Plan, make_plan, shortest_prefix
+from nnslim.pruning.scores.score import score_channels
+
+if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap, Place
+    from nnslim.data import Data
+    from nnslim.network.network import Network
+    from nnslim.pruning.latency.device import Device
+    from nnslim.pruning.plans.constraints import Constraints
+    from nnslim.pruning.rounds import Limits
+    from nnslim.run.context import RunContext
+    from nnslim.settings.prune import PruneConfig
+
+__all__ = ["Planned", "Planner"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and how it was found.
+
+    Attributes:
+        plan: Which channels stay.
+        latency: How a latency budget was met, as plain JSON values, or None.
+        alignment: How the alignment was chosen, as plain JSON values, or None.
+        warnings: What the user should know.
+    """
+
+    plan: Plan
+    latency: dict[str, object] | None = None
+    alignment: dict[str, object] | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, object]:
+        """Return how it was found, without the plan."""
+        return {
+            "latency_search": self.latency,
+            "alignment": self.alignment,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Everything a plan depends on, besides the network at hand.
+
+    Attributes:
+        dense: The network before any cut, whose widths the floors are shares of.
+        channels: Its groups.
+        data: The images to score on, or None.
+        config: The run.
+        context: Where plans are measured, and where messages go.
+    """
+
+    dense: Network
+    channels: ChannelMap
+    data: Data | None
+    config: PruneConfig
+    context: RunContext
+
+    def whole(self) -> dict[str, str | None]:
+        """Why each group of the dense network must stay whole; None where it may be cut."""
+        return why_whole(self.channels, self._constraints(self.dense, self.channels))
+
+    def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Planned:
+        """Score a network's channels and choose those that go.
+
+        Raises:
+            ConfigError: A limit cannot be reached, or the saliency needs images.
+        """
+        scores = score_channels(network, channels, self.data, self.config, self.context.sink)
+        constraints = replace(
+            self._constraints(network, channels), limits=limits, floors=self._floors()
+        )
+        if not self.config.measures_plans:
+            return Planned(make_plan(channels, CostModel(network, channels), scores, constraints))
+        latency = self.config.latency
+        session = SessionSettings(device=str(self.context.device), threads=latency.threads)
+        sizes = latency.batch_sizes or (1,)
+        self.context.sink.info("measuring plans in onnxruntime: a few minutes")
+        with open_device(network, channels, session, sizes) as device:
+            return self._measured(device, scores, constraints)
+
+    def check_limits(self) -> None:
+        """Refuse budgets that nothing can meet, before any image is seen.
+
+        Raises:
+            ConfigError: Says the smallest reachable.
+        """
+        if self.config.max_drop is not None:
+            return
+        dense, channels = self.dense, self.channels
+        constraints = replace(self._constraints(dense, channels), floors=self._floors())
+        scores = {group.name: np.zeros(group.width) for group in channels.prunable}
+        shortest_prefix(
+            rank_channels(channels, CostModel(dense, channels), scores, constraints), constraints
+        )
+
+    def _floors(self) -> dict[str, int]:
+        return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
+
+    def _constraints(self, network: Network, channels: ChannelMap) -> Constraints:
+        constraints = replace(self.config.constraints, shares=self._shares())
+        if not self.config.keep_streams:
+            return constraints
+        return replace(constraints, streams=residual_streams(network.graph, channels))
+
+    def _shares(self) -> dict[str, float]:
+        """What widths are measured by: those of the dense network, tapered along each stage."""
+        shares = {group.name: float(group.width) for group in self.channels.groups}
+        if self.config.allocation == "tapered":
+            for name, place in block_places(self.dense.graph, self.channels).items():
+                shares[name] *= _tapered(place)
+        return shares
+
+    def _measured(
+        self, device: Device, scores: dict[str, np.ndarray], constraints: Constraints
+    ) -> Planned:
+        budget = self.config.latency.budget
+        if self.config.align != "auto":
+            assert budget is not None
+            found = plan_for_latency(device, scores, constraints, budget)
+            return Planned(found.plan, found.to_json(), None, found.warnings)
+        choice = choose_alignment(device, scores, constraints, budget)
+        chosen = choice.chosen
+        assert chosen.plan is not None
+        self.context.sink.info(f"alignment {chosen.align}: {choice.reason}")
+        search = chosen.search
+        warnings = search.warnings if search else ()
+        return Planned(chosen.plan, search and search.to_json(), choice.to_json(), warnings)
+
+
+def _tapered(place: Place) -> float:
+    """Share of a block beside those of its stage: as one over the root of its number; mean 1.
+
+    The first stage is cut evenly: in CIFAR ResNets its stream is the stem's, which nothing widens.
+    """
+    if place.stage == 0:
+        return 1.0
+    shares = [(1 + block) ** -0.5 for block in range(place.n_blocks)]
+    return shares[place.block] / fmean(shares)

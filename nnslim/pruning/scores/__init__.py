@@ -1,0 +1,3 @@
+"""How much each channel matters."""
+
+from __future__ import annotations

@@ -1,0 +1,119 @@
+"""What one input channel adds to the output of a layer: the rest of the layer need not run again.
+
+    layer(x without channel c) = layer(x) - layer_c(x_c)
+
+``layer_c`` is the layer with the weights of that one channel and without its bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from nnslim.network.graph import Ref, TensorRef, tensor_refs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from nnslim.network.interpreter import Step
+    from nnslim.network.network import Network
+    from nnslim.pruning.scores.removal import Reading
+    from nnslim.pruning.scores.replay import Replay
+
+__all__ = ["Layer", "enter"]
+
+# Position of ``groups``, and whether channels are the last dimension.
+_LAYERS = {
+    **{f"aten.conv{n}d.{kind}": (6, False) for n in (1, 2, 3) for kind in ("default", "padding")},
+    "aten.linear.default": (None, True),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer at the end of a replay's prefix.
+
+    Attributes:
+        step: Its node.
+        weight: Name of its weight.
+        value: What it returned.
+        alone: Whether no other node uses the weight.
+    """
+
+    step: Step
+    weight: str
+    value: Tensor
+    alone: bool
+    _x: Tensor
+    _dim: int
+
+    def without(self, network: Network, positions: np.ndarray) -> Tensor | None:
+        """Return the output without some input channels, or None where they add nothing to it.
+
+        Args:
+            network: Holds the weight.
+            positions: Input channels, ``(k,)``.
+
+        Returns:
+            A tensor of the output's shape, in memory of its own.
+        """
+        index = torch.from_numpy(positions).to(self._x.device)
+        x = self._x.index_select(self._dim, index)
+        weight = network.tensor(self.weight).index_select(1, index)
+        if not (x.any() and weight.any()):
+            return None
+        rest = cast("tuple[object, ...]", self.step.node.args[3:])
+        settings = [list(arg) if isinstance(arg, tuple) else arg for arg in rest]
+        part = cast("Tensor", self.step.function(x, weight, None, *settings))
+        return torch.sub(self.value, part, out=part)
+
+
+def enter(
+    network: Network, replay: Replay, start: int, readings: Sequence[Reading]
+) -> Layer | None:
+    """Run the prefix up to node number ``start`` and, if it is a plain layer, through it.
+
+    Args:
+        network: What the replay runs.
+        replay: Stands before ``start`` or earlier.
+        start: Number of the node that is the first to read some groups.
+        readings: How those groups are read.
+
+    Returns:
+        The layer, or None: the prefix then ends at ``start`` or before. Layers with several groups,
+        other operators, and layers whose output a later node overwrites are no plain layers.
+    """
+    replay.advance(start)
+    step = network.program.steps[start]
+    found = _operands(step)
+    if found is None or replay.at != start or not replay.can_start(start + 1):
+        return None
+    source, weight, dim = found
+    if not all(any(m.tensor == weight for m in reading.weights) for reading in readings):
+        return None
+    x = cast("Tensor", replay.value(source))
+    replay.advance(start + 1)
+    value = cast("Tensor", replay.value(step.node.name))
+    nodes = network.graph.nodes
+    users = sum(any(ref.name == weight for ref in tensor_refs(n.arguments)) for n in nodes)
+    return Layer(step, weight, value, users == 1, x, dim)
+
+
+def _operands(step: Step) -> tuple[str, str, int] | None:
+    """Names of the input and the weight of a layer, and the input's channel dimension."""
+    node = step.node
+    if node.op not in _LAYERS or node.kwargs or node.name in step.dead:
+        return None
+    groups, last = _LAYERS[node.op]
+    if groups is not None and len(node.args) > groups and node.args[groups] != 1:
+        return None
+    source, weight = node.args[:2]
+    if not isinstance(source, Ref) or not isinstance(weight, TensorRef):
+        return None
+    rank = len(node.shape)
+    return source.name, weight.name, rank - 1 if last else 1

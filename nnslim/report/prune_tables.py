@@ -1,0 +1,253 @@
+"""The tables of a pruning report, made from the dictionary that is its ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from nnslim.report.table import Table
+from nnslim.report.units import count, percent, scaled, size
+
+if TYPE_CHECKING:
+    from nnslim.report.prune_document import Group, PruneReport, Waypoint
+
+__all__ = [
+    "accuracy_table",
+    "alignment_table",
+    "cost_table",
+    "frozen_table",
+    "group_table",
+    "prune_tables",
+    "trail_table",
+    "training_table",
+    "trials_table",
+    "verdict",
+]
+
+_LAYERS_SHOWN = 1
+_UNKNOWN = "-"
+
+
+def prune_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
+    """Return what the command line shows: of a dry run the plan, of a run what came out."""
+    if "check" in report:
+        return tuple(table for table in (accuracy_table(report), cost_table(report)) if table.rows)
+    return group_table(report), frozen_table(report), cost_table(report)
+
+
+def verdict(report: Mapping[str, object]) -> str:
+    """Say in one sentence what remains and what it costs.
+
+    Example:
+        >>> state = {"params": 1000, "macs": 5000, "bytes": 4000, "top1_pct": None}
+        >>> verdict({"before": state, "after": {**state, "params": 500, "macs": 2100}})
+        '50.0 % of the parameters and 42.0 % of the MACs remain; accuracy was not measured.'
+    """
+    before, after = _document(report)["before"], _document(report)["after"]
+    kept = f"{_share(after['params'], before['params'])} of the parameters and"
+    kept = f"{kept} {_share(after['macs'], before['macs'])} of the MACs remain"
+    was, now = before["top1_pct"], after["top1_pct"]
+    if was is None or now is None:
+        return f"{kept}; accuracy was not measured."
+    images = f" on {count(after['n_images'])} images" if after["n_images"] else ""
+    change = f"{now - was:+.2f} points{images}"
+    return f"{kept}; top-1 went from {percent(was)} % to {percent(now)} % ({change})."
+
+
+def cost_table(report: Mapping[str, object]) -> Table:
+    """Compare parameters, MACs, bytes and, where it was measured, latency with its interval."""
+    before, after = _document(report)["before"], _document(report)["after"]
+    rows = [
+        ["parameters", count(before["params"]), count(after["params"])],
+        ["MACs", scaled(before["macs"]), scaled(after["macs"])],
+        ["size of the tensors", size(before["bytes"]), size(after["bytes"])],
+    ]
+    keys = ("params", "macs", "bytes")
+    pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
+    full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
+    for found in _document(report).get("latency") or []:
+        name = f"latency, batch {found['batch_size']}, ms"
+        times = [f"{found[key]:.3g}" for key in ("parent_ms", "candidate_ms")]
+        half = 50 * (found["high"] - found["low"])
+        full.append([name, *times, f"{100 * found['ratio']:.1f} ± {half:.1f} %"])
+    return Table.of("Cost", ["", ">before", ">after", ">remains"], full)
+
+
+def accuracy_table(report: Mapping[str, object]) -> Table:
+    """Follow the accuracy from the dense network to the file that ships; no rows without data."""
+    document = _document(report)
+    before, after = document["before"], document["after"]
+    tuning = [e for e in document.get("training") or [] if e["stage"] == "tuned"]
+    tuned = f"after fine-tuning ({len(tuning)} epochs)"
+    steps: list[tuple[str, object, object]] = [
+        ("before", before["top1_pct"], before["top5_pct"]),
+        ("after sparse training", document.get("sparse_top1_pct"), None),
+        ("right after the removal", document.get("removed_top1_pct"), None),
+        ("with its weights fitted anew", document.get("refitted_top1_pct"), None),
+        ("with new batch norm statistics", document.get("recalibrated_top1_pct"), None),
+        (tuned if tuning else "after", after["top1_pct"], after["top5_pct"]),
+        ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),
+    ]
+    rows = [
+        [name, _percent(top1), _percent(top5), _points(top1, before["top1_pct"])]
+        for name, top1, top5 in steps
+        if top1 is not None
+    ]
+    images = f" on {count(after['n_images'])} images" if after["n_images"] else ""
+    return Table.of(f"Accuracy{images}", ["", ">top-1 %", ">top-5 %", ">change"], rows)
+
+
+def group_table(report: Mapping[str, object]) -> Table:
+    """List the channel groups that can be cut: their layers and widths, and why one stays whole."""
+    rows = [
+        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), _short_note(g)]
+        for g in _document(report)["groups"]
+        if g["status"] != "frozen"
+    ]
+    return Table.of("Channel groups", ["group", "layers", ">now", ">after", "note"], rows)
+
+
+def frozen_table(report: Mapping[str, object]) -> Table:
+    """Count the channel groups that must stay, by reason; the HTML page lists each."""
+    found: dict[str, list[Group]] = {}
+    for group in _document(report)["groups"]:
+        if group["status"] == "frozen":
+            found.setdefault(str(group["reason"]), []).append(group)
+    rows = [
+        [reason, str(len(own)), str(sum(g["width_before"] for g in own))]
+        for reason, own in found.items()
+    ]
+    return Table.of("Channels that stay", ["reason", ">groups", ">channels"], rows)
+
+
+def _short_note(group: Group) -> str:
+    """The note without its place, which the HTML page has."""
+    return group_note(group).partition(" (")[0]
+
+
+def group_note(group: Group) -> str:
+    """Say why a group stays whole, or that cutting it is approximate."""
+    if group["reason"] is None:
+        return ""
+    return f"{group['status']}: {group['reason']}" if group["status"] != "free" else group["reason"]
+
+
+def training_table(report: Mapping[str, object]) -> Table:
+    """List the epochs of every training."""
+    figures = [">loss", ">training top-1 %", ">validation top-1 %", ">rate", ">seconds"]
+    rows = [
+        [
+            str(epoch["epoch"]),
+            epoch["stage"],
+            f"{epoch['loss']:.4f}",
+            percent(epoch["train_top1_pct"]),
+            _percent(epoch["val_top1_pct"]),
+            f"{epoch['lr']:.3g}",
+            f"{epoch['seconds']:.3g}",
+        ]
+        for epoch in _document(report).get("training") or []
+    ]
+    return Table.of("Epochs", [">epoch", "stage", *figures], rows)
+
+
+def trail_table(report: Mapping[str, object]) -> Table:
+    """Follow the network from stage to stage: what is left of it, and how well it does."""
+    document = _document(report)
+    before = document["before"]
+    rows = [
+        [
+            _stage(point),
+            count(point["params"]),
+            _share(point["params"], before["params"]),
+            _share(point["macs"], before["macs"]),
+            _percent(point["val_top1_pct"]),
+        ]
+        for point in document.get("trail") or []
+    ]
+    headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
+    return Table.of("From stage to stage", headings, rows)
+
+
+def trials_table(report: Mapping[str, object]) -> Table:
+    """List what was measured on the way to a latency budget, and the check of the plan."""
+    search = cast("Mapping[str, Any] | None", report.get("latency_search"))
+    if search is None:
+        return Table.of("", [], [])
+    before = _document(report)["before"]
+    rows = [
+        [
+            str(number),
+            _share(trial["params"], before["params"]),
+            _share(trial["macs"], before["macs"]),
+            f"{100 * trial['estimated_ratio']:.1f} %",
+            _ratios(trial["measured"]),
+        ]
+        for number, trial in enumerate(search["trials"], start=1)
+    ]
+    rows.append(
+        ["check", "", "", f"target {100 * search['target_ratio']:.1f} %", _ratios(search["check"])]
+    )
+    headings = [">trial", ">parameters", ">MACs", ">estimated", "measured, of the latency before"]
+    return Table.of(f"Plans measured for --latency {search['budget']}", headings, rows)
+
+
+def alignment_table(report: Mapping[str, object]) -> Table:
+    """List the multiples that ``--align auto`` tried."""
+    choice = cast("Mapping[str, Any] | None", report.get("alignment"))
+    if choice is None:
+        return Table.of("", [], [])
+    before = _document(report)["before"]
+    rows = [
+        [
+            f"{own['align']}, chosen" if own["align"] == choice["align"] else str(own["align"]),
+            _UNKNOWN if own["params"] is None else _share(own["params"], before["params"]),
+            _UNKNOWN if own["macs"] is None else _share(own["macs"], before["macs"]),
+            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
+            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
+        ]
+        for own in choice["candidates"]
+    ]
+    headings = [
+        "multiple of",
+        ">parameters",
+        ">MACs",
+        ">score lost",
+        "measured, of the latency before",
+    ]
+    return Table.of(f"Alignment: {choice['reason']}", headings, rows)
+
+
+def _ratios(measured: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"batch {own['batch_size']}: {100 * own['ratio']:.1f} % ({100 * own['low']:.1f} to"
+        f" {100 * own['high']:.1f})"
+        for own in measured
+    )
+
+
+def _stage(point: Waypoint) -> str:
+    name = f"{point['stage']} {point['round']}" if point["round"] else point["stage"]
+    return f"{name}, taken back" if point.get("taken_back") else name
+
+
+def _document(report: Mapping[str, object]) -> PruneReport:
+    return cast("PruneReport", report)
+
+
+def _layers(group: Group) -> str:
+    shown, rest = group["layers"][:_LAYERS_SHOWN], len(group["layers"]) - _LAYERS_SHOWN
+    return ", ".join(shown) + (f", +{rest}" if rest > 0 else "")
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else _UNKNOWN
+
+
+def _percent(value: object) -> str:
+    return percent(value) if isinstance(value, (int, float)) else _UNKNOWN
+
+
+def _points(value: object, reference: object) -> str:
+    if isinstance(value, (int, float)) and isinstance(reference, (int, float)):
+        return f"{value - reference:+.2f}" if value != reference else ""
+    return ""

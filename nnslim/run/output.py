@@ -1,0 +1,108 @@
+"""The output directory of a long run: checked before it starts, resumable, closed with records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from nnslim.artifact.card import model_card
+from nnslim.artifact.directory import RunDirectory
+from nnslim.artifact.manifest import RunRecord, run_manifest
+from nnslim.processes import barrier, is_main
+from nnslim.run.events import read_events
+from nnslim.run.trainer import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from nnslim.sink import Sink
+
+__all__ = ["Destination", "RunOutput"]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the result goes.
+
+    Attributes:
+        path: The output directory.
+        overwrite: Whether an earlier run there may be replaced.
+        resume: Whether to go on from the checkpoints of an interrupted run there.
+        argv: The command line, for the record.
+        inputs: Files that were read, for the record.
+    """
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    argv: tuple[str, ...] = ()
+    inputs: tuple[Path, ...] = ()
+
+
+class RunOutput:
+    """The output directory of one run, from before its first step to its last file.
+
+    Attributes:
+        directory: Appears when everything in it is written.
+
+    Raises:
+        ConfigError: Nothing can be written to the destination.
+    """
+
+    def __init__(self, destination: Destination, settings: Mapping[str, object], seed: int) -> None:
+        """Check the place, and clear what an earlier run left where this one does not resume it."""
+        self.directory = RunDirectory(
+            destination.path, overwrite=destination.overwrite, resume=destination.resume
+        )
+        if not destination.resume and is_main() and self.directory.checkpoint.exists():
+            shutil.rmtree(self.directory.checkpoint)
+        barrier()
+        started = datetime.now(UTC)
+        self._record = RunRecord(destination.argv, settings, seed, started, destination.inputs)
+
+    @contextmanager
+    def resumable(self, sink: Sink) -> Generator[Path]:
+        """Yield the directory for checkpoints; an interruption is told how to go on.
+
+        Where nothing was finished yet, nothing stays.
+        """
+        place, final = self.directory.checkpoint, self.directory.final
+        try:
+            yield place
+        except BaseException as error:
+            if is_main() and not any(place.rglob("*.safetensors")):
+                shutil.rmtree(place, ignore_errors=True)
+                if final.is_dir() and not any(final.iterdir()):
+                    final.rmdir()
+            elif isinstance(error, KeyboardInterrupt | SystemExit):  # SIGINT, SIGTERM
+                sink.warn(f"interrupted; the same command with --resume goes on in {final}")
+            raise
+
+    def close(
+        self, run: RunDirectory, report: dict[str, object], html: str, card: dict[str, object]
+    ) -> None:
+        """Write what stands beside the models: events, report, page, card and manifest.
+
+        Args:
+            run: The directory, entered.
+            report: Content of ``report.json``.
+            html: Content of ``report.html``.
+            card: What the model card needs.
+        """
+        if events := self._events():
+            run.write_text(EVENTS, "".join(json.dumps(entry) + "\n" for entry in events))
+        run.write_json("report.json", report)
+        run.write_text("report.html", html)
+        run.write_text("README.md", model_card(card))
+        run.write_json("run.json", run_manifest(self._record, run.path))
+
+    def _events(self) -> list[dict[str, object]]:
+        """The events of all processes, oldest first."""
+        logs = sorted(self.directory.checkpoint.rglob(EVENTS))
+        entries = [entry for log in logs for entry in read_events(log)]
+        return sorted(entries, key=lambda entry: float(str(entry.get("time", 0))))

@@ -1,0 +1,160 @@
+"""Read the values that flags carry as text: budgets, lists of numbers and sizes."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from nnslim.errors import ConfigError
+from nnslim.settings.budget import LatencyBudget, Limit
+
+__all__ = [
+    "parse_align",
+    "parse_count",
+    "parse_counts",
+    "parse_floats",
+    "parse_latency",
+    "parse_limit",
+    "parse_size",
+]
+
+_SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*(%|[kKMG]?)")
+
+
+def parse_limit(text: str, flag: str) -> Limit:
+    """Read ``50%``, ``130k``, ``1.5M`` or ``271098``.
+
+    Raises:
+        ConfigError: The text is none of these, or outside ``0% < x <= 100%`` or ``1 <= x``.
+
+    Example:
+        >>> parse_limit("1.5M", "--params")
+        Limit(amount=1500000, relative=False)
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            f"{flag} {text}: neither a share nor a number",
+            hint="write a share such as 50% or a number such as 271098, 130k or 1.5M",
+        )
+    number, unit = Decimal(match[1]), match[2]
+    if unit == "%":
+        if not 0 < number <= 100:
+            raise ConfigError(f"{flag} {text}: the share must be above 0% and at most 100%")
+        return Limit(float(number / 100), relative=True)
+    amount = number * _SUFFIXES[unit]
+    if amount < 1 or amount != int(amount):
+        raise ConfigError(
+            f"{flag} {text}: what is no share must be a whole number of at least 1",
+            hint=f"write {flag} {100 * number}% for that share" if 0 < number <= 1 else None,
+        )
+    return Limit(int(amount), relative=False)
+
+
+def parse_latency(text: str, flag: str) -> LatencyBudget:
+    """Read ``60%`` or ``1.5ms``.
+
+    Raises:
+        ConfigError: The text is neither, or not above 0.
+
+    Example:
+        >>> str(parse_latency("1.5ms", "--latency"))
+        '1.5ms'
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|ms)", text.strip())
+    if match is None:
+        raise ConfigError(
+            f"{flag} {text}: not a latency", hint="write a share such as 60% or 1.5ms"
+        )
+    number = float(match[1])
+    relative = match[2] == "%"
+    return LatencyBudget(number / 100 if relative else number, relative)
+
+
+def parse_align(text: str, flag: str) -> int | Literal["auto"]:
+    """Read ``8`` or ``auto``.
+
+    Raises:
+        ConfigError: The text is neither.
+
+    Example:
+        >>> parse_align("auto", "--align"), parse_align("8", "--align")
+        ('auto', 8)
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ConfigError(f"{flag} {text}: must be auto or a whole number of at least 1")
+    return int(text)
+
+
+def parse_count(text: str, flag: str) -> int:
+    """Read a number such as ``140k``, not a share.
+
+    Raises:
+        ConfigError: The text is no whole number of at least 1.
+
+    Example:
+        >>> parse_count("140k", "--max-params")
+        140000
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    amount = Decimal(match[1]) * _SUFFIXES[match[2]] if match and match[2] != "%" else Decimal(0)
+    if amount < 1 or amount != int(amount):
+        raise ConfigError(f"{flag} {text}: must be a whole number of at least 1, such as 140k")
+    return int(amount)
+
+
+def parse_counts(text: str, flag: str) -> tuple[int, ...]:
+    """Read whole numbers of at least 1, separated by commas, such as ``1,32``.
+
+    Raises:
+        ConfigError: A part is not such a number.
+
+    Example:
+        >>> parse_counts("1,32", "--batch-size")
+        (1, 32)
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{flag} {text}: must be whole numbers of at least 1, such as 1,32")
+    return tuple(int(part) for part in parts)
+
+
+def parse_floats(text: str, flag: str) -> tuple[float, ...]:
+    """Read finite numbers separated by commas, such as ``0.485,0.456,0.406``.
+
+    Raises:
+        ConfigError: A part is not a finite number.
+
+    Example:
+        >>> parse_floats("0.5, 0.25", "--std")
+        (0.5, 0.25)
+    """
+    try:
+        numbers = [Decimal(part.strip()) for part in text.split(",")]
+    except InvalidOperation:
+        numbers = [Decimal("nan")]
+    if not all(number.is_finite() for number in numbers):
+        raise ConfigError(
+            f"{flag} {text}: must be numbers separated by commas, such as 0.5,0.5,0.5"
+        )
+    return tuple(float(number) for number in numbers)
+
+
+def parse_size(text: str, flag: str) -> tuple[int, int]:
+    """Read a height and a width in pixels: ``224`` for a square, or ``192x256``.
+
+    Raises:
+        ConfigError: The text is not one or two whole numbers of at least 1.
+
+    Example:
+        >>> parse_size("192x256", "--input-size")
+        (192, 256)
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", text.strip())
+    if match is None:
+        raise ConfigError(f"{flag} {text}: must be pixels such as 224, or HEIGHTxWIDTH")
+    return int(match[1]), int(match[2] or match[1])
