@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from nnslim.budget import LatencyBudget, Limit, Metric
 from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
-from nnslim.prune.plan import Rules
 from nnslim.prune.regularizers import RegularizerConfig
+from nnslim.prune.rules import Allocation, Rules
 from nnslim.prune.saliency import Saliency
 from nnslim.train.config import TrainConfig
 
 __all__ = [
-    "Allocation",
     "LatencyConfig",
     "PruneConfig",
     "RoundConfig",
     "SaliencyConfig",
     "SparseConfig",
 ]
-
-Allocation: TypeAlias = Literal["global", "even", "tapered"]
 
 
 def _half() -> Mapping[Metric, Limit]:
@@ -142,7 +139,7 @@ class PruneConfig:
         keep: Layers whose groups stay whole.
         keep_streams: Whether residual streams stay whole.
         allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
-            share of every group that may be cut, ``tapered`` less of later stages' first blocks.
+            share of every group that may be cut.
         per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
             does so for all but ``magnitude`` (docs/results/saliency.md).
         align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
@@ -235,7 +232,7 @@ class PruneConfig:
             min_width=self.min_width,
             keep=self.keep,
             approximate=self.approximate,
-            allocation="global" if self.allocation == "global" else "even",
+            allocation=self.allocation,
             per_cost=per_cost,
             align=1 if self.align == "auto" else self.align,
         )

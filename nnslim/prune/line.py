@@ -118,7 +118,7 @@ def rank_channels(
         lost = np.diff(totals[ends], prepend=0.0)
         if rules.allocation == "even":  # who has most left gives, counted at the middle of a step
             left = group.width - (earlier + ends) / 2 * len(order)
-            rank = -left / rules.shares.get(group.name, group.width)
+            rank = -left / rules.dense_widths.get(group.name, group.width)
         else:
             rank = lost / counts / weight[where]
         parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from nnslim.prune.config import Allocation
+    from nnslim.prune.rules import Allocation
     from nnslim.prune.saliency import Saliency
 
 __all__ = ["Profile", "ProfileName", "profile_named"]
