@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
     "ConfigError",
     "DeviceError",
@@ -14,29 +20,61 @@ __all__ = [
     "VerificationError",
 ]
 
+_SETTING = re.compile(r"\[\[([a-z]\w*(?:\.\w+)*)(?:=(.*?))?\]\]")
+
 
 class NnslimError(Exception):
     """Say in one sentence what is wrong and where, with the numbers, and what to do next.
 
+    A text names a setting as ``[[training.lr]]`` or, with a value, ``[[training.lr=0.1]]``: Python
+    shows the field, the command line what its user writes (a flag, a variable, a key of a file).
+
     Attributes:
-        message: What is wrong, in one sentence without a full stop at the end.
-        hint: The next step for the user, or None.
+        raw: Message and hint with the settings still in brackets.
         exit_code: What the command line exits with: 2 for the user's input, 3 for the rest.
 
     Example:
-        >>> print(InputError("weights.pt: no such file", hint="check the path"))
-        weights.pt: no such file; check the path
+        >>> print(InputError("[[data=x.npz]]: no such file", hint="check the path"))
+        data=x.npz: no such file; check the path
     """
 
     exit_code = 3
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        self.raw = (message, hint)
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in one sentence without a full stop at the end."""
+        return self.named(_as_field)[0]
+
+    @property
+    def hint(self) -> str | None:
+        """The next step for the user, or None."""
+        return self.named(_as_field)[1]
+
+    @property
+    def field(self) -> str | None:
+        """Path of the setting that the message is about, or None."""
+        mentioned = _SETTING.search(self.raw[0])
+        return mentioned[1] if mentioned else None
+
+    def named(self, name: Callable[[str, str | None], str]) -> tuple[str, str | None]:
+        """Return message and hint, every setting written as ``name(path, value)`` writes it."""
+        message, hint = self.raw
+        return _render(message, name), None if hint is None else _render(hint, name)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}; {self.hint}"
+
+
+def _as_field(path: str, value: str | None) -> str:
+    return path if value is None else f"{path}={value}"
+
+
+def _render(text: str, name: Callable[[str, str | None], str]) -> str:
+    return _SETTING.sub(lambda match: name(match[1], match[2]), text)
 
 
 class ConfigError(NnslimError):

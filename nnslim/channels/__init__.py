@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nnslim.channels.blocks import Place, block_places
 from nnslim.channels.footprints import ChannelGroup, Member
 from nnslim.channels.groups import ChannelMap, channel_groups
 from nnslim.channels.streams import residual_streams
@@ -11,8 +10,6 @@ __all__ = [
     "ChannelGroup",
     "ChannelMap",
     "Member",
-    "Place",
-    "block_places",
     "channel_groups",
     "residual_streams",
 ]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, cast
 from nnslim.network.graph import TensorInfo, refs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from nnslim.channels.groups import ChannelMap
     from nnslim.channels.labels import Labels
     from nnslim.network.graph import Arg, Graph, Node
 
-__all__ = ["joints", "residual_streams", "summed_groups"]
+__all__ = ["residual_streams"]
 
 _LAYERS = ("conv", "linear", "embedding", "mm", "bmm", "matmul", "einsum", "scaled_dot_product")
 
@@ -44,16 +44,11 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
         >>> sorted(residual_streams(network.graph, channel_groups(network)))
         ['stem']
     """
-    return summed_groups(joints(graph), channels)
-
-
-def summed_groups(sums: Iterable[Node], channels: ChannelMap) -> frozenset[str]:
-    """Name the groups, but for the frozen ones, of the channels that these operators return."""
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
     streams: set[str] = set()
-    for node in sums:
+    for node in _joints(graph):
         labels = cast("Labels", channels.values[node.name])
         for along in (own for own in labels if own is not None):
             members = channels.component[along].ravel().tolist()
@@ -61,7 +56,7 @@ def summed_groups(sums: Iterable[Node], channels: ChannelMap) -> frozenset[str]:
     return frozenset(streams)
 
 
-def joints(graph: Graph) -> list[Node]:
+def _joints(graph: Graph) -> list[Node]:
     """The sums of what different layers make, in the order of execution."""
     # The inputs, layers and joints that a value comes from, with nothing of the kind in between.
     sources = {entry.name: frozenset({entry.name}) for entry in graph.inputs}

@@ -94,10 +94,9 @@ def prune_command(
         bool, option(help="Score on augmented images, as in training.")
     ] = True,
     allocation: Annotated[
-        Literal["global", "even", "tapered"] | None,
+        Literal["global", "even"] | None,
         option(
-            help="Where channels go: by score among all groups, the same share of every group, or "
-            "(tapered) less of later stages' first blocks. "
+            help="Where channels go: by score among all groups, or the same share of every group. "
             "[default: by profile, without --data global]"
         ),
     ] = None,

@@ -10,7 +10,7 @@ from nnslim.errors import ConfigError
 
 __all__ = ["LatencyBudget", "Limit", "Metric"]
 
-Metric: TypeAlias = Literal["params", "macs", "bytes"]
+Metric: TypeAlias = Literal["params", "macs", "size"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Limit:
 
     amount: float
     relative: bool
+
+    def __str__(self) -> str:
+        return f"{100 * self.amount:g}%" if self.relative else f"{self.amount:.0f}"
 
     def of(self, total: int) -> int:
         """Return the largest whole number that keeps to this limit when the input has ``total``."""
@@ -53,7 +56,7 @@ class LatencyBudget:
     def __post_init__(self) -> None:
         if not 0 < self.amount <= (1 if self.relative else float("inf")):
             raise ConfigError(
-                f"--latency {self}: must be above 0" + " and at most 100%" * self.relative,
+                f"a latency of {self}: must be above 0" + " and at most 100%" * self.relative,
                 hint="write a share such as 60% or 1.5ms",
             )
 
@@ -74,7 +77,7 @@ class LatencyBudget:
         if len(parent_ms) > 1:
             sizes = ", ".join(str(size) for size in parent_ms)
             raise ConfigError(
-                f"--latency {self} at batch sizes {sizes}: milliseconds need one batch size",
+                f"a latency of {self} at batch sizes {sizes}: milliseconds need one batch size",
                 hint="give one batch size, or a share such as 60%",
             )
         return self.amount / next(iter(parent_ms.values()))

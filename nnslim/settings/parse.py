@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
-from typing import Literal
 
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import LatencyBudget, Limit
 
 __all__ = [
-    "parse_align",
     "parse_count",
     "parse_counts",
     "parse_floats",
     "parse_latency",
     "parse_limit",
+    "parse_share",
     "parse_size",
 ]
 
@@ -73,21 +72,20 @@ def parse_latency(text: str, flag: str) -> LatencyBudget:
     return LatencyBudget(number / 100 if relative else number, relative)
 
 
-def parse_align(text: str, flag: str) -> int | Literal["auto"]:
-    """Read ``8`` or ``auto``.
+def parse_share(text: str, flag: str) -> float:
+    """Read a share such as ``60%``.
 
     Raises:
-        ConfigError: The text is neither.
+        ConfigError: The text is none, or not above 0% and at most 100%.
 
     Example:
-        >>> parse_align("auto", "--align"), parse_align("8", "--align")
-        ('auto', 8)
+        >>> parse_share("60%", "seed_network.share")
+        0.6
     """
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ConfigError(f"{flag} {text}: must be auto or a whole number of at least 1")
-    return int(text)
+    limit = parse_limit(text, flag)
+    if not limit.relative:
+        raise ConfigError(f"{flag} {text}: not a share", hint="write one such as 60%")
+    return limit.amount
 
 
 def parse_count(text: str, flag: str) -> int:

@@ -3,222 +3,403 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
-from nnslim.pruning.plans.plan import Constraints
-from nnslim.pruning.scores.measured import Saliency
-from nnslim.pruning.sparse.regularizers import RegularizerConfig
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
+from nnslim.settings.limits import budgets
+from nnslim.settings.option import AUTO, check_fields, option, section
+from nnslim.settings.parse import parse_counts, parse_latency, parse_limit
 from nnslim.settings.train import TrainConfig
 
 __all__ = [
     "Allocation",
+    "Axis",
     "LatencyConfig",
+    "ProfileName",
     "PruneConfig",
+    "RegularizerConfig",
+    "RegularizerName",
     "RoundConfig",
+    "Saliency",
     "SaliencyConfig",
+    "Shrink",
+    "Side",
     "SparseConfig",
 ]
 
-Allocation: TypeAlias = Literal["global", "even", "tapered"]
-
-
-def _half() -> Mapping[Metric, Limit]:
-    return {"params": Limit(0.5, relative=True)}
+Allocation: TypeAlias = Literal["global", "even"]
+ProfileName: TypeAlias = Literal["fast", "balanced", "best"]
+Saliency: TypeAlias = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
+Shrink: TypeAlias = Literal["auto", "whole", "within"]
+Side: TypeAlias = Literal["feature", "neuron"]
+Axis: TypeAlias = Literal["feature", "neuron", "both"]
+RegularizerName: TypeAlias = Literal[
+    "fading",
+    "group_lasso",
+    "hierarchical_sqrt_group_lasso",
+    "hierarchical_squared_group_lasso",
+    "exclusive_sparsity",
+    "hierarchical_sqrt_exclusive",
+    "hierarchical_squared_exclusive",
+    "group_l12",
+    "hierarchical_sqrt_group_l12",
+    "hierarchical_squared_group_l12",
+]
 
 
 @dataclass(frozen=True)
 class SaliencyConfig:
     """How channels are scored.
 
-    Attributes:
-        kind: ``logits``: measured mean squared change of the logits; ``loss``: measured increase of
-            the cross-entropy; ``jacobian``: first-order estimate of ``logits`` for all channels at
-            once; ``taylor``: first-order estimate of ``loss``; ``magnitude``: L2 norm of the
-            filters, which needs no data.
-        samples: Training images to measure on, drawn at random.
-        augment: Whether those images are augmented as in training.
-        batch_size: Images per forward pass.
+    ``logits`` measures the mean squared change of the logits, ``loss`` the increase of the
+    cross-entropy; ``jacobian`` and ``taylor`` are first-order estimates of the two for all channels
+    at once; ``magnitude`` is the L2 norm of the filters, which needs no data.
     """
 
-    kind: Saliency = "logits"
-    samples: int = 512
-    augment: bool = True
-    batch_size: int = 256
+    SECTION: ClassVar[str] = "saliency."
+
+    kind: Saliency = option(
+        AUTO,
+        "How channels are scored.",
+        flag="saliency",
+        panel="Method",
+        auto="by profile; without data magnitude",
+    )
+    samples: int = option(
+        AUTO,
+        "Training images that channels are scored on.",
+        low=1,
+        panel="Method",
+        auto="by profile",
+    )
+    augment: bool = option(True, "Score on augmented images, as in training.", panel="Method")
+    batch_size: int = option(256, "Images per forward pass of scoring.", low=1, panel="Method")
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ConfigError(f"--samples {self.samples}: at least 1 image is needed")
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class RegularizerConfig:
+    """What pulls channels towards zero in sparse training, and how strongly.
+
+    ``fading`` (``nnslim.pruning.sparse.fading``) ends at zero and has no strength. The other nine
+    are penalties (Mitsuno et al., IJCNN 2020, with this project's names); docs/regularizers.md.
+
+    Raises:
+        ConfigError: A value is outside its range.
+
+    Example:
+        >>> RegularizerConfig(strength=1e-4).strength
+        0.0001
+    """
+
+    SECTION: ClassVar[str] = "sparse.regularizer."
+
+    name: RegularizerName = option(
+        "group_lasso",
+        "What pulls channels towards zero in sparse training: fading, or one of nine penalties.",
+        flag="regularizer",
+        metavar="NAME",
+        panel="Method",
+    )
+    axis: Axis = option(
+        "feature",
+        "Weights a penalty is on: those that read a channel, those that produce it, or both.",
+        panel="Method",
+    )
+    balance: float = option(
+        0.5, "Share of the hierarchical penalty beside the L1 norm.", low=0, high=1, panel="Method"
+    )
+    strength: float | Literal["auto"] = option(
+        "auto", "Factor of a penalty; auto follows the loss's gradient.", low=0, panel="Method"
+    )
+    ratio: float = option(
+        100.0,
+        "With strength auto: norm of the penalty's gradient over that of the loss's at the end.",
+        low=0,
+        panel="Method",
+    )
+    growth: float = option(
+        1.0,
+        "With strength auto: part of the ratio that is reached linearly over the training.",
+        low=0,
+        high=1,
+        panel="Method",
+    )
+    floor: float = option(
+        0.05,
+        "Share of a tensor's root mean square below which the pull on a weight fades.",
+        above=0,
+        panel="Method",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.name == "fading" and self.strength != "auto":
+            raise ConfigError(
+                f"[[sparse.regularizer.strength={self.strength:g}]]: fading has none",
+                hint="name a penalty with [[sparse.regularizer.name]]",
+            )
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of the weights that are penalised."""
+        return ("feature", "neuron") if self.axis == "both" else (self.axis,)
+
+    def ratio_at(self, step: int, steps: int) -> float:
+        """Return the ratio of the gradients' norms at a step, from 0, of a run.
+
+        Example:
+            >>> [RegularizerConfig(ratio=2.0).ratio_at(step, 4) for step in range(4)]
+            [0.5, 1.0, 1.5, 2.0]
+        """
+        return self.ratio * (1 - self.growth + self.growth * (step + 1) / steps)
 
 
 @dataclass(frozen=True)
 class SparseConfig:
-    """Sparse training of the dense network, before the first removal.
+    """Sparse training of the dense network, before the first removal."""
 
-    Attributes:
-        epochs: Passes over the training data; 0 does none.
-        lr: Peak learning rate.
-        focus: Pull only at the channels that a plan for the budget would remove from the dense
-            network, so that the others keep their weights; without it at every channel.
-        deadline: Part of the sparse training after which faded channels are at zero.
-        regularizer: The penalty and its strength; None fades the channels in focus, see
-            ``nnslim.pruning.sparse.fading``.
-    """
+    SECTION: ClassVar[str] = "sparse."
 
-    epochs: int = 0
-    lr: float = 0.01
-    focus: bool = True
-    deadline: float = 0.7
-    regularizer: RegularizerConfig | None = None
+    epochs: int = option(
+        AUTO,
+        "Epochs of sparse training before the removal.",
+        flag="sparse-epochs",
+        low=0,
+        panel="Method",
+        auto="by profile; at least 2 with a penalty",
+    )
+    lr: float = option(
+        0.01, "Peak learning rate of the sparse training.", above=0, panel="Method"
+    )
+    focus: bool = option(
+        True, "Pull only at the channels that the budget would remove.", panel="Method"
+    )
+    deadline: float = option(
+        0.7,
+        "Part of the sparse training after which faded channels are at zero.",
+        above=0,
+        high=1,
+        panel="Method",
+    )
+    regularizer: RegularizerConfig = section(partial(RegularizerConfig, "fading"))
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or not self.lr > 0:
+        check_fields(self)
+        if self.fades and not self.focus and self.epochs:
             raise ConfigError(
-                f"sparse training of {self.epochs} epochs at learning rate {self.lr}",
-                hint="give 0 or more epochs and a positive rate",
+                "[[sparse.focus=false]]: fading needs to know which channels will go",
+                hint="leave it out, or name a penalty with [[sparse.regularizer.name]]",
             )
-        if not 0 < self.deadline <= 1:
-            raise ConfigError(f"fading by {self.deadline} of the training: above 0 and up to 1")
-        if self.epochs and self.regularizer is None and not self.focus:
-            raise ConfigError(
-                "fading needs to know which channels will go",
-                hint="leave out --no-focus, or name a penalty with --regularizer",
-            )
+
+    @property
+    def fades(self) -> bool:
+        """Whether channels fade to zero, instead of a penalty."""
+        return self.regularizer.name == "fading"
 
 
 @dataclass(frozen=True)
 class RoundConfig:
-    """Removal in rounds, each scored on what the one before has left.
+    """Removal in rounds, each scored on what the one before has left."""
 
-    Attributes:
-        rounds: How many; the budget is approached by equal factors.
-        epochs: Short recovery between two rounds, in epochs.
-        lr: Its peak learning rate.
-    """
+    SECTION: ClassVar[str] = "rounds."
 
-    rounds: int = 1
-    epochs: int = 1
-    lr: float = 0.02
+    count: int = option(
+        AUTO,
+        "Rounds of removal; the budget is approached by equal factors.",
+        low=1,
+        panel="Method",
+        auto="by profile",
+    )
+    epochs: int = option(
+        AUTO,
+        "Epochs of recovery between two rounds.",
+        low=0,
+        panel="Method",
+        auto="by profile; at least 1 with max_drop",
+    )
+    lr: float = option(
+        0.02, "Peak learning rate of the recovery between two rounds.", above=0, panel="Method"
+    )
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.epochs < 0 or not self.lr > 0:
-            raise ConfigError(
-                f"{self.rounds} rounds with {self.epochs} epochs between at rate {self.lr}",
-                hint="give at least 1 round, 0 or more epochs and a positive rate",
-            )
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """Latency as measured in onnxruntime on the run's device.
+    """Latency as measured in onnxruntime on the run's device."""
 
-    Attributes:
-        budget: What may remain at most, or None.
-        batch_sizes: Images per run; the budget holds at each, and the result is measured at each.
-            None at all measures nothing.
-        threads: Threads on the CPU; None is one per core.
-    """
+    SECTION: ClassVar[str] = "latency."
 
-    budget: LatencyBudget | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    threads: int | None = None
+    budget: LatencyBudget | None = option(
+        None,
+        "Latency that may remain, measured in onnxruntime on this device: 60% or 1.5ms.",
+        flag="latency",
+        metavar="LIMIT",
+        panel="Budget",
+        read=parse_latency,
+    )
+    batch_sizes: tuple[int, ...] = option(
+        (1,),
+        "Batch sizes that a latency budget holds at, and that latency is measured at: 1,32.",
+        metavar="N,...",
+        panel="Budget",
+        low=1,
+        read=parse_counts,
+    )
+    threads: int | None = option(
+        None,
+        "Threads that latency is measured with on the CPU; none is one per core.",
+        low=1,
+        panel="Budget",
+    )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.budget is not None and not self.batch_sizes:
-            raise ConfigError("a latency budget needs a batch size to hold at")
+            raise ConfigError("[[latency.budget]] needs one of [[latency.batch_sizes]] to hold at")
 
 
 @dataclass(frozen=True)
 class PruneConfig:
     """A pruning run, except for the network and the data.
 
-    Attributes:
-        limits: What may remain at most, by metric.
-        min_width: Channels that every group keeps at least: a share of its width or a number.
-        keep: Layers whose groups stay whole.
-        keep_streams: Whether residual streams stay whole.
-        allocation: ``global`` ranks the channels of all groups together, ``even`` takes the same
-            share of every group that may be cut, ``tapered`` less of later stages' first blocks.
-        per_cost: Rank channels by score per cost in the limited metrics, not by score alone; None
-            does so for all but ``magnitude`` (docs/results/saliency.md).
-        align: Every group that is cut ends at a multiple of so many channels; ``auto`` chooses by
-            measured latency.
-        latency: A budget in measured latency, and how latency is measured.
-        approximate: Whether groups over which a norm or a mean runs may be cut.
-        shrink: What may go where a dimension is split into groups and their members, such as
-            attention heads: whole ones, the same number within each, or whichever are more.
-        max_drop: Instead of budgets: prune as far as the validation accuracy, after recovery,
-            stays within so many percentage points of the dense network's.
-        saliency: How channels are scored.
-        sparse: Sparse training before the removal.
-        rounds: The removal in rounds.
-        train: Fine-tuning after the removal; 0 epochs do none.
-        batch_size: Images per training step.
-        refit_images: Training images on which the weights that are left are fitted anew after each
-            removal (``nnslim.pruning.fit``); 0 fits none; None takes 512 where no training follows,
-            which ends better without (docs/prune.md).
-        recalibrate_batches: Without that, training batches for new batch norm statistics after each
-            removal; 0 keeps the old statistics.
-        seed: Of everything random.
+    What is ``AUTO`` is decided by ``nnslim.settings.resolved``, by the profile and by whether there
+    are images, when the run begins.
+
+    Example:
+        >>> PruneConfig(rounds=RoundConfig(2)).rounds.count
+        2
     """
 
-    limits: Mapping[Metric, Limit] = field(default_factory=_half)
-    min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
-    keep: tuple[str, ...] = ()
-    keep_streams: bool = False
-    allocation: Allocation = "global"
-    per_cost: bool | None = None
-    align: int | Literal["auto"] = 1
-    latency: LatencyConfig = field(default_factory=LatencyConfig)
-    approximate: bool = False
-    shrink: Shrink = "auto"
-    max_drop: float | None = None
-    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
-    sparse: SparseConfig = field(default_factory=SparseConfig)
-    rounds: RoundConfig = field(default_factory=RoundConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    batch_size: int = 128
-    refit_images: int | None = None
-    recalibrate_batches: int = 50
-    seed: int = 0
+    limits: Mapping[Metric, Limit] = budgets(
+        "that may remain", default="50% of the parameters, without another budget", share="50%"
+    )
+    latency: LatencyConfig = section(LatencyConfig)
+    max_drop: float | None = option(
+        None,
+        "Instead of a budget: prune as far as this loss of validation accuracy allows, in points.",
+        flag="max-drop",
+        metavar="POINTS",
+        low=0,
+        high=100,
+        panel="Budget",
+    )
+    profile: ProfileName = option(
+        "balanced",
+        "How to cut and how long to train, where nothing else says.",
+        flag="profile",
+        panel="Method",
+    )
+    saliency: SaliencyConfig = section(SaliencyConfig)
+    keep: tuple[str, ...] = option(
+        (),
+        "Layer whose channels all stay, those it makes and those it reads; repeatable.",
+        flag="keep",
+        metavar="LAYER",
+        panel="Method",
+    )
+    keep_streams: bool = option(
+        AUTO,
+        "Leave residual streams whole, the sums of several layers' outputs.",
+        panel="Method",
+        auto="by profile; without data false",
+    )
+    min_width: Limit = option(
+        Limit(0.1, relative=True),
+        "Channels that every group keeps at least: a share of its width, or a number.",
+        metavar="LIMIT",
+        read=parse_limit,
+        panel="Method",
+    )
+    align: int | Literal["auto"] = option(
+        1,
+        "Every group that is cut ends at a multiple of N channels; auto measures which pays.",
+        flag="align",
+        metavar="N|auto",
+        low=1,
+        panel="Method",
+    )
+    approximate: bool = option(
+        False,
+        "Cut channels that a norm runs over too, such as a transformer's residual stream.",
+        flag="approximate",
+        panel="Method",
+    )
+    shrink: Shrink = option(
+        "auto",
+        "Drop whole attention heads and groups, as many within each, or the more numerous.",
+        panel="Method",
+    )
+    allocation: Allocation = option(
+        AUTO,
+        "Where channels go: by score among all groups, or the same share of every group.",
+        panel="Method",
+        auto="by profile; without data global",
+    )
+    per_cost: bool = option(
+        AUTO,
+        "Rank channels by score per cost in the budget, not by score alone.",
+        panel="Method",
+        auto="for all saliencies but magnitude",
+    )
+    sparse: SparseConfig = section(SparseConfig)
+    rounds: RoundConfig = section(RoundConfig)
+    refit_images: int = option(
+        AUTO,
+        "Training images on which weights are fitted to the layers' earlier outputs after a "
+        "removal; 0 fits none.",
+        low=0,
+        panel="Method",
+        auto="512 where no training follows, else 0",
+    )
+    recalibrate_batches: int = option(
+        AUTO,
+        "Training batches for new batch norm statistics after a removal without a fit; 0 keeps "
+        "the old statistics.",
+        low=0,
+        panel="Method",
+        auto="50; without data 0",
+    )
+    training: TrainConfig = section(partial(TrainConfig, epochs=AUTO, distill_weight=AUTO))
+    batch_size: int = option(
+        128, "Images per training step.", flag="batch-size", low=1, panel="Training"
+    )
+    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
 
     def __post_init__(self) -> None:
-        if self.align != "auto" and self.align < 1:
-            raise ConfigError(f"--align {self.align}: at least 1 channel is needed")
-        if self.max_drop is not None and self.sparse.epochs and self.sparse.regularizer is None:
+        check_fields(self)
+        if self.max_drop is not None and self.sparse.fades and self.sparse.epochs not in {0, AUTO}:
             raise ConfigError(
-                "--max-drop does not say beforehand which channels will go, so none can fade",
-                hint="give --sparse-epochs 0, or name a penalty with --regularizer",
+                "[[max_drop]] does not say beforehand which channels will go, so none can fade",
+                hint="give [[sparse.epochs=0]], or a penalty with [[sparse.regularizer.name]]",
             )
-        if self.measures_plans and (self.rounds.rounds > 1 or self.max_drop is not None):
-            asked = "--align auto" if self.latency.budget is None else "a latency budget"
-            raise ConfigError(f"{asked} is met in one round", hint="give --rounds 1")
-        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
-            raise ConfigError(f"--max-drop {self.max_drop}: percentage points from 0 to 100")
+        budgets_said = [*(() if self.limits is AUTO else self.limits), *self._latency_said]
+        if self.max_drop is not None and budgets_said:
+            raise ConfigError(
+                f"[[max_drop]] prunes as far as it allows, [[{budgets_said[0]}]] says how far",
+                hint="give one",
+            )
+        if self.max_drop is not None and self.rounds.count is not AUTO and self.rounds.count > 1:
+            raise ConfigError(
+                f"[[rounds.count={self.rounds.count}]]: [[max_drop]] takes as many rounds as it"
+                " needs",
+                hint="give one",
+            )
+        many = self.rounds.count is not AUTO and self.rounds.count > 1
+        if self.measures_plans and (many or self.max_drop is not None):
+            asked = "[[align=auto]]" if self.latency.budget is None else "[[latency.budget]]"
+            raise ConfigError(f"{asked} is met in one round", hint="give [[rounds.count=1]]")
 
     @property
-    def n_refit(self) -> int:
-        """Training images for the fit after a removal."""
-        if self.refit_images is not None:
-            return self.refit_images
-        recovers = self.rounds.epochs > 0 and (self.rounds.rounds > 1 or self.max_drop is not None)
-        return 0 if self.train.epochs or recovers else 512
-
-    @property
-    def without_data(self) -> PruneConfig:
-        """What is left of it where there are no images: one cut, nothing trained or fitted."""
-        return replace(
-            self,
-            sparse=replace(self.sparse, epochs=0),
-            rounds=replace(self.rounds, rounds=1),
-            train=replace(self.train, epochs=0),
-            refit_images=0,
-            recalibrate_batches=0,
-        )
+    def _latency_said(self) -> tuple[str, ...]:
+        return () if self.latency.budget is None else ("latency.budget",)
 
     @property
     def measures_plans(self) -> bool:
@@ -226,26 +407,11 @@ class PruneConfig:
         return self.latency.budget is not None or self.align == "auto"
 
     @property
-    def constraints(self) -> Constraints:
-        """What a plan respects whatever the network, whose residual streams are not known here."""
-        from_data = self.saliency.kind != "magnitude"
-        per_cost = from_data if self.per_cost is None else self.per_cost
-        return Constraints(
-            self.limits,
-            min_width=self.min_width,
-            keep=self.keep,
-            approximate=self.approximate,
-            allocation="global" if self.allocation == "global" else "even",
-            per_cost=per_cost,
-            align=1 if self.align == "auto" else self.align,
-        )
-
-    @property
     def sparse_training(self) -> TrainConfig:
         """Training under the penalty."""
-        return replace(self.train, epochs=self.sparse.epochs, lr=self.sparse.lr)
+        return replace(self.training, epochs=self.sparse.epochs, lr=self.sparse.lr)
 
     @property
     def recovery(self) -> TrainConfig:
         """Training between two rounds."""
-        return replace(self.train, epochs=self.rounds.epochs, lr=self.rounds.lr)
+        return replace(self.training, epochs=self.rounds.epochs, lr=self.rounds.lr)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from nnslim.distill import LossConfig
 from nnslim.errors import ConfigError
+from nnslim.settings.option import AUTO, check_fields, option
 
-__all__ = ["Precision", "Schedule", "TrainConfig"]
+__all__ = ["LossConfig", "Precision", "Schedule", "TrainConfig"]
 
 Schedule = Literal["cosine", "one-cycle"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -18,30 +18,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class TrainConfig:
     """Everything that decides a training run, except the network and the data.
 
-    The defaults fine-tune a pruned CIFAR ResNet for ten epochs at batch size 128.
-
-    Attributes:
-        epochs: Passes over the training data; 0 trains nothing.
-        lr: Peak learning rate.
-        optimizer: ``sgd`` or ``adamw``.
-        momentum: Of SGD, in [0, 1); the first beta of AdamW.
-        weight_decay: L2 decay of weights of two or more dimensions (convolution, linear). Biases
-            and normalisation parameters are not decayed.
-        nesterov: Whether momentum is Nesterov's.
-        schedule: See ``nnslim.train.learning_rate``.
-        warmup_fraction: Part of all steps in which the learning rate rises, in [0, 1).
-        label_smoothing: In [0, 1).
-        distill_weight: Share of the teacher in the loss, in [0, 1]; used only where there is one.
-        temperature: Of the distillation; positive.
-        grad_clip: Largest norm of the whole gradient; None does not clip.
-        precision: ``fp32``, or autocast to ``bf16`` or ``fp16`` (``fp16`` not on the CPU). Weights
-            and optimiser state stay float32.
-        ema: Decay of the average of the weights that is evaluated and returned, such as 0.999;
-            None returns the last weights.
-        compile: Whether ``torch.compile`` compiles the step; ``auto`` does where it pays.
-        cuda_graph: Whether the step runs as a CUDA graph where it can (one GPU, not ``fp16``, not
-            compiled): the same kernels, launched at once.
-        seed: Of what the training itself draws (dropout); the loader has its own.
+    The learning rate rises over the warm-up and falls with ``schedule``
+    (``nnslim.train.learning_rate``). Biases and normalisation parameters are never decayed.
+    Weights and optimiser state stay float32 whatever the precision of the arithmetic.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -51,28 +30,80 @@ class TrainConfig:
         'cosine'
     """
 
-    epochs: int = 10
-    lr: float = 0.05
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    nesterov: bool = True
-    schedule: Schedule = "cosine"
-    warmup_fraction: float = 0.1
-    label_smoothing: float = 0.0
-    distill_weight: float = 0.5
-    temperature: float = 4.0
-    grad_clip: float | None = None
-    precision: Precision = "fp32"
-    ema: float | None = None
-    compile: bool | Literal["auto"] = "auto"
-    cuda_graph: bool = True
+    SECTION: ClassVar[str] = "training."
+
+    epochs: int = option(
+        AUTO,
+        "Epochs of training; 0 trains nothing.",
+        flag="epochs",
+        low=0,
+        panel="Training",
+        auto="by profile",
+    )
+    lr: float = option(
+        AUTO, "Peak learning rate.", flag="lr", above=0, high=1e6, panel="Training", auto="by optimizer"
+    )
+    optimizer: Literal["sgd", "adamw"] = option(
+        AUTO, "Optimizer.", panel="Training", auto="by what is trained"
+    )
+    momentum: float = option(
+        0.9, "Momentum of SGD; the first beta of AdamW.", low=0, below=1, panel="Training"
+    )
+    weight_decay: float = option(
+        5e-4, "L2 decay of the weights of convolutions and linear layers.", low=0, panel="Training"
+    )
+    nesterov: bool = option(True, "Use Nesterov's momentum.", panel="Training")
+    schedule: Schedule = option(
+        "cosine", "Course of the learning rate over the training.", panel="Training"
+    )
+    warmup_fraction: float = option(
+        0.1, "Part of all steps in which the learning rate rises.", low=0, below=1, panel="Training"
+    )
+    label_smoothing: float = option(
+        0.0, "Label smoothing of the cross-entropy.", low=0, below=1, panel="Training"
+    )
+    distill_weight: float = option(
+        AUTO,
+        "Share of the teacher in the loss; labels get the rest, 0 trains without a teacher.",
+        low=0,
+        high=1,
+        panel="Training",
+        auto="by profile",
+    )
+    temperature: float = option(4.0, "Temperature of the distillation.", above=0, panel="Training")
+    grad_clip: float | None = option(
+        None, "Largest norm of the whole gradient; none does not clip.", above=0, panel="Training"
+    )
+    precision: Precision = option(
+        "fp32",
+        "Precision of the training's arithmetic; fp16 not on the CPU.",
+        flag="precision",
+        panel="Training",
+    )
+    ema: float | None = option(
+        None,
+        "Decay of an average of the weights that is evaluated and kept, such as 0.999.",
+        above=0,
+        below=1,
+        panel="Training",
+    )
+    compile: bool | Literal["auto"] = option(
+        AUTO,
+        "Compile the training step.",
+        panel="Training",
+        auto="where it pays; while growing no"
+    )
+    cuda_graph: bool = option(
+        True, "Run the training step as a CUDA graph where it can.", panel="Training"
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if problem := self._problem():
-            raise ConfigError(f"training configuration: {problem}")
-        _ = self.loss
+        check_fields(self)
+        if self.nesterov and not self.momentum > 0:
+            raise ConfigError("[[training.nesterov]] needs a [[training.momentum]] above 0")
+        if self.seed < 0:
+            raise ConfigError(f"[[seed]] {self.seed}: must be at least 0")
 
     @property
     def loss(self) -> LossConfig:
@@ -83,27 +114,27 @@ class TrainConfig:
         """Return plain JSON values."""
         return asdict(self)
 
-    def _problem(self) -> str | None:
-        checks = {
-            f"epochs must be 0 or more, got {self.epochs}": self.epochs >= 0,
-            f"lr must be positive and at most 1e6, got {self.lr}": 0 < self.lr <= 1e6,
-            f"momentum must be in [0, 1), got {self.momentum}": 0 <= self.momentum < 1,
-            f"weight_decay must be 0 or more, got {self.weight_decay}": self.weight_decay >= 0,
-            "nesterov needs a momentum above 0": self.momentum > 0 or not self.nesterov,
-            f"optimizer must be sgd or adamw, got {self.optimizer}": self.optimizer
-            in ("sgd", "adamw"),
-            f"schedule must be cosine or one-cycle, got {self.schedule}": self.schedule
-            in ("cosine", "one-cycle"),
-            f"warmup_fraction must be in [0, 1), got {self.warmup_fraction}": 0
-            <= self.warmup_fraction
-            < 1,
-            f"grad_clip must be positive, got {self.grad_clip}": self.grad_clip is None
-            or self.grad_clip > 0,
-            f"precision must be fp32, bf16 or fp16, got {self.precision}": self.precision
-            in ("fp32", "bf16", "fp16"),
-            f"ema must be in (0, 1), got {self.ema}": self.ema is None or 0 < self.ema < 1,
-            f"compile must be true, false or auto, got {self.compile}": self.compile
-            in (True, False, "auto"),
-            f"seed must be 0 or more, got {self.seed}": self.seed >= 0,
-        }
-        return next((problem for problem, holds in checks.items() if not holds), None)
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The part of a training's configuration that its loss needs.
+
+    Attributes:
+        label_smoothing: In [0, 1).
+        distill_weight: Share of the teacher in the loss, in [0, 1]; the labels get the rest.
+        temperature: Of the distillation; positive.
+
+    Raises:
+        ConfigError: A value is outside its range.
+
+    Example:
+        >>> LossConfig(distill_weight=0.5).label_smoothing
+        0.0
+    """
+
+    label_smoothing: float = 0.0
+    distill_weight: float = 0.0
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, like=TrainConfig)

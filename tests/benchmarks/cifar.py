@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from nnslim.artifact import save_network
-from nnslim.artifact.directory import write_json
 from nnslim.channels import ChannelMap, channel_groups, residual_streams
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Preprocess, load_data
@@ -52,7 +51,7 @@ from nnslim.settings.train import Precision
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
 from tests.benchmarks.cifar_peer import group_norm_network
-from tests.benchmarks.cifar_report import write_report
+from tests.benchmarks.cifar_report import read_records, write_record, write_report
 
 HALF = Limit(0.5, relative=True)
 ARMS = ("ours", "l1", "taylor", "torch-pruning")
@@ -73,9 +72,9 @@ def main() -> None:
                 ]:
                     kind += f"-{said.replace(', ', '-').replace(' ', '_')}" if said else ""
                 name = f"{Path(file).name.partition('-')[0]}-{arm}-{kind}-{seed}"
-                place, record = Path(options.build) / name, results / f"{name}.json"
-                if record.exists():
+                if name in read_records(results):
                     continue
+                place = Path(options.build) / name
                 place.mkdir(parents=True, exist_ok=True)
                 out.info(f"== {name}")
                 config = _config(options, seed, data)
@@ -86,9 +85,9 @@ def main() -> None:
                 found = run_arm(arm, dense, data, config, context)
                 save_network(found.pop("network"), place / "model.safetensors")
                 recipe = _recipe(options) if arm == "ours" else None
-                results.mkdir(parents=True, exist_ok=True)
+                results.parent.mkdir(parents=True, exist_ok=True)
                 told = {"arm": arm, "recipe": recipe, "training": _training(arm, options)}
-                write_json(record, {**told, "seed": seed, **found})
+                write_record(results, name, {**told, "seed": seed, **found})
                 write_report(results)
     write_report(results)
 
@@ -122,7 +121,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--build", default="build/bench-cifar")
-    parser.add_argument("--results", default="docs/results/cifar", help="FOLDER, and FOLDER.md")
+    parser.add_argument("--results", default="docs/results/cifar.jsonl", help="beside it FILE.md")
     return parser.parse_args()
 
 

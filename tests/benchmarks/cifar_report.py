@@ -1,4 +1,4 @@
-"""docs/results/cifar.md from the results of ``tests.benchmarks.cifar``, one file for each run."""
+"""docs/results/cifar.md from the results of ``tests.benchmarks.cifar``, one line for each run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from statistics import mean, stdev
 from typing import Any, TypeAlias
 
 from nnslim.artifact import write_page
+from nnslim.artifact.directory import write_text
 
-__all__ = ["write_report"]
+__all__ = ["read_records", "write_record", "write_report"]
 
 _NAMES = {
     "ours": "`nnslim prune`",
@@ -22,12 +23,26 @@ _Setting: TypeAlias = tuple[str, int, float, int, int, str]
 _COLUMNS = (("dense",), ("sparse",), ("cut",), ("calibrated", "refitted"), ("tuned",))
 
 
+def read_records(results: Path) -> dict[str, dict[str, Any]]:
+    """What was measured, by the name of the run; nothing where there is no file yet."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    return {record["name"]: record for record in map(json.loads, lines)}
+
+
+def write_record(results: Path, name: str, record: Mapping[str, Any]) -> None:
+    """Add a run to the file, or put it in the place of an earlier one of its name."""
+    records = read_records(results) | {name: {"name": name, **record}}
+    lines = [
+        json.dumps(records[key], allow_nan=False, separators=(",", ":")) for key in sorted(records)
+    ]
+    write_text(results, "\n".join(lines) + "\n")
+
+
 def write_report(results: Path) -> None:
-    """Write one table per network, beside the folder; arms in the order of their accuracy."""
+    """Write one table per network, beside the file; arms in the order of their accuracy."""
     found: dict[str, dict[_Setting, list[dict[str, Any]]]] = {}
-    for path in sorted(results.glob("*.json")):
-        network = path.name.partition("-")[0]
-        result = json.loads(path.read_text())
+    for name, result in sorted(read_records(results).items()):
+        network = name.partition("-")[0]
         own = (result["images"], result["lr"], result["epochs"], result["sparse_epochs"])
         own = (*own, ", ".join(filter(None, (result.get("recipe"), result.get("training")))))
         found.setdefault(network, {}).setdefault((result["arm"], *own), []).append(result)
@@ -85,15 +100,17 @@ rate in the table, cosine, half of the loss from the dense network's logits at t
 float32, unless the row says otherwise).
 Epochs are those of sparse training on the dense network plus those of fine-tuning; arms without
 sparse training are fine-tuned longer, until they have spent at least as many multiply-adds.
-Records with an entry `from` (cifar/*.json) were made from this page's earlier rows after those of
-the runs were lost: means and spreads are the measured ones, values of single seeds are not.
+Records with an entry `from` ([cifar.jsonl](cifar.jsonl), a line for each run) were made from this
+page's earlier rows after those of the runs were lost: means and spreads are the measured ones,
+values of single seeds are not.
 Of 50,000 training images 5,000 are left out to validate, or none (`--no-validation`); fewer than
 45,000 are a subset. Rows of equal images and rate belong together.
-*Even*: the same share of every group, streams included, as L1 by itself (rows of before
-`--allocation tapered` rounded otherwise, by a channel); *tapered*: the blocks of every
-stage but the first keep shares as 1 to 1/√2 to 1/√3 and so on; *tapered in equal steps*, as an
-earlier version did it: the first block of every stage keeps twice the share of its last (both
-shapes were chosen on test accuracies of other, short runs of these networks);
+*Even*: the same share of every group, streams included, as L1 by itself (all rows of ours and most
+of L1's rounded otherwise, by a channel); *tapered*, an option that was removed because it
+measured level: the blocks of every stage but the first keep shares as 1 to 1/√2 to 1/√3 and so on;
+*tapered in equal steps*, as an earlier version did it: the first block of every stage keeps twice
+the share of its last (both shapes were chosen on test accuracies of other, short runs of these
+networks);
 *inner filters*, of ours and of L1: the residual streams stay whole, and
 with them the inner filters of the two blocks in which a stream widens, since a layer that is kept
 keeps what it reads (`--keep conv1 layer2.0.conv2 layer3.0.conv2`).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import Limit, Metric
@@ -31,8 +31,8 @@ class Constraints:
             metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
-        shares: With ``even``, what the width of a group is measured by; its own width where a group
-            is not named.
+        dense_widths: With ``even``, the widths that shares are of; a group's own where it is not
+            named.
         streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 
@@ -41,11 +41,11 @@ class Constraints:
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()
     approximate: bool = False
-    allocation: Literal["global", "even"] = "global"
+    allocation: Allocation = "global"
     per_cost: bool = True
     align: int = 1
     floors: Mapping[str, int] = field(default_factory=dict)
-    shares: Mapping[str, float] = field(default_factory=dict)
+    dense_widths: Mapping[str, int] = field(default_factory=dict)
     streams: frozenset[str] = frozenset()
 
     def floor_of(self, group: ChannelGroup) -> int:

@@ -120,7 +120,7 @@ def rank_channels(
             constraints.allocation == "even"
         ):  # who has most left gives, counted at the middle of a step
             left = group.width - (earlier + ends) / 2 * len(order)
-            rank = -left / constraints.shares.get(group.name, group.width)
+            rank = -left / constraints.dense_widths.get(group.name, group.width)
         else:
             rank = lost / counts / weight[where]
         parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))

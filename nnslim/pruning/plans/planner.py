@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnslim.channels import block_places, residual_streams
+from nnslim.channels import residual_streams
 from nnslim.measure.cost_model import CostModel
 from nnslim.onnx import SessionSettings
 from nnslim.pruning.latency.alignment import choose_alignment
@@ -20,7 +19,7 @@ from nnslim.pruning.plans.plan import Plan, make_plan, shortest_prefix
 from nnslim.pruning.scores.score import score_channels
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap, Place
+    from nnslim.channels import ChannelMap
     from nnslim.data import Data
     from nnslim.network.network import Network
     from nnslim.pruning.latency.device import Device
@@ -117,18 +116,11 @@ class Planner:
         return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
 
     def _constraints(self, network: Network, channels: ChannelMap) -> Constraints:
-        constraints = replace(self.config.constraints, shares=self._shares())
+        widths = {group.name: group.width for group in self.channels.groups}
+        constraints = replace(self.config.constraints, dense_widths=widths)
         if not self.config.keep_streams:
             return constraints
         return replace(constraints, streams=residual_streams(network.graph, channels))
-
-    def _shares(self) -> dict[str, float]:
-        """What widths are measured by: those of the dense network, tapered along each stage."""
-        shares = {group.name: float(group.width) for group in self.channels.groups}
-        if self.config.allocation == "tapered":
-            for name, place in block_places(self.dense.graph, self.channels).items():
-                shares[name] *= _tapered(place)
-        return shares
 
     def _measured(
         self, device: Device, scores: dict[str, np.ndarray], constraints: Constraints
@@ -145,14 +137,3 @@ class Planner:
         search = chosen.search
         warnings = search.warnings if search else ()
         return Planned(chosen.plan, search and search.to_json(), choice.to_json(), warnings)
-
-
-def _tapered(place: Place) -> float:
-    """Share of a block beside those of its stage: as one over the root of its number; mean 1.
-
-    The first stage is cut evenly: in CIFAR ResNets its stream is the stem's, which nothing widens.
-    """
-    if place.stage == 0:
-        return 1.0
-    shares = [(1 + block) ** -0.5 for block in range(place.n_blocks)]
-    return shares[place.block] / fmean(shares)
