@@ -119,10 +119,10 @@ def grow_command(
         ),
     ] = "all",
     init: Annotated[
-        Literal["teacher", "random", "copy", "pairs", "screened", "gradmax"] | None,
+        Literal["teacher", "random"] | None,
         option(
-            help="How planted channels start (docs/grow.md); teacher: with its weights, the seed, "
-            "too. [default: teacher; random with SEED]"
+            help="Weights that planted channels and the seed start with: the teacher's, or random "
+            "ones. [default: teacher; random with SEED]"
         ),
     ] = None,
     teacher_order: Annotated[

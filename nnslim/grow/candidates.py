@@ -51,6 +51,17 @@ class Proposal:
         """New channels of all groups."""
         return sum(self.counts.values())
 
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return {
+            "group": self.place,
+            "count": self.count,
+            "planted": dict(self.counts),
+            "width": self.width,
+            "params": self.costs.params,
+            "macs": self.costs.macs,
+        }
+
 
 def absolute_limits(config: GrowConfig, teacher: Costs) -> dict[Metric, int]:
     """Turn shares of the teacher into numbers."""
@@ -92,15 +103,15 @@ def propose(
         widest: What groups may have at most, by name; None for as many as the limits allow.
 
     Returns:
-        One proposal for each group with room for at least one channel (of each part; for pairs
-        two), in the order of the groups. Where planting is everywhere, one for all groups: the
-        same share for each that fits, and one channel more where there is room, cheapest groups
-        first; none once most of them would get nothing.
+        One proposal for each group with room for at least one channel (of each part), in the order
+        of the groups. Where planting is everywhere, one for all groups: the same share for each
+        that fits, and one channel more where there is room, cheapest groups first; none once most
+        of them would get nothing.
     """
     growth = config.growth or Limit(_MOST_TIMES if config.in_one_round else 0.25, relative=True)
     wishes: dict[str, _Wish] = {}
     for group in growable(network, channels):
-        unit = _unit(group, config)
+        unit = len(group.by_part)
         room = sys.maxsize if widest is None else widest[group.name] - group.width
         wanted = _wanted(group, growth, unit)
         if most := min(wanted, room // unit * unit):
@@ -174,10 +185,6 @@ class _Proposer:
             cast("int", getattr(costs, metric)) / most for metric, most in self.limits.items()
         )
         return max(shares, default=0.0)
-
-
-def _unit(group: ChannelGroup, config: GrowConfig) -> int:
-    return len(group.by_part) * (2 if config.initialisation == "pairs" else 1)
 
 
 def _wanted(group: ChannelGroup, growth: Limit, unit: int) -> int:

@@ -13,7 +13,7 @@ from nnslim.train.config import TrainConfig
 
 __all__ = ["Gain", "GrowConfig", "Initialisation", "PerCost", "SeedConfig", "TeacherOrder"]
 
-Initialisation: TypeAlias = Literal["teacher", "random", "copy", "pairs", "screened", "gradmax"]
+Initialisation: TypeAlias = Literal["teacher", "random"]
 TeacherOrder: TypeAlias = Literal["largest", "given"]
 Gain: TypeAlias = Literal["loss", "accuracy"]
 PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
@@ -73,20 +73,14 @@ class GrowConfig:
         target_top1: Validation accuracy in percent at which growing ends.
         initialisation: Of planted channels, whose outgoing weights start so that nothing changes:
             ``teacher``: with the weights of the teacher's next channel, as the narrowed seed has
-            those of its first; ``random``, and so the seed; ``copy`` of a random earlier channel,
-            with noise; ``pairs`` of equal channels with opposite outgoing weights; ``screened``: of
-            eight times as many random ones those with the largest gradient; ``gradmax``: the
-            combinations of them with the largest. None is ``teacher``, or ``random`` where a seed
-            is given.
+            those of its first; ``random``, and so the seed. None is ``teacher``, or ``random``
+            where a seed is given.
         teacher_order: Which of the teacher's channels a narrowed one keeps, and planted ones go on
             with: those whose filters have the ``largest`` L2 norm first, or all as ``given``.
         gain: What a candidate is judged by, on the validation images: the fall of the loss
             that is trained (labels and teacher) or the rise of the top-1 accuracy.
         per_cost: What the gain is divided by; ``latency`` is microseconds in onnxruntime, measured
             for every trained candidate.
-        frozen: Whether earlier weights stay fixed, which is what planting means; False trains
-            everything, for comparison.
-        choice: ``best`` candidate, or a ``random`` one, for comparison.
         train: Training of each candidate's planted weights.
         polish_epochs: Epochs of training everything in the end, by SGD.
         polish_lr: Peak learning rate of it.
@@ -111,8 +105,6 @@ class GrowConfig:
     teacher_order: TeacherOrder = "largest"
     gain: Gain = "loss"
     per_cost: PerCost = "params"
-    frozen: bool = True
-    choice: Literal["best", "random"] = "best"
     train: TrainConfig = field(
         default_factory=partial(TrainConfig, epochs=2, lr=0.03, optimizer="adamw", compile=False)
     )
@@ -141,14 +133,6 @@ class GrowConfig:
             f"{self.rounds} rounds: 0 or more": self.rounds is not None and self.rounds < 0,
             f"patience of {self.patience} rounds: at least 1": self.patience is not None
             and self.patience < 1,
-            "screening chooses the channels of one group, and planting is everywhere": (
-                self.where == "everywhere" and self.initialisation in {"screened", "gradmax"}
-            ),
-            "pairs start by cancelling in earlier channels, which do not read them onward": (
-                self.where == "everywhere"
-                and self.initialisation == "pairs"
-                and self.wiring == "onward"
-            ),
             f"polishing for {self.polish_epochs} epochs: 0 or more": self.polish_epochs < 0,
             "candidates must be trained for at least 1 epoch": self.train.epochs < 1,
             f"a target of {self.target_top1} % accuracy: from 0 to 100": self.target_top1

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from nnslim.distill import classification_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from nnslim.grow.config import Gain, GrowConfig
+    from nnslim.grow.config import Gain, GrowConfig, PerCost
+    from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
     from nnslim.train.trainer import Trainer
 
-__all__ = ["Judge", "Judged", "merit"]
+__all__ = ["Judge", "Judged", "added_cost", "merit"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Judged:
 
     top1_pct: float
     loss: float
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> Judged:
+        """Return what ``asdict`` wrote into the record of a stage."""
+        return cls(**cast("Mapping[str, float]", record))
 
 
 class Judge:
@@ -73,3 +79,14 @@ class Judge:
 def merit(judged: Judged, gain: Gain) -> float:
     """What candidates are compared by; more is better."""
     return -judged.loss if gain == "loss" else judged.top1_pct
+
+
+def added_cost(before: Costs, after: Costs, per_cost: PerCost) -> float:
+    """What a gain is divided by, at least 1."""
+    match per_cost:
+        case "params":
+            return float(max(after.params - before.params, 1))
+        case "macs" | "latency":  # latency is measured once a candidate is there
+            return float(max(after.macs - before.macs, 1))
+        case "none":
+            return 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nnslim.errors import ConfigError
 from nnslim.measure.bench import Bench
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from nnslim.budget import LatencyBudget
     from nnslim.network.network import Network
+    from nnslim.train.stages import Record
 
-__all__ = ["added_microseconds", "check_latency", "latency_share"]
+__all__ = ["added_microseconds", "check_latency", "latency_share", "over_budget"]
 
 _LEAST_SHARE = 0.01  # a difference that cannot be told from noise must not look like a bargain
 
@@ -42,6 +43,17 @@ def check_latency(
             f" --latency {budget} is {100 * most:.1f}%: nothing can be planted",
             hint="give a larger --latency or a smaller seed",
         )
+
+
+def over_budget(budget: LatencyBudget | None, record: Record) -> str | None:
+    """Say what a round's network takes and what it may take; None where it keeps to the budget."""
+    if budget is None:
+        return None
+    share = cast("float", record["latency_share"])
+    most = budget.share_of({1: cast("float", record["teacher_ms"])})
+    if share <= most:
+        return None
+    return f"{100 * share:.1f} % of the teacher's latency, the budget is {100 * most:.1f} %"
 
 
 def latency_share(network: Network, teacher: Network, device: torch.device) -> tuple[float, float]:

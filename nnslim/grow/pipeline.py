@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from nnslim.errors import InputError
-from nnslim.grow.candidates import absolute_limits, check_room
 from nnslim.grow.config import GrowConfig
 from nnslim.grow.course import Growing
-from nnslim.grow.donor import choose_donor, largest_first
 from nnslim.grow.judging import Judge
-from nnslim.grow.latency import check_latency
-from nnslim.grow.seed import check_fit, check_images, unplanted
-from nnslim.measure.macs import count_costs
+from nnslim.grow.start import check_inputs, choose_start
 from nnslim.train.checkpoint import fingerprint
-from nnslim.train.checks import require_finite
 from nnslim.train.runtime import check_precision
 from nnslim.train.stages import Stages
 from nnslim.train.trainer import Surroundings, Trainer
@@ -25,7 +19,7 @@ if TYPE_CHECKING:
     from nnslim.grow.result import GrowResult
     from nnslim.network.network import Network
 
-__all__ = ["grow_network"]
+__all__ = ["grow_network", "prepare"]
 
 _NO_DONOR = (
     "narrowed, the teacher has other channel groups than it has, so everything starts with random"
@@ -70,34 +64,25 @@ def grow_network(
         >>> result.network.tensor("0.weight").shape[0], result.rounds[0].group
         (3, '0')
     """
-    config, around = config or GrowConfig(), around or Surroundings()
-    if not data.has("val"):
-        raise InputError(
-            "growing judges candidates on validation images, and there are none",
-            hint="give --validation 1 or more, or data with val images",
-        )
-    if teacher.n_classes is None:
-        raise InputError("the teacher does not return one (N, K) tensor of logits")
-    data.require_classes(teacher.n_classes)
-    check_images(teacher, data)
-    require_finite(teacher, "the teacher")
-    if seed is not None:
-        check_fit(seed, teacher)
-        require_finite(seed, "the seed")
-    limits = absolute_limits(config, count_costs(teacher))
-    sorts = seed is None and config.teacher_order == "largest"
-    ordered = largest_first(teacher.cpu()) if sorts else teacher
-    small = unplanted(ordered, config, limits) if seed is None else seed
-    check_room(limits, count_costs(small))
-    if config.latency is not None:
-        check_latency(config.latency, small, teacher, around.device)
-    donor = choose_donor(config, ordered, small, given=seed is not None)
+    return prepare(teacher, data, config or GrowConfig(), around or Surroundings(), seed).run()
+
+
+def prepare(
+    teacher: Network,
+    data: Data,
+    config: GrowConfig,
+    around: Surroundings,
+    seed: Network | None = None,
+) -> Growing:
+    """Check what ``grow_network`` is given and return its run, before the first stage."""
+    check_inputs(teacher, data, seed)
+    start = choose_start(teacher, config, around.device, seed)
     warnings: list[str] = []
     if config.initialisation is None:
-        if donor is None and seed is None:
+        if start.donor is None and seed is None:
             warnings.append(_NO_DONOR)
             around.sink.warn(_NO_DONOR)
-        config = replace(config, initialisation="random" if donor is None else "teacher")
+        config = replace(config, initialisation="random" if start.donor is None else "teacher")
     trainer = Trainer(teacher.to(around.device), data, config, around)
     identity = {
         **asdict(config),
@@ -108,5 +93,4 @@ def grow_network(
     check_precision(around.device, config.train.precision)
     stages.begin()
     remembering = trainer.remembering_teacher()
-    growing = Growing(trainer, stages, Judge(trainer), remembering, donor, warnings=warnings)
-    return growing.run(small, limits, trained=seed is not None)
+    return Growing(trainer, stages, Judge(trainer), remembering, start, warnings=warnings)

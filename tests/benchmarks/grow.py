@@ -25,26 +25,32 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.data.selection import stratified_indices
-from nnslim.grow import GrowConfig, SeedConfig, grow_network
+from nnslim.grow import GrowConfig, SeedConfig
+from nnslim.grow.candidates import Proposal
 from nnslim.grow.donor import largest_first
+from nnslim.grow.pipeline import prepare
+from nnslim.grow.rounds import Planter, RoundStart
 from nnslim.grow.seed import narrowed, reset, widest
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network
 from nnslim.prune import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
+from nnslim.surgery import Planted
 from nnslim.train import TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import Surroundings
@@ -53,6 +59,29 @@ from tests.benchmarks.cifar import dense_network
 EVERYWHERE = ("everywhere", "given", "trained", "polished")
 GROWN = ("planting", *EVERYWHERE, "random", "unfrozen")
 ARMS = (*GROWN, "scratch", "uniform", "narrowed", "prune")
+
+
+class RandomPlanter(Planter):
+    """Trains one random candidate of each round."""
+
+    def choose(self, start: RoundStart, proposals: list[Proposal]) -> list[Proposal]:
+        """One of the proposals, drawn by the run's seed and the round's number."""
+        generator = np.random.default_rng((self.trainer.config.seed, start.number))
+        return [proposals[int(generator.integers(len(proposals)))]]
+
+
+class UnfrozenPlanter(Planter):
+    """Trains everything, earlier weights and statistics too."""
+
+    def trainable(
+        self, planted: Planted, start: RoundStart
+    ) -> tuple[nn.Module, Callable[[], Network]]:
+        """The planted network as it is."""
+        del start
+        return planted.network, lambda: planted.network
+
+
+PLANTERS: dict[str, type[Planter]] = {"random": RandomPlanter, "unfrozen": UnfrozenPlanter}
 
 
 @dataclass(frozen=True)
@@ -146,8 +175,6 @@ class Bench:
                 compile=False,
                 seed=seed,
             ),
-            frozen=arm != "unfrozen",
-            choice="random" if arm == "random" else "best",
             initialisation=options.init,
             teacher_order="given" if arm == "given" else "largest",
             polish_epochs=polish,
@@ -156,7 +183,8 @@ class Bench:
             seed=seed,
         )
         teacher = copy.deepcopy(self.teacher)
-        result = grow_network(teacher, self.data, config, self._around())
+        growing = prepare(teacher, self.data, config, self._around())
+        result = replace(growing, planter=PLANTERS.get(arm, Planter)).run()
         passes = sum(len(own.candidates) for own in result.rounds) * epochs
         return result.network, seed_epochs + passes + polish
 

@@ -19,11 +19,12 @@ from nnslim.channels import channel_groups
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NotFiniteError
-from nnslim.grow import GrowConfig, SeedConfig, grow_network, latency, rounds
+from nnslim.grow import GrowConfig, GrowResult, SeedConfig, grow_network, latency, rounds
 from nnslim.grow.candidates import propose
 from nnslim.grow.donor import largest_first
 from nnslim.grow.judging import Judge, Judged
 from nnslim.grow.latency import added_microseconds, latency_share
+from nnslim.grow.pipeline import prepare
 from nnslim.grow.seed import narrowed
 from nnslim.grow.training import PlantedEntries
 from nnslim.measure.cost_model import CostModel
@@ -34,6 +35,7 @@ from nnslim.train import FitResult, TrainConfig, fit
 from nnslim.train.events import read_events
 from nnslim.train.teaching import RememberingTeacher
 from nnslim.train.trainer import EVENTS, Surroundings, Trainer
+from tests.benchmarks.grow import RandomPlanter, UnfrozenPlanter
 
 CPU = torch.device("cpu")
 
@@ -68,6 +70,10 @@ QUICK = GrowConfig(
     batch_size=64,
     recalibrate_batches=5,
 )
+
+
+def grow_by(planter: type[rounds.Planter], *given: Any) -> GrowResult:
+    return replace(prepare(*given), planter=planter).run()
 
 
 def test_it_grows_to_the_budget_and_gets_better(teacher, data):
@@ -112,10 +118,6 @@ def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
     assert result.limits["params"] - full.params // 10 < own.params <= result.limits["params"]
     planted = [tuple(pair) for pair in result.network.history[-1]["planted"]]
     assert planted == [pair for own in result.rounds for pair in own.planted.items()]
-    with pytest.raises(ConfigError, match="planting is everywhere"):
-        replace(QUICK, where="everywhere", initialisation="screened")
-    with pytest.raises(ConfigError, match="pairs start by cancelling"):
-        replace(QUICK, where="everywhere", initialisation="pairs")
 
 
 def test_a_seed_uses_its_share_of_the_budget(teacher, data):
@@ -262,10 +264,10 @@ def test_a_teacher_that_narrowing_regroups_gives_no_weights_and_says_so(data):
     assert any("other channel groups" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened", "gradmax"])
-def test_other_initialisations(teacher, data, initialisation):
-    result = grow_network(teacher, data, replace(QUICK, initialisation=initialisation, rounds=1))
+def test_random_weights(teacher, data):
+    result = grow_network(teacher, data, replace(QUICK, initialisation="random", rounds=1))
     assert len(result.rounds) == 1
+    assert result.network.history[-1]["initialisation"] == "random"
     assert result.rounds[0].judged.loss < result.seed_judged.loss * 1.2
 
 
@@ -284,9 +286,10 @@ def test_patience_ends_with_the_best_network(teacher, data, tmp_path, patience, 
     """The third round is the last that gains; those after it are taken back."""
     losses = iter((5.0, 9.0, 8.0, 8.5, 7.0, 7.0, 7.5))  # teacher, seed, rounds
     monkeypatch.setattr(Judge, "__call__", lambda *_: Judged(50.0, next(losses)))
-    config = replace(QUICK, patience=patience, growth=Limit(1, False), choice="random")
+    config = replace(QUICK, patience=patience, growth=Limit(1, False))
     around = Surroundings(checkpoints=tmp_path)
-    result = grow_network(teacher, data, replace(config, limits={"params": share(1)}), around)
+    config = replace(config, limits={"params": share(1)})
+    result = grow_by(RandomPlanter, teacher, data, config, around)
     kept = {1: 1, 2: 3}[patience]
     assert [own.number for own in result.rounds] == list(range(1, kept + 1))
     assert count_costs(result.network) == result.rounds[-1].costs
@@ -340,9 +343,9 @@ def test_latency_is_that_of_onnxruntime(teacher):
 def test_fewer_candidates_a_random_one_and_no_freezing(teacher, data):
     one = grow_network(teacher, data, replace(QUICK, candidates=1, rounds=1))
     assert len(one.rounds[0].candidates) == 1
-    chance = grow_network(teacher, data, replace(QUICK, choice="random", rounds=1))
+    chance = grow_by(RandomPlanter, teacher, data, replace(QUICK, rounds=1), Surroundings())
     assert len(chance.rounds[0].candidates) == 1
-    free = grow_network(teacher, data, replace(QUICK, frozen=False, rounds=1))
+    free = grow_by(UnfrozenPlanter, teacher, data, replace(QUICK, rounds=1), Surroundings())
     seed, own = free.seed.tensor("3.weight"), free.network.tensor("3.weight")
     assert not torch.equal(seed, own[: seed.shape[0], : seed.shape[1]])
 
