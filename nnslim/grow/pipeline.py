@@ -74,7 +74,12 @@ def prepare(
     around: Surroundings,
     seed: Network | None = None,
 ) -> Growing:
-    """Check what ``grow_network`` is given and return its run, before the first stage."""
+    """Check what ``grow_network`` is given and return its run, before the first stage.
+
+    Raises:
+        ConfigError: The budget leaves no room, or a setting cannot be used.
+        InputError: Teacher, seed and data do not fit each other.
+    """
     check_inputs(teacher, data, seed)
     start = choose_start(teacher, config, around.device, seed)
     warnings: list[str] = []
