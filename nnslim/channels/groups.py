@@ -16,10 +16,11 @@ from nnslim.channels.balance import balanced_components, tie_rows, uneven_balanc
 from nnslim.channels.footprints import ChannelGroup, group_channels
 from nnslim.channels.labels import IntArray, Labels
 from nnslim.channels.rules import DEFAULT_RULES
-from nnslim.channels.walk import Freeze, Rule, RuleResult, Shrink, Walk
+from nnslim.channels.walk import Freeze, Rule, RuleResult, Walk
 
 if TYPE_CHECKING:
     from nnslim.network.network import Network
+    from nnslim.settings.prune import Shrink
 
 __all__ = ["ChannelMap", "channel_groups"]
 

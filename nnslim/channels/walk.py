@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +19,11 @@ from nnslim.channels.labels import DimLabels, IntArray, Labels
 from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs, tensor_refs
 from nnslim.network.operators import argument_names
 
-__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Shrink", "Walk", "node_arguments"]
+if TYPE_CHECKING:
+    from nnslim.settings.prune import Shrink
 
-Shrink: TypeAlias = Literal["auto", "whole", "within"]
+__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Walk", "node_arguments"]
+
 
 Arguments: TypeAlias = Mapping[str, Arg]
 RuleResult: TypeAlias = "Labels | tuple[Labels, ...] | None"

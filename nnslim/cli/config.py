@@ -1,98 +1,82 @@
-"""Read ``nnslim.toml`` or ``[tool.nnslim]``: flag > ``NNSLIM_*`` > file > default."""
+"""Find and read ``nnslim.toml``, or ``[tool.nnslim]`` in ``pyproject.toml``."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
-
-import typer
+from typing import NamedTuple, cast
 
 from nnslim.errors import ConfigError, InputError
+from nnslim.settings.commands import settings_by_command
+from nnslim.settings.option import settings_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-__all__ = ["FLAG_ONLY", "apply_config", "config_path"]
-
-# A file that comes with a repository must not decide to run code, and cannot name itself.
-FLAG_ONLY = frozenset({"trust_pickle", "config", "help", "version"})
-_PATH_KEY = "nnslim.config_path"
+__all__ = ["Entry", "find_file"]
 
 
-def apply_config(context: typer.Context, value: Path | None) -> Path | None:
-    """Make the values of the configuration file the defaults of the command's options.
+class Entry(NamedTuple):
+    """A value in a file.
 
-    The callback of the eager option ``--config``: it runs before the other options are read, so
-    that Typer itself applies the precedence.
+    Attributes:
+        name: Of the setting: its key, or the tables that it stands in and its key.
+        value: As TOML has it.
+        where: The place in words.
+        path: The file.
+    """
+
+    name: str
+    value: object
+    where: str
+    path: Path
+
+
+def find_file(named: Path | None, command: str) -> tuple[Path | None, list[Entry]]:
+    """Return the configuration file in force and what it says to a command.
+
+    Args:
+        named: What ``--config`` says; None takes the nearest file, from the working directory
+            upwards.
+        command: Whose table is read.
 
     Raises:
         InputError: The file cannot be read or is not TOML.
-        ConfigError: A table, key or value is not one that a command takes.
+        ConfigError: It holds a table that no command has.
     """
-    if context.resilient_parsing:
-        return value
-    path, tables = _find(value)
-    if path is not None:
-        commands = _options_by_command(context)
-        _reject_unknown(tables, commands, path, "table")
-        settings: dict[str, dict[str, _Setting]] = {}
-        for command, table in tables.items():
-            own = _table(table, path, command)
-            known = {*commands[command], *_inner_tables(command)}
-            _reject_unknown(own, known, path, f"[{command}]")
-            settings[command] = _flat(own, command, path)
-        chosen = settings.get(str(context.info_name), {})
-        context.default_map = {
-            key: _as_typed(context, key, setting.value, f"{path}: {setting.where} {key}")
-            for key, setting in chosen.items()
-        }
-        context.meta[_PATH_KEY] = path
-    return path
+    path, tables = _find(named)
+    if path is None:
+        return None, []
+    commands = settings_by_command()
+    _check_tables(tables, commands, path)
+    entries: list[Entry] = []
+    for name, table in tables.items():
+        known = _sections(commands[name])
+        own = list(_flat(_table(table, path, name), path, (name,), known))
+        entries += own if name == command else ()
+    return path, entries
 
 
-def config_path(context: typer.Context) -> Path | None:
-    """Return the file that ``apply_config`` used, if any."""
-    return context.meta.get(_PATH_KEY)
+def _sections(cls: type) -> set[str]:
+    """Names of the tables within a command's, such as ``training``."""
+    paths = (setting.path.split(".")[:-1] for setting in settings_of(cls))
+    return {".".join(parts[:n]) for parts in paths for n in range(1, len(parts) + 1)}
 
 
-class _Setting(NamedTuple):
-    """A value, and the table that it stands in."""
-
-    value: object
-    where: str
-
-
-def _inner_tables(command: str) -> dict[str, set[str]]:
-    """Return the tables that a command's table may hold, with their keys: options, too."""
-    if command != "eval":
-        return {}
-    # Lazy: only a file with [eval] needs to know what can be a gate.
-    from nnslim.measure.gates import Gates
-
-    return {"gates": {field.name for field in fields(Gates)}}
-
-
-def _flat(table: Mapping[str, object], command: str, path: Path) -> dict[str, _Setting]:
-    """Take the keys of inner tables for the command's own; one key in two tables is refused."""
-    inner = _inner_tables(command)
-    found = {key: _Setting(v, f"[{command}]") for key, v in table.items() if key not in inner}
-    for name, known in inner.items():
-        where = f"[{command}.{name}]"
-        own = _table(table.get(name, {}), path, f"{command}.{name}")
-        _reject_unknown(own, known, path, where)
-        for key, value in own.items():
-            if key in found:
-                message = f"{path}: {key} stands in [{command}] and in {where}"
-                raise ConfigError(message, hint="keep one of the two")
-            found[key] = _Setting(value, where)
-    return found
+def _flat(
+    table: Mapping[str, object], path: Path, place: tuple[str, ...], sections: set[str]
+) -> Iterator[Entry]:
+    """Yield the entries of a table and of the tables in it that are sections of settings."""
+    for key, value in table.items():
+        name = ".".join((*place[1:], key))
+        if isinstance(value, dict) and name in sections:
+            inner = cast("dict[str, object]", value)
+            yield from _flat(inner, path, (*place, key), sections)
+        else:
+            yield Entry(name, value, f"{path}: [{'.'.join(place)}] {key}", path)
 
 
 def _find(named: Path | None) -> tuple[Path | None, Mapping[str, object]]:
-    """Return the named file, or the nearest one upwards that configures nnslim, and its tables."""
+    """Return the file that applies and its tables, by command."""
     if named is not None:
         return named, _tables(named, _read(named))
     here = Path.cwd()
@@ -129,40 +113,13 @@ def _table(value: object, path: Path, name: str) -> Mapping[str, object]:
     return cast("dict[str, object]", value)
 
 
-def _options_by_command(context: typer.Context) -> dict[str, set[str]]:
-    """Return what each command's table may hold."""
-    group = context.find_root().command
-    commands = getattr(group, "commands", {})
-    return {
-        name: {p.name for p in command.params if p.param_type_name == "option"} - FLAG_ONLY
-        for name, command in commands.items()
-    }
-
-
-def _reject_unknown(keys: Iterable[str], known: Iterable[str], path: Path, where: str) -> None:
-    for key in keys:
-        if key in known:
-            continue
-        if key in FLAG_ONLY:
-            flag = "--" + key.replace("_", "-")
-            raise ConfigError(f"{path}: {where} {key} can only be given as the flag {flag}")
-        nearest = get_close_matches(key.replace("-", "_"), list(known), n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(known))}"
-        raise ConfigError(f"{path}: {where} has no key {key}", hint=hint)
-
-
-def _as_typed(context: typer.Context, key: str, value: object, where: str) -> object:
-    """Turn a TOML value into what the command line would have carried, and check it there."""
-    option = next(p for p in context.command.params if p.name == key)
-    is_flag = bool(getattr(option, "is_flag", False))
-    if isinstance(value, bool) != is_flag:
-        wanted = "true or false" if is_flag else "not true or false"
-        raise ConfigError(f"{where} = {value!r}: must be {wanted}")
-    items = value if isinstance(value, list) else [value]
-    texts = [str(item) for item in cast("list[object]", items)]
-    given = value if is_flag else texts if getattr(option, "multiple", False) else ",".join(texts)
-    try:
-        option.process_value(context, given)
-    except typer.BadParameter as error:
-        raise ConfigError(f"{where} = {value!r}: {error.message}") from error
-    return given
+def _check_tables(tables: Iterable[str], commands: Iterable[str], path: Path) -> None:
+    for name in tables:
+        if name not in commands:
+            nearest = get_close_matches(name, list(commands), n=1)
+            hint = (
+                f"did you mean {nearest[0]}?"
+                if nearest
+                else f"known: {', '.join(sorted(commands))}"
+            )
+            raise ConfigError(f"{path}: there is no table {name}", hint=hint)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nnslim.cli.eval import eval_command
-from nnslim.cli.export import export_command
-from nnslim.cli.grow import grow_command
-from nnslim.cli.options import COMMAND_SETTINGS, EPILOG, SETTINGS, Version
-from nnslim.cli.prune import prune_command
+from nnslim.cli import eval as evaluating
+from nnslim.cli import export as exporting
+from nnslim.cli import grow as growing
+from nnslim.cli import prune as pruning
+from nnslim.cli.command import EPILOG, Version, add_command
+from nnslim.cli.sources import refuse_moved_flags
 from nnslim.errors import NnslimError
 
 if TYPE_CHECKING:
@@ -24,31 +25,25 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="nnslim",
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings=SETTINGS,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
 
-for _name, _command, _summary in (
-    ("prune", prune_command, "Remove channels to a budget, and fine-tune."),
-    ("grow", grow_command, "Plant channels into a small network, taught by a large one."),
-    ("eval", eval_command, "Measure accuracy, latency and size; gate on them."),
-    ("export", export_command, "Write one verified ONNX file."),
+for _name, _module, _body in (
+    ("prune", pruning, pruning.prune_command),
+    ("grow", growing, growing.grow_command),
+    ("eval", evaluating, evaluating.eval_command),
+    ("export", exporting, exporting.export_command),
 ):
-    app.command(
-        _name,
-        short_help=_summary,
-        context_settings=COMMAND_SETTINGS,
-        epilog=EPILOG,
-        no_args_is_help=True,
-    )(_command)
+    add_command(app, _name, _body, _module.ARGUMENTS, _module.EXAMPLES)
 
 
 @app.callback()
 def _root(version: Version = False) -> None:
-    """Change the channel widths of a convolutional network, and prove the result equal."""
+    """Change the channel widths of a vision network, and prove the result equal."""
 
 
 def main() -> None:
@@ -60,6 +55,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command; Typer itself exits for usage errors (2) and Ctrl-C (130)."""
     try:
+        refuse_moved_flags(sys.argv[1:])
         app(prog_name="nnslim")
     except NnslimError as error:
         return _report(error, error.message, error.hint, error.exit_code)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nnslim.distill.losses import LossConfig, classification_loss, distillation_loss
+from nnslim.distill.losses import classification_loss, distillation_loss
 
-__all__ = ["LossConfig", "classification_loss", "distillation_loss"]
+__all__ = ["classification_loss", "distillation_loss"]

@@ -5,7 +5,6 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch.nn import functional
@@ -15,38 +14,9 @@ from nnslim.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LossConfig", "classification_loss", "distillation_loss"]
+    from nnslim.settings.train import LossConfig
 
-
-@dataclass(frozen=True)
-class LossConfig:
-    """How much of the loss comes from labels and how much from a teacher.
-
-    Attributes:
-        label_smoothing: Probability mass spread evenly over all classes, in [0, 1).
-        distill_weight: Share of the distillation loss (alpha), in [0, 1]; the labels get the rest.
-            Used only where teacher logits are given.
-        temperature: Softens both distributions of the distillation loss; positive.
-
-    Raises:
-        ConfigError: A value is outside its range.
-
-    Example:
-        >>> LossConfig(distill_weight=0.9, temperature=2.0).label_smoothing
-        0.0
-    """
-
-    label_smoothing: float = 0.0
-    distill_weight: float = 0.0
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label smoothing must be in [0, 1), got {self.label_smoothing}")
-        if not 0 <= self.distill_weight <= 1:
-            raise ConfigError(f"distillation weight must be in [0, 1], got {self.distill_weight}")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature must be positive, got {self.temperature}")
+__all__ = ["classification_loss", "distillation_loss"]
 
 
 def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -102,7 +72,7 @@ def classification_loss(
         ConfigError: Student and teacher logits have different shapes.
 
     Example:
-        >>> import torch
+        >>> import torch; from nnslim.settings.train import LossConfig
         >>> loss = classification_loss(torch.zeros(1, 2), torch.tensor([0]), None, LossConfig())
         >>> round(loss.item(), 4)
         0.6931

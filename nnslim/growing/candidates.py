@@ -23,8 +23,6 @@ __all__ = ["Proposal", "absolute_limits", "check_room", "propose"]
 
 # Steps in which planting everywhere shrinks until it keeps to the limits.
 _PARTS = 1000
-# Planting everywhere fills the budget; a group grows by so many times its width in a round.
-_MOST_TIMES = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,17 @@ class Proposal:
     def count(self) -> int:
         """New channels of all groups."""
         return sum(self.counts.values())
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return {
+            "group": self.place,
+            "count": self.count,
+            "planted": dict(self.counts),
+            "width": self.width,
+            "params": self.costs.params,
+            "macs": self.costs.macs,
+        }
 
 
 def absolute_limits(config: GrowConfig, teacher: Costs) -> dict[Metric, int]:
@@ -92,17 +101,16 @@ def propose(
         widest: What groups may have at most, by name; None for as many as the limits allow.
 
     Returns:
-        One proposal for each group with room for at least one channel (of each part; for pairs
-        two), in the order of the groups. Where planting is everywhere, one for all groups: the
-        same share for each that fits, and one channel more where there is room, cheapest groups
-        first; none once most of them would get nothing.
+        One proposal for each group with room for at least one channel (of each part), in the order
+        of the groups. Where planting is everywhere, one for all groups: the same share for each
+        that fits, and one channel more where there is room, cheapest groups first; none once most
+        of them would get nothing.
     """
-    growth = config.growth or Limit(_MOST_TIMES if config.in_one_round else 0.25, relative=True)
     wishes: dict[str, _Wish] = {}
     for group in growable(network, channels):
-        unit = _unit(group, config)
+        unit = len(group.by_part)
         room = sys.maxsize if widest is None else widest[group.name] - group.width
-        wanted = _wanted(group, growth, unit)
+        wanted = _wanted(group, config.growth, unit)
         if most := min(wanted, room // unit * unit):
             wishes[group.name] = _Wish(unit, wanted, most)
     proposer = _Proposer(channels, CostModel(network, channels), limits, wishes)
@@ -174,10 +182,6 @@ class _Proposer:
             cast("int", getattr(costs, metric)) / most for metric, most in self.limits.items()
         )
         return max(shares, default=0.0)
-
-
-def _unit(group: ChannelGroup, config: GrowConfig) -> int:
-    return len(group.by_part) * (2 if config.initialisation == "pairs" else 1)
 
 
 def _wanted(group: ChannelGroup, growth: Limit, unit: int) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 
 from nnslim.channels import channel_groups
 from nnslim.channels.magnitude import magnitude
-from nnslim.errors import ConfigError
 from nnslim.growing.seed import first_channels
 from nnslim.surgery import Edit, apply_edit, permute_channels
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
-    from nnslim.settings.grow import GrowConfig
 
 __all__ = ["Donor", "choose_donor", "largest_first"]
 
@@ -60,34 +58,21 @@ def largest_first(teacher: Network) -> Network:
     return permute_channels(teacher, order, channels)
 
 
-def choose_donor(
-    config: GrowConfig, teacher: Network, student: Network, *, given: bool
-) -> Donor | None:
-    """Return the teacher where planted channels start with its weights, else None.
+def choose_donor(teacher: Network, narrowed: Network | None) -> Donor | str:
+    """Return the teacher as the donor of planted channels, or why it cannot be.
 
     Args:
-        config: Of the run.
         teacher: The large network, as it was narrowed.
-        student: What is planted into.
-        given: Whether it is the caller's own, and not the narrowed teacher.
-
-    Raises:
-        ConfigError: The teacher's weights are asked for, and the student has no use for them.
+        narrowed: What is planted into; None where it is not the narrowed teacher.
     """
-    if config.initialisation != "teacher" and (config.initialisation is not None or given):
-        return None
+    if narrowed is None:
+        return "a seed is given, and only a narrowed teacher can go on with its channels"
     channels = channel_groups(teacher)
-    own, other = _groups(channels), _groups(channel_groups(student))
-    if given:
-        problem = "a seed is given, and only a narrowed teacher can go on with its channels"
-    elif own != other:
-        names = sorted({name for name, _ in own ^ other})
-        problem = f"narrowed, the teacher has other channel groups ({', '.join(names)})"
-    else:
+    wide, narrow = _groups(channels), _groups(channel_groups(narrowed))
+    if wide == narrow:
         return Donor(teacher, channels)
-    if config.initialisation == "teacher":
-        raise ConfigError(problem, hint="take another --init, such as random")
-    return None
+    names = sorted({name for name, _ in wide ^ narrow})
+    return f"narrowed, the teacher has other channel groups ({', '.join(names)})"
 
 
 def _groups(channels: ChannelMap) -> set[tuple[str, int]]:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from nnslim.distill import classification_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
     from nnslim.run.trainer import Trainer
-    from nnslim.settings.grow import Gain, GrowConfig
+    from nnslim.settings.grow import Gain, GrowConfig, PerCost
 
-__all__ = ["Judge", "Judged", "merit"]
+__all__ = ["Judge", "Judged", "added_cost", "merit"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Judged:
     top1_pct: float
     loss: float
 
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> Judged:
+        """Return what ``asdict`` wrote into the record of a stage."""
+        return cls(**cast("Mapping[str, float]", record))
+
 
 class Judge:
     """Judges networks by the validation images; the teacher answers once.
@@ -47,7 +53,7 @@ class Judge:
 
     def __call__(self, network: Network | nn.Module) -> Judged:
         """Return accuracy and loss; the network stays on the device, in eval mode."""
-        config = self._trainer.config.train
+        config = self._trainer.config.training
         if self._taught is None and config.distill_weight > 0:
             self._taught = [logits for logits, _ in self._logits(self._trainer.teacher)]
         right, count, total = 0, 0, 0.0
@@ -73,3 +79,14 @@ class Judge:
 def merit(judged: Judged, gain: Gain) -> float:
     """What candidates are compared by; more is better."""
     return -judged.loss if gain == "loss" else judged.top1_pct
+
+
+def added_cost(before: Costs, after: Costs, per_cost: PerCost) -> float:
+    """What a gain is divided by, at least 1."""
+    match per_cost:
+        case "params":
+            return float(max(after.params - before.params, 1))
+        case "macs" | "latency":  # latency is measured once a candidate is there
+            return float(max(after.macs - before.macs, 1))
+        case "none":
+            return 1.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nnslim.errors import ConfigError
 from nnslim.measure.bench import Bench
-from nnslim.measure.paired import QUICK
-from nnslim.onnx import SessionSettings
 from nnslim.processes import from_main
+from nnslim.settings.eval import QUICK
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from nnslim.network.network import Network
+    from nnslim.run.stages import Record
     from nnslim.settings.budget import LatencyBudget
 
-__all__ = ["added_microseconds", "check_latency", "latency_share"]
+__all__ = ["added_microseconds", "check_latency", "latency_share", "over_budget"]
 
 _LEAST_SHARE = 0.01  # a difference that cannot be told from noise must not look like a bargain
 
@@ -39,9 +40,20 @@ def check_latency(
     if share >= most:
         raise ConfigError(
             f"the seed takes {100 * share:.1f}% of the teacher's {teacher_ms:.3g} ms,"
-            f" --latency {budget} is {100 * most:.1f}%: nothing can be planted",
-            hint="give a larger --latency or a smaller seed",
+            f" [[latency={budget}]] is {100 * most:.1f}%: nothing can be planted",
+            hint="give a larger [[latency]] or a smaller seed",
         )
+
+
+def over_budget(budget: LatencyBudget | None, record: Record) -> str | None:
+    """Say what a round's network takes and what it may take; None where it keeps to the budget."""
+    if budget is None:
+        return None
+    share = cast("float", record["latency_share"])
+    most = budget.share_of({1: cast("float", record["teacher_ms"])})
+    if share <= most:
+        return None
+    return f"{100 * share:.1f} % of the teacher's latency, the budget is {100 * most:.1f} %"
 
 
 def latency_share(network: Network, teacher: Network, device: torch.device) -> tuple[float, float]:

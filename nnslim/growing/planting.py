@@ -11,7 +11,7 @@ import torch
 from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
 from nnslim.errors import ConfigError
 from nnslim.growing.seed import kaiming_
-from nnslim.network.graph import TensorRef, tensor_refs
+from nnslim.network.graph import TensorRef
 from nnslim.surgery import PLANT, Edit, Planted, plant_channels
 
 if TYPE_CHECKING:
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from nnslim.channels.labels import IntArray
     from nnslim.growing.donor import Donor
     from nnslim.network.network import Network
-    from nnslim.settings.grow import Initialisation
 
-__all__ = ["growable", "obstacle", "plant", "planting_edit"]
-
-_NOISE = 0.1
+__all__ = ["growable", "obstacle", "plant", "planting_order"]
 
 
 def growable(network: Network, channels: ChannelMap) -> tuple[ChannelGroup, ...]:
@@ -50,8 +47,8 @@ def _all_along(members: tuple[Member, ...], dim: int) -> bool:
     return bool(members) and all(member.dim == dim for member in members)
 
 
-def planting_edit(group: ChannelGroup, count: int) -> Edit:
-    """Plant so many channels after the last one, or after the last of each part.
+def planting_order(group: ChannelGroup, count: int) -> IntArray:
+    """Channels of a group and so many new ones after the last one, or after the last of each part.
 
     The number is rounded up to a multiple of the number of parts.
     """
@@ -59,49 +56,44 @@ def planting_edit(group: ChannelGroup, count: int) -> Edit:
     each = -(-count // len(parts))
     new = dict.fromkeys(parts[:, -1].tolist(), each)
     order = [[i, *[PLANT] * new.get(i, 0)] for i in range(group.width)]
-    return Edit({group.name: np.concatenate(order).astype(np.int64)})
+    return np.concatenate(order).astype(np.int64)
 
 
-def plant(  # noqa: PLR0913 - where, how many and how
+def plant(
     network: Network,
     channels: ChannelMap,
     counts: Mapping[str, int],
     *,
-    initialisation: Initialisation = "random",
     seed: int = 0,
     donor: Donor | None = None,
 ) -> Planted:
     """Plant channels that start without an effect: the network computes what it did before.
 
-    What produces a new channel is drawn like a fresh layer, copied, or the donor's; batch norms
-    start as the identity or the donor's, and need statistics (``recalibrate``). What reads it
-    starts at zero, or, for pairs, at opposite values that cancel; new channels of one group read
-    those of another from the start.
+    What produces a new channel is the donor's, or drawn like a fresh layer; batch norms start as
+    the donor's or the identity, and need statistics (``recalibrate``). What reads it starts at
+    zero; new channels of one group read those of another from the start.
 
     Args:
         network: The network; it is left alone.
         channels: Its groups.
-        counts: Channels to plant, by the names of some of ``growable``; see ``planting_edit``.
-        initialisation: See ``GrowConfig``; ``screened`` and ``gradmax`` start as ``random`` does.
+        counts: Channels to plant, by the names of some of ``growable``; see ``planting_order``.
         seed: Of the draw.
-        donor: For ``teacher``: the network whose next channels are planted.
+        donor: The network whose next channels are planted; None draws their weights.
 
     Raises:
-        ConfigError: A group cannot be planted into, or not in pairs, or there is no donor.
+        ConfigError: A group cannot be planted into.
     """
     possible = growable(network, channels)
     for name in counts:
         if channels[name] not in possible:
             reason = channels[name].reason or "no layer with a weight produces or reads it"
             raise ConfigError(f"nothing can be planted into {name!r}: {reason}")
-    if initialisation == "teacher" and donor is None:
-        raise ConfigError("channels of a teacher are to be planted, and none is given")
     orders = _orders(channels, counts)
     planted = plant_channels(network, Edit(orders), channels)
     generator = torch.Generator().manual_seed(seed)
     source = None if donor is None else donor.narrowed_to(planted.channels)
     with torch.no_grad():
-        _Drawing(planted, orders, generator, source).draw(initialisation)
+        _Drawing(planted, orders, generator, source).draw()
     return planted
 
 
@@ -115,7 +107,7 @@ def obstacle(network: Network, channels: ChannelMap, counts: Mapping[str, int]) 
 
 
 def _orders(channels: ChannelMap, counts: Mapping[str, int]) -> dict[str, IntArray]:
-    return {name: planting_edit(channels[name], count).keep[name] for name, count in counts.items()}
+    return {name: planting_order(channels[name], count) for name, count in counts.items()}
 
 
 @dataclass(frozen=True)
@@ -123,49 +115,35 @@ class _Drawing:
     planted: Planted
     orders: Mapping[str, IntArray]
     generator: torch.Generator
-    source: Network | None  # as wide as what was planted
+    source: Network | None  # the donor, as wide as what was planted; None draws
 
-    def draw(self, initialisation: Initialisation) -> None:
+    def draw(self) -> None:
         self._norms()
-        if initialisation == "teacher":
-            self._beside_layers()
+        if self.source is not None:
+            self._beside_layers(self.source)
         for name in self.orders:
-            new = self._new(name)
-            if initialisation == "pairs" and len(new) % 2:
-                raise ConfigError(
-                    f"{len(new)} channels for {name!r} make no pairs",
-                    hint="give an even number, or another initialisation",
-                )
-            self._producers(name, initialisation)
+            self._producers(name)
         for name in self.orders:
-            self._readers(name, pairs=initialisation == "pairs")
+            self._readers(name)
 
     def _new(self, name: str) -> IntArray:
         return np.flatnonzero(self.orders[name] == PLANT)
 
-    def _producers(self, name: str, initialisation: Initialisation) -> None:
+    def _producers(self, name: str) -> None:
         network, new = self.planted.network, self._new(name)
         for member in outgoing_slices(network, self.planted.channels[name]):
             weight = network.tensor(member.tensor)
-            fan_in = weight.shape[1:].numel()
             rows = torch.from_numpy(member.positions[new].ravel())
             fresh = self.planted.fresh[member.tensor]
-            drawn = kaiming_(torch.empty_like(weight[rows]), fan_in, self.generator)
-            if initialisation == "copy":
-                old = np.flatnonzero(self.orders[name] != PLANT)
-                picked = torch.randint(len(old), (len(new),), generator=self.generator).numpy()
-                source = weight[torch.from_numpy(member.positions[old[picked]].ravel())]
-                drawn = source + _NOISE * source.std(correction=0) * drawn.sign()
-            elif initialisation == "teacher":
-                assert self.source is not None
-                drawn = self.source.tensor(member.tensor)[rows].to(weight)
-            elif initialisation == "pairs":
-                half = member.positions.shape[1] * (len(new) // 2)
-                drawn[half:] = drawn[:half]
+            if self.source is None:
+                fan_in = weight.shape[1:].numel()
+                start = kaiming_(torch.empty_like(weight[rows]), fan_in, self.generator)
+            else:
+                start = self.source.tensor(member.tensor)[rows].to(weight)
             # A layer may read what it produces: there its own new inputs start at zero, too.
-            weight[rows] = torch.where(fresh[rows], drawn, weight[rows])
+            weight[rows] = torch.where(fresh[rows], start, weight[rows])
 
-    def _readers(self, name: str, *, pairs: bool) -> None:
+    def _readers(self, name: str) -> None:
         network, new = self.planted.network, self._new(name)
         for member in incoming_slices(network, self.planted.channels[name]):
             weight = network.tensor(member.tensor)
@@ -174,17 +152,6 @@ class _Drawing:
             columns = torch.from_numpy(member.positions[new].ravel())
             rows = self._rows_not_new_elsewhere(member.tensor, name)[:, None]
             weight[rows, columns] = 0.0
-            # What two nodes read may be read transposed, and then not as a sum that cancels.
-            if pairs and self._reads(member.tensor) == 1:
-                half = len(columns) // 2
-                drawn = torch.empty_like(weight[rows, columns[:half]])
-                kaiming_(drawn, weight.shape[1:].numel(), self.generator)
-                weight[rows, columns[:half]] = drawn
-                weight[rows, columns[half:]] = -drawn
-
-    def _reads(self, tensor: str) -> int:
-        nodes = self.planted.network.graph.nodes
-        return sum(any(ref.name == tensor for ref in tensor_refs(n.arguments)) for n in nodes)
 
     def _rows_not_new_elsewhere(self, tensor: str, name: str) -> torch.Tensor:
         """Rows of a weight but those that other groups have planted: nothing old reads these."""
@@ -195,12 +162,11 @@ class _Drawing:
                     rows[member.positions[self._new(other)].ravel()] = False
         return torch.from_numpy(np.flatnonzero(rows))
 
-    def _beside_layers(self) -> None:
+    def _beside_layers(self, source: Network) -> None:
         """What is no layer's weight, such as biases and norms, is the donor's."""
-        assert self.source is not None
         for name in self.planted.fresh.keys() - self.planted.network.graph.layer_weights.keys():
             tensor, fresh = self.planted.network.tensor(name), self.planted.fresh[name]
-            tensor[fresh] = self.source.tensor(name)[fresh].to(tensor)
+            tensor[fresh] = source.tensor(name)[fresh].to(tensor)
 
     def _norms(self) -> None:
         """New channels of norms are scaled by 1; shifts and means stay zero."""

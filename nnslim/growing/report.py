@@ -1,4 +1,4 @@
-"""What a growing run did, as plain JSON values: ``report.json``."""
+"""What a growing run did, as plain JSON values: ``report.json`` and a network's history."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from nnslim.channels import channel_groups
 from nnslim.measure.macs import count_costs
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nnslim.growing.judging import Judged
-    from nnslim.growing.result import GrowResult
+    from nnslim.growing.result import GrowResult, Round
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
     from nnslim.settings.grow import GrowConfig
 
-__all__ = ["SCHEMA", "grow_json"]
+__all__ = ["SCHEMA", "grow_json", "history_entry"]
 
 SCHEMA = "nnslim.grow/1"
 
@@ -56,6 +59,24 @@ def grow_json(result: GrowResult, teacher: Network, config: GrowConfig) -> dict[
         "stopped": result.stopped,
         "settings": asdict(config),
         "warnings": list(result.warnings),
+    }
+
+
+def history_entry(
+    config: GrowConfig, seed: Network, network: Network, rounds: Sequence[Round]
+) -> dict[str, object]:
+    """Return what a network's history says of the run that it came from."""
+    before, after = count_costs(seed), count_costs(network)
+    return {
+        "step": "grow",
+        "nnslim": __version__,
+        "seed": config.seed,
+        "rounds": len(rounds),
+        "init": config.init,
+        "polish_epochs": config.polish_epochs,
+        "params": [before.params, after.params],
+        "macs": [before.macs, after.macs],
+        "planted": [list(pair) for own in rounds for pair in own.planted.items()],
     }
 
 

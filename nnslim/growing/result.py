@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from nnslim.channels import channel_groups
+from nnslim.growing.judging import Judged
+from nnslim.measure.macs import Costs, count_costs
 
 if TYPE_CHECKING:
-    from nnslim.growing.judging import Judged
     from nnslim.measure.accuracy import Accuracy
-    from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
     from nnslim.run.stages import Record
     from nnslim.settings.budget import Metric
@@ -42,6 +44,21 @@ class Round:
     costs: Costs
     widths: Mapping[str, int]
     latency_share: float | None = None
+
+    @classmethod
+    def of(cls, number: int, network: Network, record: Record) -> Round:
+        """Return the round of which a stage left this network and record."""
+        return cls(
+            number,
+            str(record["group"]),
+            cast("int", record["count"]),
+            cast("dict[str, int]", record["planted"]),
+            tuple(cast("list[Record]", record["candidates"])),
+            Judged.of(cast("Record", record["judged"])),
+            count_costs(network),
+            {group.name: group.width for group in channel_groups(network).prunable},
+            cast("float | None", record.get("latency_share")),
+        )
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,23 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 
 from nnslim.channels import channel_groups
 from nnslim.errors import NotFiniteError
-from nnslim.growing.judging import Judge, Judged, merit
+from nnslim.growing.judging import Judge, Judged, added_cost, merit
 from nnslim.growing.latency import added_microseconds, latency_share
 from nnslim.growing.planting import plant
-from nnslim.growing.screening import Batch, Site, best_channels, first_order_gain, gradmax_channels
+from nnslim.growing.screening import first_batch, first_order_gain
 from nnslim.growing.training import PlantedEntries, calibrate
-from nnslim.measure.macs import Costs, count_costs
+from nnslim.measure.macs import count_costs
 from nnslim.processes import alone, barrier, from_main, rank, world_size
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from torch import nn
 
     from nnslim.channels import ChannelMap
     from nnslim.growing.candidates import Proposal
@@ -34,22 +36,44 @@ if TYPE_CHECKING:
     from nnslim.settings.grow import GrowConfig
     from nnslim.surgery import Planted
 
-__all__ = ["Planter"]
+__all__ = ["Planter", "RoundStart"]
 
 # Number of the training of round 0; the seed and the polish have lower ones.
 _FIRST_ROUND_STAGE = 10
 
 
 @dataclass(frozen=True)
+class RoundStart:
+    """What all candidates of a round start from.
+
+    Attributes:
+        number: Of the round.
+        network: What is planted into; it is left alone.
+        channels: Its groups.
+        teacher: Remembers its logits: all candidates see the same images.
+    """
+
+    number: int
+    network: Network
+    channels: ChannelMap
+    teacher: RememberingTeacher
+
+    @property
+    def stage(self) -> int:
+        """Number of the trainings of the round, for an order of images of its own."""
+        return _FIRST_ROUND_STAGE + self.number
+
+
+@dataclass(frozen=True)
 class Planter:
-    """Runs rounds for one run.
+    """Runs rounds for one run; the controls of a benchmark override ``choose`` or ``trainable``.
 
     Attributes:
         trainer: The images, the teacher and the settings.
         stages: Keeps finished candidates.
         judge: Judges them.
         teacher: Remembers its logits over the whole run, where images come again; None remembers
-            them for a round, whose candidates see the same images.
+            them for a round.
         donor: The network whose channels are planted, if any.
     """
 
@@ -72,148 +96,119 @@ class Planter:
         directory: Path | None,
     ) -> tuple[Network, Record]:
         """Train every candidate and return the one that gained most for its cost."""
-        config, before = self._config, count_costs(network)
         teacher = self.teacher or RememberingTeacher(copy.deepcopy(self.trainer.teacher))
+        start = RoundStart(number, network, channel_groups(network), teacher)
         stages = replace(self.stages, directory=directory)
-        proposals = self._chosen(number, network, proposals)
-        self._share_out(stages, number, network, proposals, teacher)
+        proposals = self.choose(start, proposals)
+        self._share_out(stages, start, proposals)
         trained = [
-            stages.run(_stage_of(i), partial(self._try, number, i, network, proposal, teacher))
-            for i, proposal in enumerate(proposals)
+            stages.run(_stage_of(index), partial(self._try, start, index, proposal))
+            for index, proposal in enumerate(proposals)
         ]
-        costs = [_cost(config, before, proposal.costs) for proposal in proposals]
-        if config.per_cost == "latency":
-            networks, device = [own for own, _ in trained], self.trainer.context.device
-            costs = from_main(lambda: added_microseconds(network, networks, device))
-        tried: list[tuple[Network, Record]] = []
-        for (candidate, record), cost in zip(trained, costs, strict=True):
-            after = Judged(**cast("dict[str, float]", record["judged"]))
-            gain = merit(after, config.gain) - merit(judged, config.gain)
-            entry: Record = {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
-            tried.append((candidate, entry))
-            self.trainer.context.sink.detail(
-                f"  {record['group']} +{record['count']}: top-1 {after.top1_pct:.2f} %,"
-                f" loss {after.loss:.4f}, gain {gain:+.4f}"
-            )
-        # Where nothing gains, the least loss is best, whatever it costs.
-        best = max(
-            tried,
-            key=lambda pair: cast(
-                "float", pair[1]["gain_per_cost" if cast("float", pair[1]["gain"]) > 0 else "gain"]
-            ),
-        )
-        chosen: Record = {key: best[1][key] for key in ("group", "count", "planted", "judged")}
-        if config.latency is not None:
-            other, device = self.trainer.teacher, self.trainer.context.device
-            share, teacher_ms = from_main(lambda: latency_share(best[0], other, device))
+        costs = self._costs(network, proposals, [candidate for candidate, _ in trained])
+        tried = [
+            (candidate, self._with_gain(record, judged, cost))
+            for (candidate, record), cost in zip(trained, costs, strict=True)
+        ]
+        best, record = max(tried, key=_rank)
+        chosen: Record = {key: record[key] for key in ("group", "count", "planted", "judged")}
+        if self._config.latency is not None:
+            teacher_network, device = self.trainer.teacher, self.trainer.context.device
+            share, teacher_ms = from_main(lambda: latency_share(best, teacher_network, device))
             chosen |= {"latency_share": share, "teacher_ms": teacher_ms}
         barrier()  # the main process will clear the candidates away
-        found: Record = {**chosen, "candidates": [record for _, record in tried]}
-        self.trainer.note(f"round {number}", "round", **found)
-        return best[0], found
+        result: Record = {**chosen, "candidates": [record for _, record in tried]}
+        self.trainer.note(f"round {number}", "round", **result)
+        return best, result
 
-    def _chosen(self, number: int, network: Network, proposals: list[Proposal]) -> list[Proposal]:
-        """The proposals that are trained: all, a random one, or the best by a cheap estimate."""
-        config = self._config
-        if config.choice == "random":
-            generator = np.random.default_rng((config.seed, number))
-            return [proposals[int(generator.integers(len(proposals)))]]
-        if config.candidates is None or config.candidates >= len(proposals):
+    def choose(self, start: RoundStart, proposals: list[Proposal]) -> list[Proposal]:
+        """The proposals that are trained: all, or the best by a first-order estimate."""
+        most = self._config.candidates
+        if most is None or most >= len(proposals):
             return proposals
-        before, channels = count_costs(network), channel_groups(network)
-        batch = self._one_batch(number)
-        estimates: list[float] = []
-        for proposal in proposals:
-            planted = self._plant(number, network, channels, proposal)
-            gain = first_order_gain(planted, batch)
-            estimates.append(gain / _cost(config, before, proposal.costs))
-        order = np.argsort(np.negative(estimates), kind="stable")[: config.candidates]
+        before, batch = count_costs(start.network), first_batch(self.trainer, start.stage)
+        estimates = [
+            first_order_gain(self._plant(start, proposal), batch)
+            / added_cost(before, proposal.costs, self._config.per_cost)
+            for proposal in proposals
+        ]
+        order = np.argsort(np.negative(estimates), kind="stable")[:most]
         return [proposals[index] for index in sorted(order.tolist())]
 
-    def _one_batch(self, number: int) -> Batch:
-        images, labels = next(iter(self.trainer.images(_FIRST_ROUND_STAGE + number)))
-        loss, device = self._config.train.loss, self.trainer.context.device
-        images, taught = images.to(device), None
-        if loss.distill_weight > 0:
-            with torch.no_grad():
-                taught = cast("torch.Tensor", self.trainer.teacher.to(device).eval()(images))
-        return Batch(images, labels.to(device), taught, loss)
+    def trainable(
+        self, planted: Planted, start: RoundStart
+    ) -> tuple[nn.Module, Callable[[], Network]]:
+        """What of a planted network trains, and what makes a network of it afterwards."""
+        entries = PlantedEntries(planted, onward=self._config.wiring == "onward")
 
-    def _plant(
-        self, number: int, network: Network, channels: ChannelMap, proposal: Proposal
-    ) -> Planted:
+        def finish() -> Network:
+            images = self.trainer.images(start.stage)
+            calibrate(entries, images, self._config.recalibrate_batches)
+            return entries.write_back()
+
+        return entries, finish
+
+    def _plant(self, start: RoundStart, proposal: Proposal) -> Planted:
         """Plant a proposal; the same every time."""
-        config, counts = self._config, proposal.counts
+        counts, channels = proposal.counts, start.channels
         names = [group.name for group in channels.groups]
         place = names.index(next(iter(counts))) if len(counts) == 1 else len(names)
-        seed = int(np.random.SeedSequence((config.seed, number, place)).generate_state(1)[0])
-        if config.initialisation in {"screened", "gradmax"}:
-            batch, (group,) = self._one_batch(number), counts
-            screened = config.initialisation == "screened"
-            choose = best_channels if screened else gradmax_channels
-            return choose(Site(network, channels, group, counts[group], seed), batch)
-        start = config.initialisation or "random"
-        return plant(network, channels, counts, initialisation=start, seed=seed, donor=self.donor)
+        sequence = np.random.SeedSequence((self._config.seed, start.number, place))
+        seed = int(sequence.generate_state(1)[0])
+        return plant(start.network, channels, counts, seed=seed, donor=self.donor)
 
-    def _try(  # noqa: PLR0913, PLR0917 - one candidate of one round
-        self,
-        number: int,
-        index: int,
-        network: Network,
-        proposal: Proposal,
-        teacher: RememberingTeacher,
-        checkpoints: Path | None,
+    def _try(
+        self, start: RoundStart, index: int, proposal: Proposal, checkpoints: Path | None
     ) -> tuple[Network, Record]:
         """Plant, train what is new, give it statistics and judge the result."""
         began = time.perf_counter()
-        stage = _FIRST_ROUND_STAGE + number
+        student, finish = self.trainable(self._plant(start, proposal), start)
+        n_trained = sum(parameter.numel() for parameter in student.parameters())
         failed: str | None = None
-
-        def prepared() -> Network | PlantedEntries:
-            planted = self._plant(number, network, channel_groups(network), proposal)
-            onward = self._config.wiring == "onward"
-            frozen = self._config.frozen
-            return PlantedEntries(planted, onward=onward) if frozen else planted.network
-
-        student = prepared()
-        trained = sum(parameter.numel() for parameter in student.parameters())
         try:
             self.trainer.train(
                 student,
-                self._config.train,
-                f"round {number}, candidate {index + 1}: {proposal.place}",
-                stage=stage,
+                self._config.training,
+                f"round {start.number}, candidate {index + 1}: {proposal.place}",
+                stage=start.stage,
                 checkpoints=checkpoints,
-                teacher=teacher,
+                teacher=start.teacher,
                 followed=False,
             )
         except NotFiniteError as error:
-            failed, student = error.message, prepared()
+            failed = error.message
+            _, finish = self.trainable(self._plant(start, proposal), start)
             self.trainer.context.sink.warn(f"{proposal.place} stays as planted: {failed}")
-        if isinstance(student, PlantedEntries):
-            calibrate(student, self.trainer.images(stage), self._config.recalibrate_batches)
-            student = student.write_back()
-        return student, {
-            "group": proposal.place,
-            "count": proposal.count,
-            "planted": dict(proposal.counts),
-            "width": proposal.width,
-            "params": proposal.costs.params,
-            "macs": proposal.costs.macs,
-            "trained_parameters": trained,
+        network = finish()
+        return network, {
+            **proposal.to_json(),
+            "trained_parameters": n_trained,
             "seconds": time.perf_counter() - began,
-            "judged": asdict(self.judge(student)),
+            "judged": asdict(self.judge(network)),
             "failed": failed,
         }
 
-    def _share_out(
-        self,
-        stages: Stages,
-        number: int,
-        network: Network,
-        proposals: list[Proposal],
-        teacher: RememberingTeacher,
-    ) -> None:
+    def _costs(
+        self, network: Network, proposals: list[Proposal], candidates: list[Network]
+    ) -> list[float]:
+        """What the gain of each candidate is divided by."""
+        if self._config.per_cost == "latency":
+            device = self.trainer.context.device
+            return from_main(lambda: added_microseconds(network, candidates, device))
+        before = count_costs(network)
+        return [added_cost(before, p.costs, self._config.per_cost) for p in proposals]
+
+    def _with_gain(self, record: Record, judged: Judged, cost: float) -> Record:
+        """A candidate's record with what it gained on the network before it; tells the user."""
+        after = Judged.of(cast("Record", record["judged"]))
+        gain = merit(after, self._config.gain) - merit(judged, self._config.gain)
+        self.trainer.context.sink.detail(
+            f"  {record['group']} +{record['count']}: top-1 {after.top1_pct:.2f} %,"
+            f" loss {after.loss:.4f}, gain {gain:+.4f}"
+        )
+        return {**record, "gain": gain, "cost": cost, "gain_per_cost": gain / cost}
+
+    def _share_out(self, stages: Stages, start: RoundStart, proposals: list[Proposal]) -> None:
         """Of several processes, train every n-th candidate in each; all find all on the disk."""
         own, size = rank(), world_size()
         if size == 1:
@@ -224,7 +219,7 @@ class Planter:
             here = replace(self, trainer=replace(self.trainer, context=context))
         with alone():
             for index in range(own, len(proposals), size):
-                compute = partial(here._try, number, index, network, proposals[index], teacher)
+                compute = partial(here._try, start, index, proposals[index])
                 stages.run(_stage_of(index), compute)
         barrier()
 
@@ -233,11 +228,8 @@ def _stage_of(index: int) -> str:
     return f"candidate-{index:02d}"
 
 
-def _cost(config: GrowConfig, before: Costs, after: Costs) -> float:
-    match config.per_cost:
-        case "params":
-            return float(max(after.params - before.params, 1))
-        case "macs" | "latency":  # latency is measured once a candidate is there
-            return float(max(after.macs - before.macs, 1))
-        case "none":
-            return 1.0
+def _rank(tried: tuple[Network, Record]) -> float:
+    """Where nothing gains, the least loss is best, whatever it costs."""
+    _, record = tried
+    key = "gain_per_cost" if cast("float", record["gain"]) > 0 else "gain"
+    return cast("float", record[key])

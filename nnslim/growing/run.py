@@ -15,6 +15,7 @@ from nnslim.processes import is_main
 from nnslim.report.grow_page import grow_verdict, render_grow_html
 from nnslim.run.output import RunOutput
 from nnslim.run.publish import data_json, export_and_measure, model_json
+from nnslim.settings.resolve import resolved
 
 if TYPE_CHECKING:
     from nnslim.data import Data
@@ -52,7 +53,8 @@ def run_grow(
         NnslimError: Whatever went wrong. Nothing is left half-written; what an interrupted run has
             finished stays for ``resume``.
     """
-    output = RunOutput(destination, asdict(config), config.seed)
+    settings = resolved(config, has_seed=subject.seed is not None)
+    output = RunOutput(destination, asdict(settings), config.seed)
     with output.resumable(context.sink) as checkpoints:
         result = grow_network(
             subject.teacher.network,
@@ -61,7 +63,7 @@ def run_grow(
             replace(context, checkpoints=checkpoints),
             None if subject.seed is None else subject.seed.network,
         )
-    report = grow_json(result, subject.teacher.network, config)
+    report = grow_json(result, subject.teacher.network)
     report["model"] = model_json(subject.seed or subject.teacher)
     report["teacher_model"] = model_json(subject.teacher)
     report["data"] = data_json(subject.data)

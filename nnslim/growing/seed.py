@@ -40,8 +40,7 @@ __all__ = [
 # A dimension of size 1 broadcasts, and cannot be told apart from a channel any more.
 _NARROWEST = 2
 _STEPS = 200
-# Where nothing else is said; measured in docs/grow.md, "Why these defaults".
-_SHARE = 0.6
+# Of the seed, where no counted budget says how wide it may be.
 _UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 
 
@@ -56,17 +55,16 @@ def unplanted(teacher: Network, config: GrowConfig, limits: Mapping[Metric, int]
     Example:
         >>> from torch import nn; from nnslim.network import trace_network
         >>> from nnslim.growing import GrowConfig
+        >>> from nnslim.settings.resolve import resolved
         >>> model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
-        >>> unplanted(net, GrowConfig(where="everywhere"), {"params": 68}).tensor("0.weight").shape
+        >>> unplanted(net, resolved(GrowConfig()), {"params": 68}).tensor("0.weight").shape
         torch.Size([2, 3, 1, 1])
     """
-    own = config.seed_network
-    if own.width is not None:
-        return narrowed(teacher, own.width)
-    if own.budget_share is None and config.in_one_round:
-        return narrowed(teacher, Limit(_NARROWEST, relative=False))
-    share = own.budget_share or _SHARE
+    seed = config.seed_network
+    if seed.width is not None:
+        return narrowed(teacher, seed.width)
+    share = 1.0 if seed.share is None else seed.share
     few: dict[Metric, int] = {metric: int(share * most) for metric, most in limits.items()}
     return narrowed(teacher, widest(teacher, few) if few else _UNCOUNTED_WIDTH)
 
@@ -182,11 +180,11 @@ def check_fit(seed: Network, teacher: Network) -> None:
         raise InputError(
             f"the seed's images are normalised by {one.mean} and {one.std}, and it is not known how"
             " the teacher's are",
-            hint="say it with --mean and --std",
+            hint="give [[preprocess.mean]] and [[preprocess.std]]",
         )
     if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
         raise ConfigError(
             f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"
             f" {two.mean} and {two.std}",
-            hint="say what is right with --mean and --std",
+            hint="give the right [[preprocess.mean]] and [[preprocess.std]]",
         )

@@ -9,21 +9,18 @@ if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy, network_accuracy, onnx_accuracy
     from nnslim.measure.comparison import Comparison
     from nnslim.measure.evaluation import evaluate
-    from nnslim.measure.gates import Gates, Verdict, check_gates
-    from nnslim.measure.latency import Latency, LatencySettings, measure_latency
+    from nnslim.measure.gates import Verdict, check_gates
+    from nnslim.measure.latency import Latency, measure_latency
     from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
-    from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
+    from nnslim.measure.results import EvalFile, EvalReport, FileResult
 
 __all__ = [
     "Accuracy",
     "Comparison",
     "EvalFile",
     "EvalReport",
-    "EvalSettings",
     "FileResult",
-    "Gates",
     "Latency",
-    "LatencySettings",
     "OnnxCost",
     "Verdict",
     "check_gates",
@@ -39,11 +36,8 @@ _HOME = {
     "Comparison": "comparison",
     "EvalFile": "results",
     "EvalReport": "results",
-    "EvalSettings": "results",
     "FileResult": "results",
     "Latency": "latency",
-    "LatencySettings": "latency",
-    "Gates": "gates",
     "OnnxCost": "onnx_cost",
     "Verdict": "gates",
     "check_gates": "gates",

@@ -11,16 +11,19 @@ import onnxruntime as ort
 from nnslim.measure.layer_models import time_layers
 from nnslim.measure.layer_times import estimate_times
 from nnslim.measure.paired import measure_ratio
-from nnslim.onnx import ExportSettings, export_onnx, open_session
+from nnslim.onnx import export_onnx, open_session
+from nnslim.settings.export import ExportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.measure.layer_times import LayerTimes
-    from nnslim.measure.paired import PairedRatio, PairedSettings
+    from nnslim.measure.paired import PairedRatio
     from nnslim.network.network import Network
-    from nnslim.onnx import Session, SessionSettings
+    from nnslim.onnx import Session
     from nnslim.onnx.running import BoundRun
+    from nnslim.settings.eval import PairedSettings
+    from nnslim.settings.session import SessionSettings
 
 __all__ = ["Bench"]
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from nnslim.errors import InputError
 from nnslim.measure.changes import Changes, find_changes
-from nnslim.measure.paired import PairedRatio, PairedSettings, measure_ratios
+from nnslim.measure.paired import PairedRatio, measure_ratios
+from nnslim.settings.eval import PairedSettings
 
 if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy

@@ -17,7 +17,7 @@ from nnslim.errors import InputError
 from nnslim.measure.comparison import AccuracyDrop, Comparison, accuracy_drop, latency_ratio
 from nnslim.measure.latency import Latency, measure_latency
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
-from nnslim.measure.results import EvalFile, EvalReport, EvalSettings, FileResult
+from nnslim.measure.results import EvalFile, EvalReport, FileResult
 from nnslim.measure.scoring import Score, images_per_run, score
 from nnslim.measure.steadiness import (
     busy_cores,
@@ -25,8 +25,10 @@ from nnslim.measure.steadiness import (
     ratio_warnings,
     unsteadiness,
 )
-from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
+from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.onnx.model_file import external_files, read_model
+from nnslim.settings.eval import EvalSettings
+from nnslim.settings.session import SessionSettings
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
@@ -137,7 +139,7 @@ def evaluate(
         data=data.name if data else None,
         n_images=len(data.test) if data else 0,
         n_classes=len(data.classes) if data else 0,
-        cpu_threads=SessionSettings(threads=settings.threads).n_threads,
+        cpu_threads=settings.session.n_threads,
         versions={
             "nnslim": __version__,
             "onnxruntime": ort.__version__,
@@ -169,17 +171,9 @@ def _prepare(file: EvalFile, onnx_path: Path) -> _Subject:
 
 def _open(subject: _Subject, settings: EvalSettings, batch: int, *, tf32: bool) -> Session:
     """Open with a fixed batch, so that the GPU can tune for it; a graph is for bound inputs."""
-    wanted = SessionSettings(
-        device=settings.device,
-        require_gpu=settings.require_gpu,
-        threads=settings.threads,
-        batch=batch,
-        use_tf32=tf32,
-        cuda=settings.cuda if tf32 else replace(settings.cuda, graph=False),
-        engine_cache=settings.engine_cache,
-        layout=settings.layout,
-        output=settings.output,
-    )
+    session = settings.session
+    cuda = session.cuda if tf32 else replace(session.cuda, graph=False)
+    wanted = replace(session, batch=batch, use_tf32=tf32, cuda=cuda)
     return open_session(subject.onnx_path, wanted)
 
 
@@ -267,7 +261,7 @@ def _compare(
             partial(_fresh_run, subjects[0], settings, size, image),
             partial(_fresh_run, subjects[1], settings, size, image),
             settings.paired,
-            SessionSettings(threads=settings.threads).n_threads,
+            settings.session.n_threads,
         )
         for size in sizes
         if size in own.latency
@@ -283,7 +277,7 @@ def _compare(
 
 def _free_threads(settings: EvalSettings, provider: str) -> EvalSettings:
     """Compare on the cores that are free: threads that wait for a core hide any difference."""
-    if settings.threads is not None or not provider.startswith("CPU"):
+    if settings.session.threads is not None or not provider.startswith("CPU"):
         return settings
     busy = busy_cores()
     free = SessionSettings().n_threads - round(busy or 0.0)
@@ -291,7 +285,7 @@ def _free_threads(settings: EvalSettings, provider: str) -> EvalSettings:
 
 
 def _unclear(against: Comparison, settings: EvalSettings) -> tuple[str, ...]:
-    wanted = SessionSettings(threads=settings.threads).n_threads
+    wanted = settings.session.n_threads
     fewer = [
         f"compared on {found.threads} of {wanted} threads, since others keep cores busy; "
         "--threads chooses"

@@ -9,69 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.measure.results import EvalReport, FileResult
+    from nnslim.settings.eval import Gates
 
-__all__ = ["Gates", "Status", "Verdict", "check_gates"]
+__all__ = ["Status", "Verdict", "check_gates"]
 
 Status = Literal["pass", "fail", "inconclusive", "skipped"]
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What the user demands; None demands nothing.
-
-    Attributes:
-        min_top1: Top-1 accuracy at least, in percent.
-        max_drop: Loss of top-1 accuracy against the baseline at most, in percentage points.
-        max_latency_ratio: Latency as a share of the baseline's at most, at every batch size.
-        max_latency_ms: Median latency at most, at the first batch size.
-        max_params: Parameters at most.
-        max_macs: Multiply-adds at most.
-        max_bytes: Bytes of the ONNX file at most.
-        max_params_ratio: Parameters as a share of the baseline's at most.
-        max_macs_ratio: Multiply-adds as such a share.
-        max_bytes_ratio: Bytes as such a share.
-        latency_device: Where limits on latency are meant: ``cpu`` or ``cuda``; elsewhere they are
-            skipped. None means wherever it runs.
-
-    Raises:
-        ConfigError: A limit that is not a finite number.
-    """
-
-    min_top1: float | None = None
-    max_drop: float | None = None
-    max_latency_ratio: float | None = None
-    max_latency_ms: float | None = None
-    max_params: int | None = None
-    max_macs: int | None = None
-    max_bytes: int | None = None
-    max_params_ratio: float | None = None
-    max_macs_ratio: float | None = None
-    max_bytes_ratio: float | None = None
-    latency_device: Literal["cpu", "cuda"] | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            limit = getattr(self, field.name)
-            if isinstance(limit, (int, float)) and not math.isfinite(limit):
-                raise ConfigError(f"a limit of {limit} can be neither kept nor broken")
-
-    @property
-    def needs_baseline(self) -> str | None:
-        """The flag of a limit that only makes sense with a baseline, if one is set."""
-        names = ("max_drop", "max_latency_ratio", "max_params_ratio", "max_macs_ratio")
-        for name in (*names, "max_bytes_ratio"):
-            if getattr(self, name) is not None:
-                return f"--{name.replace('_', '-')}"
-        return None
 
 
 @dataclass(frozen=True)

@@ -16,54 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnslim.errors import ConfigError
+from nnslim.settings.eval import LatencySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Latency", "LatencySettings", "measure_latency"]
+__all__ = ["Latency", "measure_latency"]
 
 
 _LEAST_FOR_P99 = 1000
 _AGREEING = 3  # successive blocks
-
-
-@dataclass(frozen=True)
-class LatencySettings:
-    """How long to measure; times are per candidate.
-
-    Attributes:
-        warmup_runs: Untimed calls at least.
-        warmup_s: Untimed seconds at least; none of both is no warm-up at all.
-        warmup_cap_s: Untimed seconds at most, but never fewer than one call.
-        settled: Warm-up goes on until the medians of three successive blocks agree within this
-            share, or ``warmup_cap_s``. After a candidate that never settled, the others get
-            ``warmup_s``.
-        block_s: A turn of the fastest candidate lasts at least this long; all make as many calls.
-        rounds: Rounds at least.
-        calls_per_round: Calls of one candidate before the next one's turn, at least.
-        min_s: Timed seconds at least.
-        max_s: Timed seconds at most, but never fewer than one round.
-
-    Raises:
-        ConfigError: A count below 1 or a time below 0.
-    """
-
-    warmup_runs: int = 10
-    warmup_s: float = 0.5
-    warmup_cap_s: float = 5.0
-    settled: float = 0.02
-    block_s: float = 0.01
-    rounds: int = 20
-    calls_per_round: int = 5
-    min_s: float = 1.0
-    max_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        if min(self.rounds, self.calls_per_round) < 1 or self.warmup_runs < 0:
-            raise ConfigError("latency needs at least one round of one call")
-        if min(self.warmup_s, self.warmup_cap_s, self.block_s, self.min_s, self.max_s) < 0:
-            raise ConfigError("latency times must not be negative")
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nnslim.measure.latency import LatencySettings, measure_latency
+from nnslim.measure.latency import measure_latency
 from nnslim.onnx import open_session
+from nnslim.settings.eval import LatencySettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nnslim.measure.layer_times import LayerShape
-    from nnslim.onnx import SessionSettings
+    from nnslim.settings.session import SessionSettings
 
 __all__ = ["layer_model", "time_layers"]
 

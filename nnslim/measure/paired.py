@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nnslim.errors import ConfigError
 from nnslim.measure.interval import median_of_medians
-from nnslim.measure.latency import LatencySettings, measure_latency
+from nnslim.measure.latency import measure_latency
+from nnslim.settings.eval import LatencySettings, PairedSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from nnslim.measure.latency import Latency
 
 __all__ = [
-    "QUICK",
     "PairedRatio",
-    "PairedSettings",
     "Stop",
     "log_ratios",
     "measure_ratio",
@@ -41,67 +39,6 @@ Stop = Literal["width", "budget", "pairs"]
 _ROOM = 1.5
 # Below this many pairs Student's t is of no use, so not even a spent budget stops earlier.
 _LEAST_PAIRS = 3
-
-
-@dataclass(frozen=True)
-class PairedSettings:
-    """How long to measure a ratio.
-
-    Attributes:
-        pairs: Fresh pairs of sessions at least, unless the budget is spent after three.
-        max_pairs: Pairs at most.
-        half_width: Stop between ``pairs`` and ``max_pairs`` once the interval's half-width is at
-            most this share of the ratio. Never on significance, which would bias the result.
-        rounds: Rounds per pair at least, unless they take longer than ``max_s``.
-        least_rounds: Rounds in all, at least.
-        min_s: Timed seconds in all, at least.
-        max_s: Timed seconds per pair and network at most, but never fewer than one round.
-        budget_s: Start no further pair that would end later than this; a third of it at most is
-            warm-up.
-        block_s: A turn of the faster network lasts at least this long, in one or more calls.
-        warmup_s: Untimed seconds of each session at least.
-        warmup_runs: Untimed calls of each session at least.
-        draws: Bootstrap draws.
-        seed: Of the bootstrap.
-
-    Raises:
-        ConfigError: A count below 1, a time below 0, or fewer pairs at most than at least.
-    """
-
-    pairs: int = 5
-    max_pairs: int = 30
-    half_width: float = 0.01
-    rounds: int = 8
-    least_rounds: int = 20
-    min_s: float = 3.0
-    max_s: float = 4.0
-    budget_s: float = 60.0
-    block_s: float = 0.01
-    warmup_s: float = 0.5
-    warmup_runs: int = 10
-    draws: int = 10_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.pairs, self.rounds, self.draws) < 1 or self.max_pairs < self.pairs:
-            raise ConfigError("a paired latency needs at least one pair, one round and one draw")
-        times = (self.block_s, self.warmup_s, self.min_s, self.max_s, self.budget_s)
-        if min(*times, self.half_width) < 0:
-            raise ConfigError("latency times and widths must not be negative")
-
-
-# For a search that measures many networks, and checks the one that it takes in the end.
-QUICK = PairedSettings(
-    pairs=3,
-    max_pairs=5,
-    rounds=6,
-    least_rounds=1,
-    min_s=0.0,
-    max_s=2.0,
-    block_s=0.02,
-    warmup_s=0.3,
-    warmup_runs=3,
-)
 
 
 @dataclass(frozen=True)

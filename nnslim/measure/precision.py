@@ -16,10 +16,12 @@ from nnslim.data import Loader
 from nnslim.errors import ConfigError, ExportMismatchError, InputError
 from nnslim.measure.accuracy import onnx_accuracy, run_padded
 from nnslim.measure.comparison import accuracy_drop
-from nnslim.measure.results import EvalSettings
 from nnslim.measure.scoring import as_pixels, images_per_run
-from nnslim.onnx import ExportReport, ExportSettings, SessionSettings, export_onnx, open_session
+from nnslim.onnx import ExportReport, export_onnx, open_session
 from nnslim.onnx.quantize import Calibration, quantize_file
+from nnslim.settings.eval import EvalSettings
+from nnslim.settings.export import ExportSettings, PrecisionSettings
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,40 +32,10 @@ if TYPE_CHECKING:
     from nnslim.network.network import Network
     from nnslim.onnx import Session
 
-__all__ = ["PrecisionCheck", "PrecisionSettings", "export_checked"]
+__all__ = ["PrecisionCheck", "export_checked"]
 
 _BATCH = 64
 _COMPARED = 256  # images whose logits are compared
-
-
-@dataclass(frozen=True)
-class PrecisionSettings:
-    """How an export of less precision is made and judged.
-
-    Attributes:
-        int8: Quantise to 8-bit integers after the export.
-        calibration_samples: Training images that give the scales of int8; docs/results/export.md.
-        max_drop: Top-1 accuracy that the file may lose against float32, in percentage points.
-        seed: Of the choice of calibration images.
-        symmetric: int8 as TensorRT reads it; onnxruntime's CPU takes either.
-
-    Raises:
-        ConfigError: A number out of its range.
-    """
-
-    int8: bool = False
-    calibration_samples: int = 128
-    max_drop: float = 2.0
-    seed: int = 0
-    symmetric: bool = False
-
-    def __post_init__(self) -> None:
-        if self.calibration_samples < 1 or not 0 <= self.max_drop <= 100:
-            raise ConfigError(
-                f"{self.calibration_samples} calibration images, at most {self.max_drop} points"
-                " lost",
-                hint="give at least 1 image, and 0 to 100 points",
-            )
 
 
 @dataclass(frozen=True)

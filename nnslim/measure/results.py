@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from nnslim.errors import ConfigError
-from nnslim.measure.latency import LatencySettings
-from nnslim.measure.paired import PairedSettings
-from nnslim.onnx.cuda import CudaOptions
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -20,9 +15,9 @@ if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy
     from nnslim.measure.comparison import Comparison
     from nnslim.measure.latency import Latency
-    from nnslim.onnx.image_input import Layout
+    from nnslim.settings.eval import EvalSettings
 
-__all__ = ["SCHEMA", "EvalFile", "EvalReport", "EvalSettings", "FileResult"]
+__all__ = ["SCHEMA", "EvalFile", "EvalReport", "FileResult"]
 
 SCHEMA = "nnslim.eval/1"
 
@@ -40,52 +35,6 @@ class EvalFile:
     path: Path
     baseline: bool = False
     network: nn.Module | None = None
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """How to measure.
-
-    Attributes:
-        device: ``"auto"``, ``"cpu"`` or ``"cuda[:i]"``.
-        require_gpu: Fail rather than measure on the CPU.
-        threads: Threads on the CPU; None is one per core that this process may use.
-        batch_sizes: Images per run for which latency is measured; empty for none.
-        accuracy_batch: Images per run while accuracy is measured; None takes 100, or fewer of
-            large images.
-        workers: Processes that decode images that are not in memory.
-        latency: How long to measure each file.
-        paired: How long to measure each file against the baseline, and that against itself.
-        seed: Of the random images that latency is measured on.
-        cuda: Further options of the GPU; a CUDA graph is for latency alone.
-        engine_cache: Folder where TensorRT keeps the engines that it builds.
-        layout: Of the input of files that do not say; None tells it from the sizes.
-        output: Name of the logits in files of several outputs.
-
-    Raises:
-        ConfigError: A batch size below 1.
-    """
-
-    device: str = "auto"
-    require_gpu: bool = False
-    threads: int | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    accuracy_batch: int | None = None
-    workers: int = 0
-    latency: LatencySettings = field(default_factory=LatencySettings)
-    paired: PairedSettings = field(default_factory=PairedSettings)
-    seed: int = 0
-    cuda: CudaOptions = field(default_factory=CudaOptions)
-    engine_cache: Path | None = None
-    layout: Layout | None = None
-    output: str | None = None
-
-    def __post_init__(self) -> None:
-        sizes = self.batch_sizes
-        sizes += () if self.accuracy_batch is None else (self.accuracy_batch,)
-        if min(sizes, default=1) < 1:
-            said = ", ".join(str(size) for size in sizes)
-            raise ConfigError(f"batch sizes {said}: each must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -206,7 +155,7 @@ class EvalReport:
         return {
             "schema": SCHEMA,
             "versions": dict(self.versions),
-            "device_requested": self.settings.device,
+            "device_requested": self.settings.session.device,
             "cpu_threads": self.cpu_threads,
             "data": self.data,
             "n_images": self.n_images,

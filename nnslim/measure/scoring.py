@@ -10,12 +10,12 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import Accuracy, onnx_accuracy
 from nnslim.measure.overlap import Stopwatch, ahead
-from nnslim.onnx import SessionSettings
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from nnslim.data import Data
-    from nnslim.measure.results import EvalSettings
     from nnslim.onnx import Session
+    from nnslim.settings.eval import EvalSettings
 
 __all__ = ["Score", "as_pixels", "decoding_workers", "images_per_run", "score"]
 
@@ -88,7 +88,7 @@ def images_per_run(settings: EvalSettings, preprocess: Preprocess) -> int:
     """What the settings say, else what fits in memory at this size of an image.
 
     Example:
-        >>> from nnslim.measure.results import EvalSettings
+        >>> from nnslim.settings.eval import EvalSettings
         >>> large = Preprocess(size=(224, 224), mean=(0.5,), std=(0.25,))
         >>> images_per_run(EvalSettings(), large)
         20

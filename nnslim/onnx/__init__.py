@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from nnslim.onnx.export import ExportReport, ExportSettings, export_onnx
+from nnslim.onnx.export import ExportReport, export_onnx
 from nnslim.onnx.parity import Parity, check_parity
-from nnslim.onnx.session import Session, SessionSettings, open_session
+from nnslim.onnx.session import Session, open_session
 
 __all__ = [
     "ExportReport",
-    "ExportSettings",
     "Parity",
     "Session",
-    "SessionSettings",
     "check_parity",
     "export_onnx",
     "open_session",

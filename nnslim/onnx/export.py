@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import onnx
@@ -20,10 +20,11 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ConfigError, ExportMismatchError, UnsupportedModelError
 from nnslim.network.network import Network
-from nnslim.onnx.metadata import PREFIX, network_metadata, weights_sha256
+from nnslim.onnx.metadata import network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
 from nnslim.onnx.prepare import with_plain_attention
 from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
+from nnslim.settings.export import ExportSettings
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
@@ -32,50 +33,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["ExportReport", "ExportSettings", "export_onnx", "weights_sha256"]
+__all__ = ["ExportReport", "export_onnx", "weights_sha256"]
 
 _IR_VERSION = 10  # what torch pins; onnxruntime reads it and later ones
-_OPSETS = range(18, 26)  # what torch.onnx writes itself; others go through a converter
 _HALF_RTOL = 2e-2
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """How to export.
-
-    Attributes:
-        opset: Version of the ONNX operators, 18 to 25.
-        batch: Number of images per run, or None for any.
-        half: Compute in float16 inside; input and logits stay float32.
-        with_preprocess: Take pixels, uint8 (N, H, W, C), and normalise inside; size and crop stay
-            outside.
-        provenance: More entries for the file's metadata; keys must not start with ``nnslim.``.
-        rtol: Largest allowed difference to the network, relative to the largest absolute logit;
-            None is 1e-4, and 2e-2 in float16, whose values have 11 bits.
-        seed: Seed of the images that both are compared on.
-
-    Raises:
-        ConfigError: A number out of its range or a reserved metadata key.
-    """
-
-    opset: int = 20
-    batch: int | None = None
-    half: bool = False
-    with_preprocess: bool = False
-    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
-    rtol: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.opset not in _OPSETS:
-            limits = f"{_OPSETS.start} to {_OPSETS.stop - 1}"
-            raise ConfigError(f"opset {self.opset} cannot be written", hint=f"take {limits}")
-        if self.batch is not None and self.batch < 1:
-            raise ConfigError(f"batch {self.batch} must be at least 1")
-        if self.rtol is not None and not self.rtol > 0:
-            raise ConfigError(f"a difference of {self.rtol} cannot be kept", hint="above 0")
-        if reserved := [key for key in self.provenance if key.startswith(PREFIX)]:
-            raise ConfigError(f"metadata key {reserved[0]} is reserved for nnslim itself")
 
 
 @dataclass(frozen=True)

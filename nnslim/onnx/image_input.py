@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["INPUT_KEY", "ImageInput", "Layout", "image_input"]
+    from nnslim.settings.session import Layout
 
-Layout = Literal["NCHW", "NHWC"]
+__all__ = ["INPUT_KEY", "ImageInput", "image_input"]
+
 INPUT_KEY = "nnslim.input"
 
 _DTYPES: dict[str, DTypeLike] = {

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Epochs", "PruneCourse", "Waypoint"]
 
-# Shares of the parameters that a round of --max-drop takes; the next where one was too much.
+# Shares of the parameters that a round under a largest drop takes; the next where one was too much.
 _BITES = (0.2, 0.1, 0.05)
 
 
@@ -116,11 +116,11 @@ class PruneCourse:
             self._until_drop(top1, config.max_drop)
         else:
             full = count_costs(dense)
-            for number in range(1, config.rounds.rounds + 1):
+            for number in range(1, config.rounds.count + 1):
                 self._remove(number, round_limits(config, full, number))
-                if number < config.rounds.rounds and config.rounds.epochs:
+                if number < config.rounds.count and config.rounds.epochs:
                     self._train(f"recovered-{number}", "recovered", number, config.recovery)
-        if config.train.epochs:
+        if config.training.epochs:
             self._fine_tune()
 
     def _train_sparsely(self) -> None:
@@ -156,7 +156,7 @@ class PruneCourse:
         if sparse.focus and self._config.max_drop is None:
             going = removed_channels(self._goal(), channels)
             focus = partial(_always, going)
-        if sparse.regularizer is None:
+        if sparse.fades:
             assert going is not None, "the configuration demands a focus"
             return Fading(network, channels, going, sparse.deadline), {}
         groups = [name for name, why in planner.whole().items() if why is None]
@@ -166,7 +166,7 @@ class PruneCourse:
     def _goal(self) -> Edit:
         """What the budget would leave of the dense network."""
         dense, planner = self._trainer.teacher, self._planner
-        limits = round_limits(self._config, count_costs(dense), self._config.rounds.rounds)
+        limits = round_limits(self._config, count_costs(dense), self._config.rounds.count)
 
         def compute(_: Path | None) -> tuple[Network, Record]:
             return dense, edit_json(planner.plan(dense, planner.channels, limits).plan.edit)
@@ -190,7 +190,7 @@ class PruneCourse:
         self.planned = cast("Record", record["planned"])
         self.warnings += cast("list[str]", self.planned["warnings"])
         self._arrive("cut", number, network, record["top1"])
-        if self._config.n_refit:
+        if self._config.refit_images:
             self._refit(number, before, network)
         elif self._config.recalibrate_batches:
             self._calibrate(number, network)
@@ -199,7 +199,7 @@ class PruneCourse:
         removal, trainer = self.cuts[-1], self._trainer
 
         def compute(_: Path | None) -> tuple[Network, Record]:
-            images = trainer.some_images(self._config.n_refit)
+            images = trainer.some_images(self._config.refit_images)
             network = copy.deepcopy(cut).eval()
             found = refit_weights(
                 copy.deepcopy(before).to(images.device).eval(),
@@ -230,16 +230,18 @@ class PruneCourse:
 
     def _fine_tune(self) -> None:
         """Train last; of other epochs or another rate it is another stage, and begins anew."""
-        config = self._config.train
+        config = self._config.training
         name = f"tuned-{config.epochs}-{config.lr}"
         if (begun := self._stages.begun("tuned-")) and name not in begun:
-            told = f"--epochs {config.epochs} --lr {config.lr}"
+            told = f"{config.epochs} epochs at learning rate {config.lr}"
             self._trainer.context.sink.warn(f"fine-tuning begins anew, now with {told}")
         try:
             self._train(name, "tuned", len(self.cuts), config)
         except NotFiniteError as error:
-            hint = "with --resume and a lower --lr the stages before fine-tuning are kept"
-            raise NotFiniteError(error.message, hint=hint) from error
+            hint = (
+                "with [[resume]] and a lower [[training.lr]] the stages before fine-tuning are kept"
+            )
+            raise NotFiniteError(error.raw[0], hint=hint) from error
 
     def _train(self, name: str, stage: str, number: int, config: TrainConfig) -> None:
         before = self.current
@@ -262,8 +264,8 @@ class PruneCourse:
         """Take bites off the parameters while the recovered network stays close enough."""
         if dense_top1 is None:
             raise ConfigError(
-                "--max-drop is judged on validation images and there are none",
-                hint="give --validation 1 or more, or data with val images",
+                "[[max_drop]] is judged on validation images and there are none",
+                hint="give [[data.validation=500]], or data with val images",
             )
         number, bites, obstacle = 0, list(_BITES), None
         while bites:
@@ -289,12 +291,12 @@ class PruneCourse:
                 bites.pop(0)
         if not self.cuts:
             if obstacle is not None:
-                why = f"--max-drop {max_drop}: no channel can go: {obstacle.message}"
-                raise ConfigError(why, hint=obstacle.hint) from obstacle
+                why = f"[[max_drop={max_drop}]]: no channel can go: {obstacle.raw[0]}"
+                raise ConfigError(why, hint=obstacle.raw[1]) from obstacle
             raise ConfigError(
-                f"--max-drop {max_drop}: taking {100 * _BITES[-1]:.0f}% of the parameters off costs"
-                f" more than that after {self._config.rounds.epochs} epochs of recovery",
-                hint="allow a larger drop, or more --recovery-epochs",
+                f"[[max_drop={max_drop}]]: taking {100 * _BITES[-1]:.0f}% of the parameters off"
+                f" costs more than that after {self._config.rounds.epochs} epochs of recovery",
+                hint="allow a larger drop, or more [[rounds.epochs]]",
             )
 
     def _trained(self, stage: str, record: Record) -> None:

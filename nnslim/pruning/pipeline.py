@@ -17,6 +17,7 @@ from nnslim.run.context import RunContext
 from nnslim.run.stages import Stages
 from nnslim.run.trainer import Trainer
 from nnslim.settings.prune import PruneConfig
+from nnslim.settings.resolve import resolved
 from nnslim.train.checks import require_finite
 from nnslim.train.runtime import check_precision
 from nnslim.version import __version__
@@ -74,11 +75,11 @@ def plan_pruning(
             needs data and there is none.
         InputError: Data and network do not fit.
     """
-    context = context or RunContext()
+    context, config = context or RunContext(), resolved(config, data is not None)
     if config.max_drop is not None:
         raise ConfigError(
-            "--max-drop is judged on trained networks, so there is no plan to show beforehand",
-            hint="give --params or --macs with --dry-run",
+            "[[max_drop]] is judged on trained networks, so there is no plan to show beforehand",
+            hint="give [[params]] or [[macs]] with [[dry_run]]",
         )
     channels = channel_groups(network, shrink=config.shrink)
     planner = Planner(network, channels, data, config, context)
@@ -108,14 +109,13 @@ def prune_network(
 
     Example:
         >>> import torch; from torch import nn; from nnslim.network import trace_network
-        >>> from nnslim.pruning import SaliencyConfig
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
-        >>> config = PruneConfig(saliency=SaliencyConfig("magnitude"))
-        >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)), config=config)
+        >>> result = prune_network(trace_network(model, torch.zeros(2, 3, 8, 8)))
         >>> result.plan.before.params, result.plan.after.params
         (516, 196)
     """
-    config, context = config or PruneConfig(), context or RunContext()
+    config = resolved(config or PruneConfig(), data is not None)
+    context = context or RunContext()
     if data is None:
         return _without_data(network, config, context)
     split = data.measured
@@ -125,7 +125,7 @@ def prune_network(
     planner = Planner(network, channels, data, config, context)
     planner.check_limits()
     require_finite(network, "the network")
-    check_precision(context.device, config.train.precision)
+    check_precision(context.device, config.training.precision)
     stages.begin()
     course = PruneCourse(trainer, planner, stages)
     course.run()
@@ -152,9 +152,8 @@ def prune_network(
 def _identity(trainer: Trainer[PruneConfig]) -> dict[str, object]:
     """What the stages before the fine-tuning depend on; its length and rate name its own."""
     config = trainer.config
-    training = {**asdict(config.train), "epochs": None, "lr": None}
-    own = {"train": training, "refit_images": config.n_refit}
-    return {**asdict(config), **own, **trainer.identity()}
+    training = {**asdict(config.training), "epochs": None, "lr": None}
+    return {**asdict(config), "training": training, **trainer.identity()}
 
 
 def _without_data(network: Network, config: PruneConfig, context: RunContext) -> PruneResult:
@@ -166,7 +165,7 @@ def _without_data(network: Network, config: PruneConfig, context: RunContext) ->
     warnings = (*planned.warnings, _NO_DATA)
     for warning in warnings:
         context.sink.warn(warning)
-    final = _with_history(cut.network, network, plan, config.without_data)
+    final = _with_history(cut.network, network, plan, config)
     layers = tuple(picture_json(network, channels, plan))
     return PruneResult(
         final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
@@ -180,9 +179,9 @@ def _with_history(cut: Network, network: Network, plan: Plan, config: PruneConfi
         "saliency": config.saliency.kind,
         "seed": config.seed,
         "sparse_epochs": config.sparse.epochs,
-        "refit_images": config.n_refit,
-        "rounds": config.rounds.rounds,
-        "epochs": config.train.epochs,
+        "refit_images": config.refit_images,
+        "rounds": config.rounds.count,
+        "epochs": config.training.epochs,
         "params": [plan.before.params, plan.after.params],
         "macs": [plan.before.macs, plan.after.macs],
         "widths": {

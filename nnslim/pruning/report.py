@@ -84,14 +84,11 @@ def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
 
 
 def config_json(config: PruneConfig) -> dict[str, object]:
-    """Return the settings as plain JSON values: what held, also where a default decided."""
-    held: dict[str, object] = {
-        "refit_images": config.n_refit,
-        "per_cost": config.constraints.per_cost,
-    }
-    if config.max_drop is not None:  # accuracy decided how far
-        held |= {"limits": {}, "rounds": {**asdict(config.rounds), "rounds": None}}
-    return {**asdict(config), **held, "keep": list(config.keep)}
+    """Return the settings of a run, resolved, as plain JSON values."""
+    values = {**asdict(config), "keep": list(config.keep)}
+    if config.max_drop is not None:  # accuracy decides how many rounds there are
+        values["rounds"] = {**asdict(config.rounds), "count": None}
+    return values
 
 
 def _state(costs: Costs, accuracy: Accuracy | None) -> dict[str, object]:

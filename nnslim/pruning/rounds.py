@@ -69,7 +69,7 @@ def edit_from_json(values: object) -> Edit:
 
 def round_limits(config: PruneConfig, full: Costs, number: int) -> Limits:
     """What may remain after a round: the budget is approached by equal factors."""
-    share = number / config.rounds.rounds
+    share = number / config.rounds.count
     result: dict[Metric, Limit] = {}
     for metric, limit in config.limits.items():
         total = getattr(full, metric)
@@ -118,7 +118,7 @@ def overall_plan(
         raise NnslimError(
             f"the rounds left {cuts[-1].network.n_parameters:,} parameters, which no single cut of"
             f" the dense network gives ({after.params:,})",
-            hint="prune with --rounds 1",
+            hint="prune with [[rounds.count=1]]",
         )
     rows = tuple(
         PlanRow(group, group.width, widths.get(group.name, group.width), whole[group.name])

@@ -12,8 +12,6 @@ from nnslim.artifact import save_network
 from nnslim.artifact.manifest import versions
 from nnslim.errors import InputError
 from nnslim.measure.bench import Bench
-from nnslim.measure.paired import QUICK
-from nnslim.onnx import SessionSettings
 from nnslim.processes import is_main
 from nnslim.pruning.latency.result import ratios_json
 from nnslim.pruning.picture import picture_json
@@ -22,6 +20,9 @@ from nnslim.pruning.report import config_json, plan_json, result_json
 from nnslim.report.prune_page import render_html
 from nnslim.run.output import RunOutput
 from nnslim.run.publish import data_json, export_and_measure, model_json
+from nnslim.settings.eval import QUICK
+from nnslim.settings.resolve import resolved
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from nnslim.data import Data
@@ -58,14 +59,10 @@ class Subject:
         if self.data is not None:
             self.data.require_classes(n_classes)
 
-    def held(self, config: PruneConfig) -> PruneConfig:
-        """The settings that a run keeps to: without images, one cut."""
-        return config.without_data if self.data is None else config
-
 
 def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> dict[str, object]:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
-    network = subject.model.network
+    network, config = subject.model.network, resolved(config, subject.data is not None)
     channels, planned = plan_pruning(network, subject.data, config, context)
     plan = planned.plan
     return {
@@ -73,7 +70,7 @@ def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> dict[
         **planned.to_json(),
         "layers": picture_json(network, channels, plan),
         "model": model_json(subject.model),
-        "settings": config_json(subject.held(config)),
+        "settings": config_json(config),
     }
 
 
@@ -88,15 +85,15 @@ def run_prune(
         NnslimError: Whatever went wrong. Nothing is left half-written; the checkpoints of a run
             that was interrupted while training stay for ``resume``.
     """
-    held = subject.held(config)
-    output = RunOutput(destination, config_json(held), config.seed)
+    config = resolved(config, subject.data is not None)
+    output = RunOutput(destination, config_json(config), config.seed)
     network = subject.model.network
     if subject.data is not None:
         network.classes = network.classes or subject.data.classes
     with output.resumable(context.sink) as checkpoints:
         context = replace(context, checkpoints=checkpoints)
         result = prune_network(network, subject.data, config, context)
-    report = result_json(result, held)
+    report = result_json(result, config)
     report["layers"] = list(result.layers)
     report["model"] = model_json(subject.model)
     report["data"] = data_json(subject.data)

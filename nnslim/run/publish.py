@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from nnslim.data import Loader
 from nnslim.measure.accuracy import onnx_accuracy
-from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.onnx import export_onnx, open_session
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

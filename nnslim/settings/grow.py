@@ -54,9 +54,7 @@ class SeedConfig:
         panel="Training",
         auto="10; 0 where it has the teacher's weights and one round fills the budget",
     )
-    lr: float = option(
-        0.1, "Peak learning rate of training the seed.", above=0, panel="Training"
-    )
+    lr: float = option(0.1, "Peak learning rate of training the seed.", above=0, panel="Training")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,7 +73,8 @@ class GrowConfig:
     """
 
     limits: Mapping[Metric, Limit] = budgets(
-        "that the grown network may have", default="20% of the parameters, without another budget",
+        "that the grown network may have",
+        default="20% of the parameters, without another budget",
         share="20%",
     )
     latency: LatencyBudget | None = option(
@@ -99,7 +98,9 @@ class GrowConfig:
         None, "Stop after this many rounds.", flag="rounds", low=0, panel="Budget"
     )
     patience: int | None = option(
-        None, "Stop after this many rounds without a gain, which are taken back.", low=1,
+        None,
+        "Stop after this many rounds without a gain, which are taken back.",
+        low=1,
         panel="Budget",
     )
     where: Literal["group", "everywhere"] = option(
@@ -136,7 +137,7 @@ class GrowConfig:
     )
     wiring: Literal["onward", "full"] = option(
         "onward",
-        "Which channels read planted ones where their layer has planted ones itself: those, or all.",
+        "Which channels read planted ones in a layer that has planted ones itself: those, or all.",
         panel="Method",
     )
     teacher_order: TeacherOrder = option(
@@ -156,7 +157,10 @@ class GrowConfig:
     seed_network: SeedConfig = section(SeedConfig)
     training: TrainConfig = section(TrainConfig)
     polish_epochs: int = option(
-        0, "Epochs of training all weights in the end.", flag="polish-epochs", low=0,
+        0,
+        "Epochs of training all weights in the end.",
+        flag="polish-epochs",
+        low=0,
         panel="Training",
     )
     polish_lr: float = option(
@@ -166,7 +170,9 @@ class GrowConfig:
         128, "Images per training step.", flag="batch-size", low=2, panel="Training"
     )
     recalibrate_batches: int = option(
-        20, "Training batches for the statistics of new batch norm channels.", low=1,
+        20,
+        "Training batches for the statistics of new batch norm channels.",
+        low=1,
         panel="Training",
     )
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0)

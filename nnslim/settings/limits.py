@@ -25,9 +25,7 @@ def budgets(purpose: str, default: str, share: str) -> Any:  # noqa: ANN401 - as
         "size": (f"Bytes of all tensors {purpose}: {share} or 2M.", None),
     }
     entries = {
-        key: Option(
-            text, "Budget", key, metavar="LIMIT", none="no", read=parse_limit, auto=auto
-        )
+        key: Option(text, "Budget", key, metavar="LIMIT", none="no", read=parse_limit, auto=auto)
         for key, (text, auto) in facts.items()
     }
     return field(default_factory=lambda: AUTO, metadata={"entries": entries})

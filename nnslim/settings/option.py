@@ -101,12 +101,13 @@ class Option:
         return "must be " + " and ".join(text.format(b) for b, text in bounds if b is not None)
 
 
-def option(default: object, help: str, **facts: Any) -> Any:  # noqa: A002, ANN401 - as `field`
-    """Declare a setting: ``epochs: int = option(10, "Epochs of fine-tuning.", low=0)``.
+def option(default: object, help: str, **facts: Any) -> Any:  # noqa: ANN401 - as `field`
+    """Declare a field that is a setting, with all that there is to say of it.
 
     Args:
         default: Of the field; a function makes one per instance.
-        help: See ``Option``, as every further keyword.
+        help: See ``Option``.
+        **facts: Further fields of ``Option``.
     """
     metadata = {"option": Option(help, **facts)}
     if callable(default):
@@ -209,7 +210,10 @@ class Setting:
 
     def _wanted(self) -> str:
         names = {
-            int: "a whole number", float: "a number", bool: "true or false", NoneType: self.option.none
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            NoneType: self.option.none,
         }
         wanted: list[str] = []
         for kind in _members(self.kind):
@@ -302,8 +306,6 @@ def check_fields(settings: object, like: type | None = None) -> None:
             Setting(start + own.name, facts, hints[own.name], own.default).check(value)
 
 
-
-
 def _fields(settings: object) -> tuple[Field[Any], ...]:
     return fields(settings) if is_dataclass(settings) else ()
 
@@ -327,11 +329,14 @@ def _member(kind: object, origin: type) -> object:
 
 
 def _takes_text(kind: object, value: str) -> bool:
-    return any(
-        member is str or value in get_args(member)
-        for member in _members(kind)
-        if member is str or get_origin(member) is Literal
-    ) or kind is object
+    return (
+        any(
+            member is str or value in get_args(member)
+            for member in _members(kind)
+            if member is str or get_origin(member) is Literal
+        )
+        or kind is object
+    )
 
 
 def _read(kind: object, text: str) -> object:
@@ -347,8 +352,16 @@ def _read_as(kind: Any, text: str) -> object:  # noqa: ANN401 - a type
     if get_origin(kind) is Literal:
         return text if text in get_args(kind) else MISSING
     if kind is bool:
-        return {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False,
-                "no": False, "off": False}.get(text.lower(), MISSING)
+        return {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }.get(text.lower(), MISSING)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         parts = tuple(_read_as(item, part.strip()) for part in text.split(",")) if text else ()

@@ -18,6 +18,7 @@ __all__ = [
     "Allocation",
     "Axis",
     "LatencyConfig",
+    "Penalty",
     "ProfileName",
     "PruneConfig",
     "RegularizerConfig",
@@ -36,8 +37,7 @@ Saliency: TypeAlias = Literal["loss", "logits", "jacobian", "taylor", "magnitude
 Shrink: TypeAlias = Literal["auto", "whole", "within"]
 Side: TypeAlias = Literal["feature", "neuron"]
 Axis: TypeAlias = Literal["feature", "neuron", "both"]
-RegularizerName: TypeAlias = Literal[
-    "fading",
+Penalty: TypeAlias = Literal[
     "group_lasso",
     "hierarchical_sqrt_group_lasso",
     "hierarchical_squared_group_lasso",
@@ -48,6 +48,7 @@ RegularizerName: TypeAlias = Literal[
     "hierarchical_sqrt_group_l12",
     "hierarchical_squared_group_l12",
 ]
+RegularizerName: TypeAlias = Literal["fading", Penalty]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class SaliencyConfig:
 
     kind: Saliency = option(
         AUTO,
-        "How channels are scored.",
+        "How channels are scored: loss, logits, jacobian, taylor or magnitude.",
         flag="saliency",
+        metavar="NAME",
         panel="Method",
         auto="by profile; without data magnitude",
     )
@@ -174,9 +176,7 @@ class SparseConfig:
         panel="Method",
         auto="by profile; at least 2 with a penalty",
     )
-    lr: float = option(
-        0.01, "Peak learning rate of the sparse training.", above=0, panel="Method"
-    )
+    lr: float = option(0.01, "Peak learning rate of the sparse training.", above=0, panel="Method")
     focus: bool = option(
         True, "Pull only at the channels that the budget would remove.", panel="Method"
     )
@@ -293,8 +293,9 @@ class PruneConfig:
     )
     profile: ProfileName = option(
         "balanced",
-        "How to cut and how long to train, where nothing else says.",
+        "How to cut and how long to train where nothing else says: fast, balanced or best.",
         flag="profile",
+        metavar="NAME",
         panel="Method",
     )
     saliency: SaliencyConfig = section(SaliencyConfig)
@@ -369,7 +370,7 @@ class PruneConfig:
     )
     training: TrainConfig = section(partial(TrainConfig, epochs=AUTO, distill_weight=AUTO))
     batch_size: int = option(
-        128, "Images per training step.", flag="batch-size", low=1, panel="Training"
+        128, "Images per training step.", flag="batch-size", low=2, panel="Training"
     )
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
 

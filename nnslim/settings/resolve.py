@@ -59,7 +59,7 @@ _PENALTY_EPOCHS = 2
 _FITTED_ON = 512
 
 
-def resolved(settings: Settings, has_images: bool = True, *, has_seed: bool = False) -> Settings:  # noqa: FBT001, FBT002 - as the design names it
+def resolved(settings: Settings, has_images: bool = True, *, has_seed: bool = False) -> Settings:
     """Return settings in which every ``AUTO`` is decided, and every number stands.
 
     Args:
@@ -81,15 +81,17 @@ def resolved(settings: Settings, has_images: bool = True, *, has_seed: bool = Fa
     return replace(result, training=replace(result.training, seed=result.seed))
 
 
-def decisions(settings: object, has_images: bool, has_seed: bool = False) -> Decisions:  # noqa: FBT001, FBT002 - as above
+def decisions(settings: object, has_images: bool, has_seed: bool = False) -> Decisions:
     """Return value and reason of every ``AUTO`` setting, by path."""
     match settings:
         case PruneConfig():
             decided = _pruning(settings, has_images=has_images)
         case GrowConfig():
             decided = _growing(settings, has_seed=has_seed)
-        case _:
+        case TrainConfig():
             decided = {path.removeprefix("training."): pair for path, pair in _TRAINING.items()}
+        case _:
+            decided = {}
     return {path: pair for path, pair in decided.items() if is_auto(settings, path)}
 
 

@@ -4,63 +4,134 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from nnslim.errors import ConfigError
-from nnslim.onnx.cuda import CudaOptions
+from nnslim.settings.option import check_fields, option, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nnslim.onnx.image_input import Layout
+__all__ = ["CudaOptions", "Layout", "SessionSettings"]
 
-__all__ = ["SessionSettings"]
+Layout: TypeAlias = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """Options of onnxruntime's CUDA provider that change speed: explicit, never its defaults.
+
+    Example:
+        >>> CudaOptions(prefer_nhwc=True).for_provider(device=0, batch=1, tf32=False)["prefer_nhwc"]
+        '1'
+    """
+
+    SECTION: ClassVar[str] = "session.cuda."
+
+    prefer_nhwc: bool = option(
+        False, "Lay images out with the channels last, which tensor cores want."
+    )
+    fuse_conv_bias: bool = option(
+        False, "Let cuDNN add the bias in the convolution; the first run compiles."
+    )
+    conv_search: Literal["EXHAUSTIVE", "HEURISTIC"] | None = option(
+        None,
+        "How cuDNN chooses kernels; none is EXHAUSTIVE for a fixed batch, else HEURISTIC.",
+    )
+    graph: bool = option(
+        False, "Replay the whole network as one CUDA graph while latency is measured."
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def for_provider(self, *, device: int, batch: int | None, tf32: bool) -> dict[str, str]:
+        """Return what ``CUDAExecutionProvider`` is given.
+
+        Args:
+            device: Number of the GPU.
+            batch: The fixed number of images per run, or None.
+            tf32: Whether float32 convolutions may round to 10 bits.
+
+        Raises:
+            ConfigError: A CUDA graph for a free batch.
+        """
+        if self.graph and batch is None:
+            raise ConfigError("a CUDA graph needs a fixed batch")
+        search = self.conv_search or ("HEURISTIC" if batch is None else "EXHAUSTIVE")
+        switches: Mapping[str, bool] = {
+            "use_tf32": tf32,
+            "enable_cudnn": True,
+            "prefer_nhwc": self.prefer_nhwc,
+            "fuse_conv_bias": self.fuse_conv_bias,
+            "enable_cuda_graph": self.graph,
+        }
+        options = {"device_id": str(device), "cudnn_conv_algo_search": search}
+        return options | {name: str(int(on)) for name, on in switches.items()}
 
 
 @dataclass(frozen=True)
 class SessionSettings:
     """Where and how to run a file.
 
+    ``device`` is ``"cpu"``; ``"cuda"`` or ``"cuda:1"``, which fails where that GPU cannot run the
+    whole network; ``"tensorrt"`` or ``"tensorrt:1"``, TensorRT on that GPU, with CUDA for what it
+    leaves; or ``"auto"``, which takes CUDA, or else the CPU and warns.
+
     Attributes:
-        device: ``"cpu"``; ``"cuda"`` or ``"cuda:1"``, which fails where that GPU cannot run the
-            whole network; ``"tensorrt"`` or ``"tensorrt:1"``, TensorRT on that GPU, with CUDA for
-            what it leaves; or ``"auto"``, which takes CUDA, or else the CPU and warns.
-        require_gpu: Make ``"auto"`` fail, too.
-        threads: Threads on the CPU; None is one per core that this process may use.
         batch: Fix the first input's free batch dimension to this many images.
         use_tf32: Let the GPU round the factors of float32 convolutions to 10 bits.
-        cuda: Further options of the GPU.
-        engine_cache: Folder where TensorRT keeps the engines that it builds; None keeps none.
-        layout: Of the input of a file that does not say; None tells it from the sizes.
-        output: Name of the logits in a file of several outputs.
 
     Raises:
         ConfigError: An unknown device, a number below 1, ``require_gpu`` on the CPU, or a CUDA
             graph for a free batch.
     """
 
-    device: str = "auto"
-    require_gpu: bool = False
-    threads: int | None = None
+    SECTION: ClassVar[str] = "session."
+
+    device: str = option(
+        "auto",
+        "Where to run the file: auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N.",
+        flag="device",
+        metavar="NAME",
+        panel="Output",
+    )
+    require_gpu: bool = option(
+        False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu"
+    )
+    threads: int | None = option(
+        None, "Threads of onnxruntime on the CPU; none is one per core.", low=1
+    )
     batch: int | None = None
     use_tf32: bool = False
-    cuda: CudaOptions = field(default_factory=CudaOptions)
-    engine_cache: Path | None = None
-    layout: Layout | None = None
-    output: str | None = None
+    cuda: CudaOptions = section(CudaOptions)
+    engine_cache: Path | None = option(
+        None, "Folder where TensorRT keeps the engines that it builds.", metavar="DIR"
+    )
+    layout: Layout | None = option(
+        None,
+        "Where channels are in the input of an .onnx file that does not say.",
+        none="auto",
+    )
+    output: str | None = option(
+        None, "Name of the logits in an .onnx file with several outputs.", metavar="NAME"
+    )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d+)?", self.device):
             hint = "auto, cpu, cuda[:i] or tensorrt[:i]"
-            raise ConfigError(f"device {self.device!r} is not known", hint=hint)
+            raise ConfigError(f"[[session.device={self.device}]] is not known", hint=hint)
         if self.require_gpu and self.device == "cpu":
-            raise ConfigError("device cpu and require_gpu contradict each other", hint="drop one")
-        if min(self.threads or 1, self.batch or 1) < 1 or 0 in (self.threads, self.batch):
-            raise ConfigError(f"threads {self.threads} and batch {self.batch} must be at least 1")
-        if self.cuda.graph and self.batch is None and self.device != "cpu":
-            raise ConfigError("a CUDA graph needs a fixed batch")
+            raise ConfigError(
+                "[[session.device=cpu]] and [[session.require_gpu]] contradict each other",
+                hint="drop one",
+            )
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch {self.batch} must be at least 1")
 
     @property
     def n_threads(self) -> int:

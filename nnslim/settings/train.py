@@ -41,7 +41,13 @@ class TrainConfig:
         auto="by profile",
     )
     lr: float = option(
-        AUTO, "Peak learning rate.", flag="lr", above=0, high=1e6, panel="Training", auto="by optimizer"
+        AUTO,
+        "Peak learning rate.",
+        flag="lr",
+        above=0,
+        high=1e6,
+        panel="Training",
+        auto="by optimizer",
     )
     optimizer: Literal["sgd", "adamw"] = option(
         AUTO, "Optimizer.", panel="Training", auto="by what is trained"
@@ -88,10 +94,7 @@ class TrainConfig:
         panel="Training",
     )
     compile: bool | Literal["auto"] = option(
-        AUTO,
-        "Compile the training step.",
-        panel="Training",
-        auto="where it pays; while growing no"
+        AUTO, "Compile the training step.", panel="Training", auto="where it pays; while growing no"
     )
     cuda_graph: bool = option(
         True, "Run the training step as a CUDA graph where it can.", panel="Training"

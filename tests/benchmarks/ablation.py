@@ -29,7 +29,7 @@ from nnslim.pruning import (
     SparseConfig,
     prune_network,
 )
-from nnslim.pruning.sparse.regularizers import RegularizerName
+from nnslim.settings.prune import Penalty
 from nnslim.train import TrainConfig
 from tests.benchmarks.cifar import HALF, dense_network
 
@@ -72,7 +72,7 @@ def variants(epochs: int) -> Iterator[tuple[str, PruneConfig]]:
         limits={"params": HALF, "macs": HALF},
         saliency=SaliencyConfig("jacobian", 256),
         sparse=SparseConfig(2, 0.05),
-        train=TrainConfig(epochs=epochs, lr=0.05),
+        training=TrainConfig(epochs=epochs, lr=0.05),
         refit_images=0,
     )
     yield "base: 2 epochs of fading, jacobian, 1 round, distilled", base
@@ -80,7 +80,7 @@ def variants(epochs: int) -> Iterator[tuple[str, PruneConfig]]:
         yield f"fading: {n} epochs", replace(base, sparse=SparseConfig(n, 0.05))
     for deadline in (0.4, 1.0):
         yield f"fading by {deadline}", replace(base, sparse=SparseConfig(2, 0.05, True, deadline))
-    for name in get_args(RegularizerName):
+    for name in get_args(Penalty):
         penalty = SparseConfig(2, 0.05, regularizer=RegularizerConfig(name))
         yield f"penalty: {name}", replace(base, sparse=penalty)
     for kind in ("logits", "loss", "taylor", "magnitude"):
@@ -89,7 +89,7 @@ def variants(epochs: int) -> Iterator[tuple[str, PruneConfig]]:
             f"saliency without sparse training: {kind}",
             replace(plain, saliency=SaliencyConfig(kind, 256)),
         )
-    yield "not distilled", replace(base, train=replace(base.train, distill_weight=0.0))
+    yield "not distilled", replace(base, training=replace(base.train, distill_weight=0.0))
     for n in (128, 512, 2048):
         yield (
             f"fitted on {n} without sparse training",

@@ -44,9 +44,8 @@ from nnslim.pruning import (
     prune_network,
 )
 from nnslim.pruning.scores.score import score_channels
-from nnslim.pruning.sparse.regularizers import RegularizerName
 from nnslim.run.trainer import Trainer
-from nnslim.settings.prune import Allocation
+from nnslim.settings.prune import Allocation, Penalty
 from nnslim.settings.train import Precision
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
@@ -108,7 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--saliency", default="logits")
-    parser.add_argument("--regularizer", choices=get_args(RegularizerName), help="not fading")
+    parser.add_argument("--regularizer", choices=get_args(Penalty), help="not fading")
     parser.add_argument("--allocation", choices=get_args(Allocation), default="global")
     parser.add_argument("--keep", nargs="+", default=[], help="layers that stay; ours and L1")
     parser.add_argument("--keep-streams", action="store_true", help="streams stay whole; likewise")
@@ -141,7 +140,7 @@ def _config(options: argparse.Namespace, seed: int, data: Any) -> PruneConfig:
         ),
         rounds=RoundConfig(options.rounds, 1, options.lr),
         refit_images=options.refit,
-        train=TrainConfig(
+        training=TrainConfig(
             epochs=options.epochs,
             lr=options.lr,
             weight_decay=options.weight_decay,
@@ -219,11 +218,11 @@ def run_arm(
         result = prune_network(dense, data, config, context)
         found = {stage: own.top1_pct for stage, own in (result.accuracies or {}).items()}
         network = result.network
-        epochs = config.train.epochs + config.rounds.rounds - 1
+        epochs = config.training.epochs + config.rounds.count - 1
     else:
         trainer = Trainer(dense, data, config, context)
         cut = _cut_by(arm, trainer)
-        epochs = config.train.epochs
+        epochs = config.training.epochs
         if arm != "torch-pruning":  # it had its sparse training
             epochs += _equal_epochs(dense, cut, config.sparse.epochs)
         seen = {"dense": dense, "cut": copy.deepcopy(cut)}
@@ -231,7 +230,7 @@ def run_arm(
         seen["calibrated"] = copy.deepcopy(cut)
         trainer.train(
             cut,
-            replace(config.train, epochs=epochs),
+            replace(config.training, epochs=epochs),
             arm,
             stage=0,
             checkpoints=context.checkpoints and context.checkpoints / "tuned",
@@ -247,7 +246,7 @@ def run_arm(
         "params_share": costs.params / full.params,
         "macs_share": costs.macs / full.macs,
         "images": len(data.train),
-        "lr": config.train.lr,
+        "lr": config.training.lr,
         "epochs": epochs,
         "sparse_epochs": config.sparse.epochs if arm in ("ours", "torch-pruning") else 0,
         "seconds": time.perf_counter() - start,

@@ -80,7 +80,7 @@ def group_norm_network(trainer: Trainer[PruneConfig]) -> Network:
             trainer.images(1),
             replace(trainer.config.sparse_training, compile=False),
             device=trainer.context.device,
-            teacher=dense if trainer.config.train.distill_weight > 0 else None,
+            teacher=dense if trainer.config.training.distill_weight > 0 else None,
             gradient_penalty=_Penalty(pruner),
         )
     module.cpu()

@@ -23,13 +23,15 @@ from torch import nn
 
 from nnslim.cli.output import Output
 from nnslim.data import Augment, Data, Loader, Preprocess, Split, load_data
-from nnslim.measure import EvalSettings, onnx_accuracy
+from nnslim.measure import onnx_accuracy
 from nnslim.measure.overlap import Stopwatch
 from nnslim.measure.scoring import images_per_run, score
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import trace_network
-from nnslim.onnx import Session, SessionSettings, export_onnx, open_session
+from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.report import Table
+from nnslim.settings.eval import EvalSettings
+from nnslim.settings.session import SessionSettings
 
 CLASSES = 10
 LARGE = Preprocess((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize=256)

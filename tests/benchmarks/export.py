@@ -21,9 +21,11 @@ from nnslim.artifact.manifest import hardware
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Data, load_data
 from nnslim.measure.paired import PairedRatio, measure_ratio
-from nnslim.measure.precision import PrecisionCheck, PrecisionSettings, export_checked
+from nnslim.measure.precision import PrecisionCheck, export_checked
 from nnslim.network import Network
-from nnslim.onnx import ExportReport, ExportSettings, SessionSettings, export_onnx, open_session
+from nnslim.onnx import ExportReport, export_onnx, open_session
+from nnslim.settings.export import ExportSettings, PrecisionSettings
+from nnslim.settings.session import SessionSettings
 from tests.benchmarks.cifar import dense_network
 
 CALIBRATION = (16, 128, 512)

@@ -25,8 +25,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from nnslim.measure.paired import PairedSettings, measure_ratios
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.measure.paired import measure_ratios
+from nnslim.onnx import open_session
+from nnslim.settings.eval import PairedSettings
+from nnslim.settings.session import SessionSettings
 
 LIMIT = 1.05
 HEADS = (

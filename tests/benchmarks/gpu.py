@@ -34,12 +34,14 @@ from nnslim.channels import channel_groups
 from nnslim.channels.magnitude import magnitude
 from nnslim.cli.output import Output, Verbosity
 from nnslim.errors import DeviceError
-from nnslim.measure.latency import LatencySettings, measure_latency
+from nnslim.measure.latency import measure_latency
 from nnslim.models import ModelOptions, load_model
 from nnslim.network import Network, trace_network
-from nnslim.onnx import ExportSettings, Session, SessionSettings, export_onnx, open_session
-from nnslim.onnx.cuda import CudaOptions
+from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.pruning import Constraints, CostModel, Limit, make_plan
+from nnslim.settings.eval import LatencySettings
+from nnslim.settings.export import ExportSettings
+from nnslim.settings.session import CudaOptions, SessionSettings
 from nnslim.surgery import apply_edit
 
 MODELS = ("resnet56", "resnet18", "resnet50", "mobilenet_v2", "resnet50-half")

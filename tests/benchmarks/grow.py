@@ -25,27 +25,33 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.data.selection import stratified_indices
-from nnslim.growing import GrowConfig, SeedConfig, grow_network
+from nnslim.growing import GrowConfig, SeedConfig
+from nnslim.growing.candidates import Proposal
 from nnslim.growing.donor import largest_first
+from nnslim.growing.pipeline import prepare
+from nnslim.growing.rounds import Planter, RoundStart
 from nnslim.growing.seed import narrowed, reset, widest
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.measure.macs import count_costs
 from nnslim.network import Network
 from nnslim.pruning import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
 from nnslim.run.context import RunContext
+from nnslim.surgery import Planted
 from nnslim.train import TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
 from tests.benchmarks.cifar import dense_network
@@ -53,6 +59,29 @@ from tests.benchmarks.cifar import dense_network
 EVERYWHERE = ("everywhere", "given", "trained", "polished")
 GROWN = ("planting", *EVERYWHERE, "random", "unfrozen")
 ARMS = (*GROWN, "scratch", "uniform", "narrowed", "prune")
+
+
+class RandomPlanter(Planter):
+    """Trains one random candidate of each round."""
+
+    def choose(self, start: RoundStart, proposals: list[Proposal]) -> list[Proposal]:
+        """One of the proposals, drawn by the run's seed and the round's number."""
+        generator = np.random.default_rng((self.trainer.config.seed, start.number))
+        return [proposals[int(generator.integers(len(proposals)))]]
+
+
+class UnfrozenPlanter(Planter):
+    """Trains everything, earlier weights and statistics too."""
+
+    def trainable(
+        self, planted: Planted, start: RoundStart
+    ) -> tuple[nn.Module, Callable[[], Network]]:
+        """The planted network as it is."""
+        del start
+        return planted.network, lambda: planted.network
+
+
+PLANTERS: dict[str, type[Planter]] = {"random": RandomPlanter, "unfrozen": UnfrozenPlanter}
 
 
 @dataclass(frozen=True)
@@ -88,7 +117,7 @@ class Bench:
                 min_width=Limit(2, relative=False),
                 saliency=SaliencyConfig("jacobian", 256),
                 sparse=SparseConfig(0),
-                train=TrainConfig(epochs=passes, lr=0.05, seed=seed),
+                training=TrainConfig(epochs=passes, lr=0.05, seed=seed),
                 batch_size=self.options.batch,
                 seed=seed,
             )
@@ -139,16 +168,14 @@ class Bench:
             where="everywhere" if everywhere else "group",
             rounds=1 if everywhere else None,
             candidates=options.candidates,
-            train=TrainConfig(
+            training=TrainConfig(
                 epochs=epochs,
                 lr={"unfrozen": 0.02}.get(arm, 0.1 if everywhere else 0.03),
                 optimizer="sgd" if everywhere or arm == "unfrozen" else "adamw",
                 compile=False,
                 seed=seed,
             ),
-            frozen=arm != "unfrozen",
-            choice="random" if arm == "random" else "best",
-            initialisation=options.init,
+            init=options.init,
             teacher_order="given" if arm == "given" else "largest",
             polish_epochs=polish,
             polish_lr=0.1,
@@ -156,7 +183,8 @@ class Bench:
             seed=seed,
         )
         teacher = copy.deepcopy(self.teacher)
-        result = grow_network(teacher, self.data, config, self._context())
+        growing = prepare(teacher, self.data, config, self._context())
+        result = replace(growing, planter=PLANTERS.get(arm, Planter)).run()
         passes = sum(len(own.candidates) for own in result.rounds) * epochs
         return result.network, seed_epochs + passes + polish
 

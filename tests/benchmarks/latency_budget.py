@@ -23,7 +23,6 @@ from nnslim.cli.output import Output
 from nnslim.measure.layer_times import LayerTimes
 from nnslim.measure.macs import weighted_positions
 from nnslim.network import Network, trace_network
-from nnslim.onnx import SessionSettings
 from nnslim.pruning import Constraints, Limit, make_plan
 from nnslim.pruning.latency.alignment import AlignmentChoice, choose_alignment
 from nnslim.pruning.latency.device import NetworkDevice, open_device, worst
@@ -32,6 +31,7 @@ from nnslim.pruning.latency.result import LatencyPlan, SearchSettings
 from nnslim.pruning.scores.measured import Scores
 from nnslim.report import Table
 from nnslim.settings.budget import LatencyBudget
+from nnslim.settings.session import SessionSettings
 
 CASES = ("resnet18:1", "resnet18:8", "resnet18:1,8")
 HEADS = (

@@ -24,8 +24,8 @@ from nnslim.cli.output import Output
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.pruning.sparse.penalty import HierarchicalSparsity
-from nnslim.pruning.sparse.regularizers import RegularizerConfig, RegularizerName
 from nnslim.report import Table
+from nnslim.settings.prune import Penalty, RegularizerConfig
 from nnslim.train import TrainConfig
 from nnslim.train.optimizer import build_optimizer
 
@@ -73,7 +73,7 @@ def measure(depth: int, axis: str, repeats: int) -> dict[str, list[float]]:
         f"{name}, {kind}": HierarchicalSparsity(
             network, channels, RegularizerConfig(name, axis, strength=strength)
         )
-        for name in get_args(RegularizerName)
+        for name in get_args(Penalty)
         for kind, strength in (("auto", "auto"), ("fixed", 1e-6))
     }
     for penalty in penalties.values():

@@ -41,7 +41,7 @@ from nnslim.pruning import (
     prune_network,
 )
 from nnslim.pruning.sparse.penalty import HierarchicalSparsity, removed_channels
-from nnslim.pruning.sparse.regularizers import RegularizerName
+from nnslim.settings.prune import Penalty
 from nnslim.train import TrainConfig
 from nnslim.train.loop import fit
 
@@ -70,7 +70,7 @@ def main() -> None:
                 limits={"macs": Limit(options.macs, relative=True)},
                 saliency=SaliencyConfig("logits", 256),
                 sparse=sparse,
-                train=TrainConfig(epochs=0, compile=False),
+                training=TrainConfig(epochs=0, compile=False),
                 batch_size=BATCH,
                 refit_images=0,
                 recalibrate_batches=19,
@@ -86,7 +86,7 @@ def main() -> None:
 def variants(epochs: int, lr: float) -> Iterator[tuple[str, SparseConfig]]:
     """Every variant by name: what pulls, how strongly, and at what."""
 
-    def pulled(name: RegularizerName, *, focus: bool = True, **how: Any) -> SparseConfig:
+    def pulled(name: Penalty, *, focus: bool = True, **how: Any) -> SparseConfig:
         own = RegularizerConfig(name, balance=1.0, **how)
         return SparseConfig(epochs, lr, focus=focus, regularizer=own)
 
@@ -94,7 +94,7 @@ def variants(epochs: int, lr: float) -> Iterator[tuple[str, SparseConfig]]:
     yield "fading", SparseConfig(epochs, lr)
     for ratio in (1, 3, 10, 30, 100, 300):
         yield f"group_lasso {ratio}", pulled("group_lasso", ratio=ratio)
-    for name in get_args(RegularizerName)[1:]:
+    for name in get_args(Penalty)[1:]:
         yield f"{name} 100", pulled(name, ratio=100.0)
     for ratio in (1, 2, 3, 5, 10):
         yield f"group_lasso {ratio} everywhere", pulled("group_lasso", ratio=ratio, focus=False)

@@ -23,12 +23,13 @@ from torch import nn
 
 from nnslim.cli.output import Output
 from nnslim.data import Augment, Loader, Preprocess, Split, load_data
-from nnslim.distill import LossConfig, classification_loss
+from nnslim.distill import classification_loss
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.processes import connected, is_main, world_size
 from nnslim.report import Table
+from nnslim.settings.train import LossConfig
 from nnslim.train import TrainConfig, fit
 from nnslim.train.compiling import Forward
 from nnslim.train.optimizer import build_optimizer

@@ -25,7 +25,7 @@ from nnslim.cli.prune_settings import prune_settings
 from nnslim.data import load_data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
-from nnslim.measure import LatencySettings, evaluation, measure_latency
+from nnslim.measure import evaluation, measure_latency
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 from nnslim.pruning import (
@@ -38,6 +38,7 @@ from nnslim.pruning import (
     SaliencyConfig,
     SparseConfig,
 )
+from nnslim.settings.eval import LatencySettings
 from nnslim.sink import SILENT
 from nnslim.train import TrainConfig
 
@@ -225,12 +226,12 @@ class TestEval:
         assert raised.exit_code == 3
 
 
-BALANCED = PruneConfig(saliency=SaliencyConfig("jacobian", 512), train=TrainConfig(epochs=13))
+BALANCED = PruneConfig(saliency=SaliencyConfig("jacobian", 512), training=TrainConfig(epochs=13))
 BEST = PruneConfig(
     saliency=SaliencyConfig("magnitude", 512),
     allocation="even",
     keep_streams=True,
-    train=TrainConfig(epochs=30, distill_weight=0.9),
+    training=TrainConfig(epochs=30, distill_weight=0.9),
 )
 PENALTY = RegularizerConfig("group_lasso")
 
@@ -256,11 +257,11 @@ class TestPrune:
             ),
             (
                 ["--data", "d", "--alpha", "0.7", "--temperature", "2"],
-                replace(BALANCED, train=TrainConfig(13, distill_weight=0.7, temperature=2.0)),
+                replace(BALANCED, training=TrainConfig(13, distill_weight=0.7, temperature=2.0)),
             ),
             (
                 ["--data", "d", "--no-distill"],
-                replace(BALANCED, train=TrainConfig(13, distill_weight=0.0)),
+                replace(BALANCED, training=TrainConfig(13, distill_weight=0.0)),
             ),
             (
                 ["--data", "d", "--latency", "1.5ms", "--align", "auto", "--rounds", "1"],
@@ -277,7 +278,7 @@ class TestPrune:
             ),
             (
                 ["--data", "d", "--profile", "best", "--allocation", "global", "--alpha", "0"],
-                replace(BEST, allocation="global", train=TrainConfig(30, distill_weight=0.0)),
+                replace(BEST, allocation="global", training=TrainConfig(30, distill_weight=0.0)),
             ),
             (
                 ["--data", "d", "--profile", "best", "--no-keep-streams", "--saliency", "loss"],
@@ -288,7 +289,7 @@ class TestPrune:
                 PruneConfig(
                     saliency=SaliencyConfig("magnitude", 512),
                     rounds=RoundConfig(1, 0),
-                    train=TrainConfig(epochs=0, distill_weight=0.9),
+                    training=TrainConfig(epochs=0, distill_weight=0.9),
                 ),
             ),
             (
@@ -297,7 +298,7 @@ class TestPrune:
                     limits={"bytes": Limit(2e6, False)},
                     saliency=SaliencyConfig("jacobian", 512),
                     rounds=RoundConfig(1, 0),
-                    train=TrainConfig(epochs=3, ema=0.99),
+                    training=TrainConfig(epochs=3, ema=0.99),
                 ),
             ),
         ],

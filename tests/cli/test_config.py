@@ -16,8 +16,8 @@ from nnslim.cli import options
 from nnslim.cli.main import app as nnslim
 from nnslim.cli.options import COMMAND_SETTINGS, option
 from nnslim.errors import ConfigError, GateFailedError, InputError
-from nnslim.measure import LatencySettings, evaluation
-from nnslim.measure.gates import Gates
+from nnslim.measure import evaluation
+from nnslim.settings.eval import Gates, LatencySettings
 
 app = typer.Typer()
 

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnslim.distill import LossConfig, classification_loss, distillation_loss
+from nnslim.distill import classification_loss, distillation_loss
 from nnslim.errors import ConfigError
+from nnslim.settings.train import LossConfig
 
 
 def softmax(logits):

@@ -14,7 +14,7 @@ from torch import nn
 
 from nnslim.channels import channel_groups
 from nnslim.growing import PlantedEntries, growable, plant
-from nnslim.growing.planting import obstacle, planting_edit
+from nnslim.growing.planting import obstacle, planting_order
 from nnslim.growing.training import calibrate
 from nnslim.network import Network, trace_network
 from nnslim.surgery import PLANT, Edit, Planted, apply_edit
@@ -70,7 +70,7 @@ def plant_and_train(
         assert torch.equal(tensor[~fresh], before.state_dict()[name][~fresh]), name
         moved += int((tensor[fresh] != before.state_dict()[name][fresh]).sum())
     assert moved, "nothing was trained"
-    orders = {group: planting_edit(channels[group], 2).keep[group] for group in groups}
+    orders = {group: planting_order(channels[group], 2) for group in groups}
     earlier = Edit({group: np.flatnonzero(own != PLANT) for group, own in orders.items()})
     back = apply_edit(after, earlier, planted.channels)
     for name, tensor in network.state_dict().items():

@@ -18,11 +18,12 @@ from nnslim.channels import channel_groups
 from nnslim.data import Augment, Data, Loader, load_data
 from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NotFiniteError
-from nnslim.growing import GrowConfig, SeedConfig, grow_network, latency, rounds
+from nnslim.growing import GrowConfig, GrowResult, SeedConfig, grow_network, latency, rounds
 from nnslim.growing.candidates import propose
 from nnslim.growing.donor import largest_first
 from nnslim.growing.judging import Judge, Judged
 from nnslim.growing.latency import added_microseconds, latency_share
+from nnslim.growing.pipeline import prepare
 from nnslim.growing.seed import narrowed
 from nnslim.growing.training import PlantedEntries
 from nnslim.measure.cost_model import CostModel
@@ -35,6 +36,7 @@ from nnslim.run.trainer import EVENTS, Trainer
 from nnslim.settings.budget import Limit
 from nnslim.train import FitResult, TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
+from tests.benchmarks.grow import RandomPlanter, UnfrozenPlanter
 
 CPU = torch.device("cpu")
 
@@ -65,10 +67,14 @@ def teacher(data: Data) -> Network:
 QUICK = GrowConfig(
     limits={"params": share(0.3)},
     seed_network=SeedConfig(share(0.15), epochs=3),
-    train=TrainConfig(epochs=1, lr=0.03, optimizer="adamw", compile=False),
+    training=TrainConfig(epochs=1, lr=0.03, optimizer="adamw", compile=False),
     batch_size=64,
     recalibrate_batches=5,
 )
+
+
+def grow_by(planter: type[rounds.Planter], *given: Any) -> GrowResult:
+    return replace(prepare(*given), planter=planter).run()
 
 
 def test_it_grows_to_the_budget_and_gets_better(teacher, data):
@@ -113,21 +119,17 @@ def test_planting_everywhere_fills_the_budget_and_gets_better(teacher, data):
     assert result.limits["params"] - full.params // 10 < own.params <= result.limits["params"]
     planted = [tuple(pair) for pair in result.network.history[-1]["planted"]]
     assert planted == [pair for own in result.rounds for pair in own.planted.items()]
-    with pytest.raises(ConfigError, match="planting is everywhere"):
-        replace(QUICK, where="everywhere", initialisation="screened")
-    with pytest.raises(ConfigError, match="pairs start by cancelling"):
-        replace(QUICK, where="everywhere", initialisation="pairs")
 
 
 def test_a_seed_uses_its_share_of_the_budget(teacher, data):
-    config = replace(QUICK, seed_network=SeedConfig(budget_share=0.5, epochs=0), rounds=0)
+    config = replace(QUICK, seed_network=SeedConfig(share=0.5, epochs=0), rounds=0)
     result = grow_network(teacher, data, config)
     params = count_costs(result.seed).params
     assert 0.4 * result.limits["params"] < params <= 0.5 * result.limits["params"]
     uncounted = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
     assert grow_network(teacher, data, uncounted).seed.tensor("3.weight").shape == (4, 2, 3, 3)
     with pytest.raises(ConfigError, match="100 % of the budget"):
-        SeedConfig(budget_share=1.0)
+        SeedConfig(share=1.0)
 
 
 def test_an_untrained_seed_has_the_statistics_of_the_images(teacher, data):
@@ -158,7 +160,7 @@ def test_the_seed_is_wide_for_single_groups_and_narrow_for_all_at_once(teacher, 
         assert 0.5 * most < count_costs(slow.seed).params <= 0.6 * most
         timed = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
         assert grow_network(teacher, data, timed).seed.tensor("3.weight").shape == (4, 2, 3, 3)
-    shared = replace(config, seed_network=SeedConfig(budget_share=0.3, epochs=0))
+    shared = replace(config, seed_network=SeedConfig(share=0.3, epochs=0))
     assert 0.2 * most < count_costs(grow_network(teacher, data, shared).seed).params <= 0.3 * most
 
 
@@ -202,7 +204,7 @@ def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
     assert judged.loss == pytest.approx(wanted, rel=1e-5)
     right = int((logits.argmax(1) == labels).sum())
     assert judged.top1_pct == 100 * right / len(labels)
-    alone = replace(QUICK, train=replace(config, distill_weight=0.0))
+    alone = replace(QUICK, training=replace(config, distill_weight=0.0))
     judged = Judge(Trainer(teacher, data, alone, RunContext()))(network)
     hard = torch.nn.functional.cross_entropy(logits, labels).item()
     assert judged.loss == pytest.approx(hard, rel=1e-5)
@@ -223,7 +225,7 @@ def test_a_narrowed_teacher_starts_with_its_weights_and_so_do_planted_channels(
     own = SeedConfig(share(0.25), epochs=0)
     config = replace(QUICK, where=where, seed_network=own, teacher_order=order)
     result = grow_network(teacher, data, config)
-    assert result.network.history[-1]["initialisation"] == "teacher"
+    assert result.network.history[-1]["init"] == "teacher"
     ordered = largest_first(teacher) if order == "largest" else teacher
     weight, full = result.network.tensor("3.weight"), ordered.tensor("3.weight")
     outer, inner = weight.shape[:2]
@@ -245,9 +247,9 @@ def test_a_seed_of_ones_own_does_not_go_on_with_the_teachers_channels(teacher, d
     seed = narrowed(teacher, share(0.25))
     config = replace(QUICK, rounds=1)
     result = grow_network(teacher, data, config, seed=seed)
-    assert result.network.history[-1]["initialisation"] == "random"
+    assert result.network.history[-1]["init"] == "random"
     with pytest.raises(ConfigError, match="a seed is given, and only a narrowed teacher"):
-        grow_network(teacher, data, replace(config, initialisation="teacher"), seed=seed)
+        grow_network(teacher, data, replace(config, init="teacher"), seed=seed)
 
 
 def test_a_teacher_that_narrowing_regroups_gives_no_weights_and_says_so(data):
@@ -259,24 +261,24 @@ def test_a_teacher_that_narrowing_regroups_gives_no_weights_and_says_so(data):
     config = replace(QUICK, limits={"params": share(0.99)}, rounds=0)
     config = replace(config, seed_network=SeedConfig(share(0.5), epochs=0))
     result = grow_network(teacher, data, config)
-    assert result.network.history[-1]["initialisation"] == "random"
+    assert result.network.history[-1]["init"] == "random"
     assert any("other channel groups" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("initialisation", ["copy", "pairs", "screened", "gradmax"])
-def test_other_initialisations(teacher, data, initialisation):
-    result = grow_network(teacher, data, replace(QUICK, initialisation=initialisation, rounds=1))
+def test_random_weights(teacher, data):
+    result = grow_network(teacher, data, replace(QUICK, init="random", rounds=1))
     assert len(result.rounds) == 1
+    assert result.network.history[-1]["init"] == "random"
     assert result.rounds[0].judged.loss < result.seed_judged.loss * 1.2
 
 
 def test_ways_to_stop(teacher, data):
     none = grow_network(teacher, data, replace(QUICK, rounds=0))
     assert none.stopped == "0 rounds were asked for"
-    reached = grow_network(teacher, data, replace(QUICK, target_top1=1.0))
+    reached = grow_network(teacher, data, replace(QUICK, target_accuracy=1.0))
     assert reached.stopped == "the target of 1.0 % was reached"
     assert not reached.rounds
-    missed = grow_network(teacher, data, replace(QUICK, rounds=0, target_top1=100.0))
+    missed = grow_network(teacher, data, replace(QUICK, rounds=0, target_accuracy=100.0))
     assert "the target of 100 % on the validation images was not reached" in missed.warnings[0]
 
 
@@ -285,9 +287,10 @@ def test_patience_ends_with_the_best_network(teacher, data, tmp_path, patience, 
     """The third round is the last that gains; those after it are taken back."""
     losses = iter((5.0, 9.0, 8.0, 8.5, 7.0, 7.0, 7.5))  # teacher, seed, rounds
     monkeypatch.setattr(Judge, "__call__", lambda *_: Judged(50.0, next(losses)))
-    config = replace(QUICK, patience=patience, growth=Limit(1, False), choice="random")
+    config = replace(QUICK, patience=patience, growth=Limit(1, False))
     context = RunContext(checkpoints=tmp_path)
-    result = grow_network(teacher, data, replace(config, limits={"params": share(1)}), context)
+    config = replace(config, limits={"params": share(1)})
+    result = grow_by(RandomPlanter, teacher, data, config, context)
     kept = {1: 1, 2: 3}[patience]
     assert [own.number for own in result.rounds] == list(range(1, kept + 1))
     assert count_costs(result.network) == result.rounds[-1].costs
@@ -341,9 +344,9 @@ def test_latency_is_that_of_onnxruntime(teacher):
 def test_fewer_candidates_a_random_one_and_no_freezing(teacher, data):
     one = grow_network(teacher, data, replace(QUICK, candidates=1, rounds=1))
     assert len(one.rounds[0].candidates) == 1
-    chance = grow_network(teacher, data, replace(QUICK, choice="random", rounds=1))
+    chance = grow_by(RandomPlanter, teacher, data, replace(QUICK, rounds=1), RunContext())
     assert len(chance.rounds[0].candidates) == 1
-    free = grow_network(teacher, data, replace(QUICK, frozen=False, rounds=1))
+    free = grow_by(UnfrozenPlanter, teacher, data, replace(QUICK, rounds=1), RunContext())
     seed, own = free.seed.tensor("3.weight"), free.network.tensor("3.weight")
     assert not torch.equal(seed, own[: seed.shape[0], : seed.shape[1]])
 
@@ -396,7 +399,7 @@ def test_a_candidate_that_is_not_finite_stays_as_planted(teacher, data, monkeypa
 
     monkeypatch.setattr(Trainer, "train", failing)
     longer = replace(QUICK.train, epochs=3)  # the seed is good: one epoch of a channel may lose
-    result = grow_network(teacher, data, replace(QUICK, rounds=1, train=longer))
+    result = grow_network(teacher, data, replace(QUICK, rounds=1, training=longer))
     first, *others = result.rounds[0].candidates
     assert first["failed"] == "the loss is nan at step 1"
     assert result.warnings == (f"round 1: {first['group']} stays as planted: {first['failed']}",)
@@ -434,7 +437,7 @@ def test_grow_prune_grow(teacher, data, tmp_path):
     config = PruneConfig(
         {"params": share(0.8)},
         saliency=SaliencyConfig("magnitude"),
-        train=TrainConfig(epochs=1, compile=False),
+        training=TrainConfig(epochs=1, compile=False),
     )
     pruned = prune_network(grown, data, config).network
     save_network(pruned, tmp_path / "pruned.safetensors")

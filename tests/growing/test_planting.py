@@ -24,7 +24,6 @@ from tests.laws.reference import random_inputs
 from tests.laws.strategies import RandomNet, networks
 from tests.laws.zoo import EVERY, network_of
 
-INITIALISATIONS = ("random", "copy", "pairs")
 # Half as wide, some of their channels belong together, or apart, that do not now.
 OTHERWISE_GROUPED = ("Grouped", "SeparateAttention", "ManyHeads", "SharedKeys")
 
@@ -35,17 +34,12 @@ def logits(network: Network) -> list[torch.Tensor]:
         return torch.utils._pytree.tree_leaves(copy.deepcopy(network).double()(*inputs))
 
 
-def assert_same_function(
-    network: Network, groups: list[str], initialisation: str, seed: int
-) -> None:
-    counts = dict.fromkeys(groups, 2)
-    planted = plant(
-        network, channel_groups(network), counts, initialisation=initialisation, seed=seed
-    )
+def assert_same_function(network: Network, groups: list[str], seed: int) -> None:
+    planted = plant(network, channel_groups(network), dict.fromkeys(groups, 2), seed=seed)
     before = [tensor.clone() for tensor in logits(network)]
     for found, wanted in zip(logits(planted.network), before, strict=True):
         scale = max(float(wanted.abs().max()), 1e-30)
-        assert float((found - wanted).abs().max()) / scale < 1e-9, (groups, initialisation)
+        assert float((found - wanted).abs().max()) / scale < 1e-9, groups
     drawn = [planted.network.tensor(n)[f] for n, f in planted.fresh.items() if "weight" in n]
     assert any(bool(values.any()) for values in drawn), "everything new is zero: it cannot learn"
 
@@ -54,20 +48,15 @@ def assert_same_function(
 def test_planting_changes_nothing(name):
     groups = growable(network_of(name), channel_groups(network_of(name)))
     for number, group in enumerate(groups):
-        initialisation = INITIALISATIONS[number % 3]
-        if initialisation == "pairs" and group.parts is not None:
-            initialisation = "random"
-        assert_same_function(network_of(name), [group.name], initialisation, number)
+        assert_same_function(network_of(name), [group.name], number)
 
 
-@pytest.mark.parametrize("initialisation", INITIALISATIONS)
 @EVERY
-def test_planting_everywhere_changes_nothing(name, initialisation):
+def test_planting_everywhere_changes_nothing(name):
     network = network_of(name)
-    groups = growable(network, channel_groups(network))
-    names = [g.name for g in groups if g.parts is None or initialisation != "pairs"]
+    names = [group.name for group in growable(network, channel_groups(network))]
     if names:
-        assert_same_function(network, names, initialisation, 0)
+        assert_same_function(network, names, 0)
 
 
 @EVERY
@@ -79,7 +68,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
     donor = choose_donor(GrowConfig(), teacher, student, given=False)
     if donor is None:
         with pytest.raises(ConfigError, match="narrowed, the teacher has other channel groups"):
-            choose_donor(GrowConfig(initialisation="teacher"), teacher, student, given=False)
+            choose_donor(GrowConfig(init="teacher"), teacher, student, given=False)
         assert name in OTHERWISE_GROUPED
         return
     most = donor.widths
@@ -87,7 +76,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
     counts = {group.name: most[group.name] - group.width for group in groups}
     if not counts or obstacle(student, channels, counts) is not None:
         return
-    planted = plant(student, channels, counts, initialisation="teacher", donor=donor)
+    planted = plant(student, channels, counts, donor=donor)
     for found, wanted in zip(logits(planted.network), logits(student), strict=True):
         scale = max(float(wanted.abs().max()), 1e-30)
         assert float((found - wanted).abs().max()) / scale < 1e-9
@@ -128,16 +117,15 @@ def test_new_channels_read_each_other_where_many_groups_are_planted():
     assert all(bool(joint.any()) for joint in joints)
 
 
-@given(networks(), st.integers(0, 99), st.sampled_from(INITIALISATIONS))
-def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int, init: str):
+@given(networks(), st.integers(0, 99))
+def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    groups = [g for g in growable(network, channels) if g.parts is None or init != "pairs"]
-    assume(groups)
-    names = [group.name for group in groups]
+    names = [group.name for group in growable(network, channels)]
+    assume(names)
     for chosen in ([names[seed % len(names)]], names):
         if obstacle(network, channels, dict.fromkeys(chosen, 2)) is None:
-            assert_same_function(network, chosen, init, seed)
+            assert_same_function(network, chosen, seed)
 
 
 def test_an_obstacle_is_named_and_not_planted_into():
@@ -169,7 +157,7 @@ def test_a_planted_bug_is_seen(monkeypatch):
     group = growable(network, channel_groups(network))[0]
     monkeypatch.setattr(planting, "plant_channels", _everywhere_random)
     with pytest.raises(AssertionError):
-        assert_same_function(network, [group.name], "random", 0)
+        assert_same_function(network, [group.name], 0)
 
 
 def _everywhere_random(network, edit, channels):
@@ -182,14 +170,9 @@ def _everywhere_random(network, edit, channels):
     return planted
 
 
-def test_pairs_need_an_even_number_and_a_place():
+def test_frozen_groups_have_no_place():
     network = network_of("Residual")
     channels = channel_groups(network)
-    group = growable(network, channels)[0]
-    with pytest.raises(ConfigError, match="make no pairs"):
-        plant(network, channels, {group.name: 3}, initialisation="pairs")
-    with pytest.raises(ConfigError, match="none is given"):
-        plant(network, channels, {group.name: 3}, initialisation="teacher")
     frozen = next(g for g in channels.groups if g.status == "frozen")
     with pytest.raises(ConfigError, match="nothing can be planted"):
         plant(network, channels, {frozen.name: 1})

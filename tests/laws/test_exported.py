@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nnslim.channels import channel_groups
-from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.onnx import export_onnx, open_session
+from nnslim.settings.session import SessionSettings
 from nnslim.surgery import apply_edit
 from tests.laws.made import random_edit
 from tests.laws.reference import random_inputs, relative

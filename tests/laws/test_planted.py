@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nnslim.channels import channel_groups
 from nnslim.channels.rules import DEFAULT_RULES
-from nnslim.channels.walk import Shrink
 from nnslim.errors import VerificationError
 from nnslim.network import Network
+from nnslim.settings.prune import Shrink
 from nnslim.surgery import Edit, apply, apply_edit, indices, literals, rebuild, verify_cut
 from tests.laws.made import half_edit, random_edit
 from tests.laws.reference import LawBrokenError, block_columns, check_law_1, kept_indices

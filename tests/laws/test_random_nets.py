@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from nnslim.artifact import load_network, save_network
 from nnslim.channels import channel_groups
-from nnslim.channels.walk import Shrink
 from nnslim.network import Network, trace_network
 from nnslim.onnx import export_onnx
+from nnslim.settings.prune import Shrink
 from nnslim.surgery import Edit, apply_edit, verify_cut
 from tests.laws.made import random_edit
 from tests.laws.reference import check_law_1, random_inputs

@@ -10,7 +10,8 @@ from torch import nn
 from nnslim.errors import InputError
 from nnslim.measure import network_accuracy, onnx_accuracy
 from nnslim.measure.accuracy import top_k_accuracy
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.onnx import open_session
+from nnslim.settings.session import SessionSettings
 
 
 def stream(logits, labels, size):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from nnslim.measure.comparison import Comparison, LatencyRatio, latency_ratio
-from nnslim.measure.gates import Gates
-from nnslim.measure.paired import PairedSettings
+from nnslim.settings.eval import Gates, PairedSettings
 from tests.measure.test_gates import RESULT, statuses
 
 

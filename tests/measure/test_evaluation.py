@@ -11,10 +11,11 @@ import torch
 from nnslim.artifact import save_network
 from nnslim.data import Augment, Data, Loader, Preprocess, Split
 from nnslim.errors import DeviceError, InputError
-from nnslim.measure import EvalFile, EvalSettings, LatencySettings, evaluate, network_accuracy
-from nnslim.measure.paired import PairedSettings
+from nnslim.measure import EvalFile, evaluate, network_accuracy
 from nnslim.network import trace_network
-from nnslim.onnx import ExportSettings, export_onnx
+from nnslim.onnx import export_onnx
+from nnslim.settings.eval import EvalSettings, LatencySettings, PairedSettings
+from nnslim.settings.export import ExportSettings
 
 QUICK = LatencySettings(warmup_runs=1, warmup_s=0, rounds=2, calls_per_round=2, min_s=0, block_s=0)
 PAIR = PairedSettings(

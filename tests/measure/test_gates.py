@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure import Accuracy, EvalReport, EvalSettings, FileResult, Gates, check_gates
+from nnslim.measure import Accuracy, EvalReport, FileResult, check_gates
 from nnslim.measure.changes import Changes
 from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.paired import PairedRatio
 from nnslim.report.eval_tables import gate_sentence
+from nnslim.settings.eval import EvalSettings, Gates
 
 
 def accuracy(top1):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure import Latency, LatencySettings, measure_latency
+from nnslim.measure import Latency, measure_latency
+from nnslim.settings.eval import LatencySettings
 
 
 class World:

@@ -18,7 +18,8 @@ from nnslim.measure.layer_models import layer_model, time_layers
 from nnslim.measure.layer_times import LayerShape, estimate_times, layer_shapes
 from nnslim.measure.macs import count_macs
 from nnslim.network import trace_network
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.onnx import open_session
+from nnslim.settings.session import SessionSettings
 from tests.network.nets import NETS, network_of, traced
 
 LAYERS = {

@@ -8,7 +8,8 @@ from torch import nn
 
 from nnslim.errors import InputError
 from nnslim.measure import onnx_file_cost
-from nnslim.onnx import ExportSettings, export_onnx
+from nnslim.onnx import export_onnx
+from nnslim.settings.export import ExportSettings
 from tests.onnx.nets import randomise_norms
 
 

@@ -11,13 +11,8 @@ import pytest
 
 from nnslim.errors import ConfigError
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import (
-    PairedSettings,
-    log_ratios,
-    measure_ratio,
-    measure_ratios,
-    paired_ratio,
-)
+from nnslim.measure.paired import log_ratios, measure_ratio, measure_ratios, paired_ratio
+from nnslim.settings.eval import PairedSettings
 
 
 class World:

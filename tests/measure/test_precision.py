@@ -20,12 +20,15 @@ from nnslim.artifact.torch_archive import export_archive
 from nnslim.cli.main import main
 from nnslim.data import Data, Loader, load_data
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
-from nnslim.measure import EvalFile, EvalSettings, evaluate, precision
+from nnslim.measure import EvalFile, evaluate, precision
 from nnslim.measure.accuracy import network_accuracy
-from nnslim.measure.precision import PrecisionSettings, export_checked
+from nnslim.measure.precision import export_checked
 from nnslim.network import Network, trace_network
-from nnslim.onnx import ExportSettings, SessionSettings, export_onnx, open_session
+from nnslim.onnx import export_onnx, open_session
 from nnslim.onnx.quantize import Calibration
+from nnslim.settings.eval import EvalSettings
+from nnslim.settings.export import ExportSettings, PrecisionSettings
+from nnslim.settings.session import SessionSettings
 from nnslim.train import TrainConfig, fit
 
 CPU = SessionSettings(device="cpu", threads=1)

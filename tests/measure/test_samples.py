@@ -9,8 +9,9 @@ from nnslim.errors import ConfigError
 from nnslim.measure.comparison import Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.paired import paired_ratio
-from nnslim.measure.results import EvalReport, EvalSettings
+from nnslim.measure.results import EvalReport
 from nnslim.measure.samples import check_samples, write_samples
+from nnslim.settings.eval import EvalSettings
 from tests.measure.test_gates import RESULT
 
 A, B, C = Latency(9, ((1, 2), (3,))), Latency(9, ((4, 5), (6,))), Latency(9, ((7, 8), (9,)))

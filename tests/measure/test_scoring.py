@@ -13,9 +13,11 @@ from PIL import Image
 
 from nnslim.data import Augment, Data, Loader, Preprocess, Split
 from nnslim.errors import ConfigError, InputError
-from nnslim.measure import EvalFile, EvalSettings, evaluate, onnx_accuracy
+from nnslim.measure import EvalFile, evaluate, onnx_accuracy
 from nnslim.measure.scoring import images_per_run, score
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.onnx import open_session
+from nnslim.settings.eval import EvalSettings
+from nnslim.settings.session import SessionSettings
 
 FITTED = Preprocess(size=(8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), resize=12)
 SETTINGS = EvalSettings(device="cpu", threads=1, batch_sizes=(), accuracy_batch=8)

@@ -17,8 +17,9 @@ from nnslim.measure.accuracy import run_padded
 from nnslim.measure.layer_models import time_layers
 from nnslim.measure.layer_times import layer_shapes
 from nnslim.network import trace_network
-from nnslim.onnx import SessionSettings, export_onnx, open_session
+from nnslim.onnx import export_onnx, open_session
 from nnslim.onnx.image_input import INPUT_KEY, image_input
+from nnslim.settings.session import SessionSettings
 
 CPU = SessionSettings(device="cpu", threads=1)
 SHAPE = (3, 6, 5)  # channels, height, width
@@ -141,7 +142,8 @@ def outside(path, location):
 
 @pytest.mark.parametrize("location", ["a.onnx.data", "weights/w.bin"])
 def test_weights_beside_the_file_are_its_own(location, tmp_path):
-    from nnslim.measure import EvalFile, EvalSettings, evaluate
+    from nnslim.measure import EvalFile, evaluate
+    from nnslim.settings.eval import EvalSettings
 
     whole = save(tmp_path / "whole.onnx")
     path = save(tmp_path / "a.onnx")

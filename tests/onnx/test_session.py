@@ -12,11 +12,11 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from nnslim.errors import ConfigError, DeviceError, InputError
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.onnx import open_session
 from nnslim.onnx import running as running_module
 from nnslim.onnx.capture import capture_native_output, loader_reason
-from nnslim.onnx.cuda import CudaOptions
 from nnslim.onnx.placement import cudnn_library
+from nnslim.settings.session import CudaOptions, SessionSettings
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 LOADER_LOG = (

@@ -50,7 +50,7 @@ def settings(**changes):
             saliency=SaliencyConfig("logits", samples=32),
             sparse=SparseConfig(epochs=2, lr=0.02, regularizer=RegularizerConfig(ratio=2.0)),
             rounds=RoundConfig(rounds=3, epochs=1, lr=0.02),
-            train=TrainConfig(epochs=2, lr=0.05, distill_weight=0.0),
+            training=TrainConfig(epochs=2, lr=0.05, distill_weight=0.0),
             batch_size=50,
             refit_images=64,
         ),
@@ -88,7 +88,7 @@ def test_every_stage_runs_once_and_rounds_approach_the_budget(network, digits):
 
 def test_without_a_fit_batch_norms_are_calibrated(network, digits):
     config = settings(
-        sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0), refit_images=0
+        sparse=SparseConfig(), rounds=RoundConfig(), training=TrainConfig(epochs=0), refit_images=0
     )
     calibrated = prune_network(network, digits, replace(config, recalibrate_batches=2))
     assert [point.stage for point in calibrated.trail] == ["dense", "cut", "calibrated"]
@@ -97,13 +97,13 @@ def test_without_a_fit_batch_norms_are_calibrated(network, digits):
 
 
 def test_a_fit_is_the_default_only_where_no_training_follows():
-    cut_only = PruneConfig(train=TrainConfig(epochs=0))
-    assert cut_only.n_refit == 512
-    assert PruneConfig().n_refit == 0
-    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=1)).n_refit == 0
-    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=0)).n_refit == 512
-    assert replace(cut_only, max_drop=1.0).n_refit == 0
-    assert PruneConfig(refit_images=64).n_refit == 64
+    cut_only = PruneConfig(training=TrainConfig(epochs=0))
+    assert cut_only.refit_images == 512
+    assert PruneConfig().refit_images == 0
+    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=1)).refit_images == 0
+    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=0)).refit_images == 512
+    assert replace(cut_only, max_drop=1.0).refit_images == 0
+    assert PruneConfig(refit_images=64).refit_images == 64
 
 
 def test_the_plan_of_all_rounds_cuts_the_dense_network_to_the_same_shapes(network, digits):
@@ -164,7 +164,7 @@ def test_interrupted_anywhere_a_run_resumes_to_the_same(network, digits, tmp_pat
 def test_a_layer_kept_on_request_says_so_in_the_report_of_a_run(network, digits):
     limits = {"params": Limit(0.9, relative=True)}
     config = settings(
-        keep=("stem",), limits=limits, sparse=SparseConfig(), train=TrainConfig(epochs=0)
+        keep=("stem",), limits=limits, sparse=SparseConfig(), training=TrainConfig(epochs=0)
     )
     rows = {row.group.name: row for row in prune_network(network, digits, config).plan.rows}
     assert rows["stem"].reason == "kept on request"
@@ -177,7 +177,7 @@ def test_streams_kept_on_request_stay_through_all_rounds(network, digits):
         keep_streams=True,
         limits={"params": Limit(0.7, relative=True)},
         sparse=SparseConfig(),
-        train=TrainConfig(epochs=0),
+        training=TrainConfig(epochs=0),
     )
     rows = {row.group.name: row for row in prune_network(network, digits, config).plan.rows}
     streams = residual_streams(network.graph, channel_groups(network))
@@ -190,7 +190,7 @@ def test_streams_kept_on_request_stay_through_all_rounds(network, digits):
 
 def test_stages_of_another_run_are_refused(network, digits, tmp_path):
     context = RunContext(checkpoints=tmp_path / "run")
-    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0))
+    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), training=TrainConfig(epochs=0))
     prune_network(network, digits, config, context)
     other = replace(config, limits={"params": Limit(0.7, relative=True)})
     with pytest.raises(ConfigError, match="belongs to another run, which differs in limits"):
@@ -226,8 +226,8 @@ def test_even_allocation_ends_at_the_same_widths_in_any_number_of_rounds():
 
 def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path):
     """After a NaN the sparse training stays; the result is that of a run with the new rate."""
-    config = settings(train=TrainConfig(epochs=1, lr=0.05, compile=False))
-    spoilt = replace(config, train=replace(config.train, epochs=2, lr=1e5))
+    config = settings(training=TrainConfig(epochs=1, lr=0.05, compile=False))
+    spoilt = replace(config, training=replace(config.training, epochs=2, lr=1e5))
     context = RunContext(checkpoints=tmp_path / "run")
     with pytest.raises(NotFiniteError, match=r"with --resume and a lower --lr the stages before"):
         prune_network(network, digits, spoilt, context)
@@ -240,7 +240,7 @@ def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path)
     for name, tensor in fresh.network.state_dict().items():
         assert torch.equal(tensor, found.network.state_dict()[name]), name
     sink = Listening()
-    again = replace(config, train=replace(config.train, lr=0.01))
+    again = replace(config, training=replace(config.training, lr=0.01))
     prune_network(network, digits, again, replace(context, sink=sink))
     assert "fine-tuning begins anew, now with --epochs 1 --lr 0.01" in sink.warned
     sink.warned.clear()
@@ -251,7 +251,7 @@ def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path)
 def test_stages_of_other_images_are_refused_before_any_work(network, digits, tmp_path):
     """Even where no stage is finished yet."""
     context = RunContext(checkpoints=tmp_path / "run", sink=Stopping(0))
-    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), train=TrainConfig(epochs=0))
+    config = settings(sparse=SparseConfig(), rounds=RoundConfig(), training=TrainConfig(epochs=0))
     with pytest.raises(KeyboardInterrupt):
         prune_network(network, digits, config, context)
     train, val = digits.train, digits.val
@@ -311,7 +311,7 @@ def test_removal_after_fading_costs_nothing_and_says_when_it_cannot_fade(network
     config = settings(
         sparse=SparseConfig(3, 0.02),
         rounds=RoundConfig(),
-        train=TrainConfig(epochs=0, distill_weight=0.0),
+        training=TrainConfig(epochs=0, distill_weight=0.0),
     )
     found = prune_network(network, digits, config).accuracies
     assert found["cut"].top1_pct >= found["sparse"].top1_pct - 2
@@ -377,7 +377,7 @@ def test_max_drop_takes_smaller_bites_where_the_floors_are_near(network, digits)
         min_width=Limit(0.75, relative=True),
         sparse=SparseConfig(),
         rounds=RoundConfig(epochs=0),
-        train=TrainConfig(epochs=0),
+        training=TrainConfig(epochs=0),
     )
     channels = channel_groups(network)
     floors = {group.name: group.width * 3 // 4 for group in channels.prunable}

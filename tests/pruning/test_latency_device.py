@@ -12,14 +12,14 @@ from torch import nn
 
 from nnslim.channels import channel_groups
 from nnslim.measure.bench import Bench
-from nnslim.measure.paired import PairedSettings
-from nnslim.onnx import SessionSettings
 from nnslim.pruning.latency.device import NetworkDevice, open_device, worst
 from nnslim.pruning.latency.plan_for import plan_for_latency
 from nnslim.pruning.latency.result import SearchSettings
 from nnslim.pruning.plans.constraints import Constraints
 from nnslim.pruning.plans.plan import make_plan
 from nnslim.settings.budget import LatencyBudget, Limit
+from nnslim.settings.eval import PairedSettings
+from nnslim.settings.session import SessionSettings
 from tests.network.nets import network_of
 
 QUICK = PairedSettings(

@@ -16,7 +16,7 @@ from nnslim.data import load_data
 from nnslim.errors import ConfigError, InputError
 from nnslim.models import load_model
 from nnslim.network import trace_network
-from nnslim.onnx import SessionSettings, open_session
+from nnslim.onnx import open_session
 from nnslim.pruning import (
     Limit,
     PruneConfig,
@@ -27,6 +27,7 @@ from nnslim.pruning import (
 )
 from nnslim.pruning.run import Subject, dry_run, run_prune
 from nnslim.run.output import Destination
+from nnslim.settings.session import SessionSettings
 from nnslim.sink import SILENT
 from nnslim.train import TrainConfig
 
@@ -72,7 +73,7 @@ def settings(epochs=2, **changes):
         PruneConfig(
             limits={"params": Limit(0.6, relative=True)},
             saliency=SaliencyConfig("logits", samples=32),
-            train=TrainConfig(epochs=epochs, lr=0.05),
+            training=TrainConfig(epochs=epochs, lr=0.05),
             batch_size=50,
             recalibrate_batches=2,
         ),

@@ -12,16 +12,11 @@ import torch
 from torch import Tensor
 
 from nnslim.errors import ConfigError
-from nnslim.pruning.sparse.regularizers import (
-    RegularizerConfig,
-    RegularizerName,
-    channel_penalties,
-    form_of,
-    kernel_pull,
-)
+from nnslim.pruning.sparse.regularizers import channel_penalties, form_of, kernel_pull
+from nnslim.settings.prune import Penalty, RegularizerConfig
 from tests.pruning.formulas import FORMULAS
 
-NAMES = get_args(RegularizerName)
+NAMES = get_args(Penalty)
 TAPS = 4
 # Kernels of three channels, in no order; the last channel has one kernel only.
 CHANNEL = torch.tensor([1, 0, 0, 1, 2, 0])
@@ -32,7 +27,7 @@ def weights(seed: int = 0) -> Tensor:
     return torch.randn(len(CHANNEL), TAPS, generator=generator, dtype=torch.float64)
 
 
-def gradient(name: RegularizerName, w: Tensor, share: Tensor, floor: float) -> Tensor:
+def gradient(name: Penalty, w: Tensor, share: Tensor, floor: float) -> Tensor:
     """What the closed form makes of kernels (K, taps)."""
     form = form_of(name)
     norms = w.abs().sum(1) if form.norm == 1 else w.square().sum(1).sqrt()

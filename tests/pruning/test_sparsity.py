@@ -15,18 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnslim.channels import channel_groups
-from nnslim.channels.walk import Shrink
 from nnslim.errors import ConfigError
 from nnslim.network import Network, trace_network
 from nnslim.pruning.sparse.penalty import HierarchicalSparsity, removed_channels
-from nnslim.pruning.sparse.regularizers import RegularizerConfig, RegularizerName
+from nnslim.settings.prune import Penalty, RegularizerConfig, Shrink
 from nnslim.surgery import Edit
 from nnslim.train.records import GradientPenalty
 from tests.laws.strategies import networks
 from tests.network.nets import NETS, images, traced
 from tests.pruning.formulas import FORMULAS, kernels_of, slices_of
 
-NAMES = get_args(RegularizerName)
+NAMES = get_args(Penalty)
 SIDES = {"feature": ("feature",), "neuron": ("neuron",), "both": ("feature", "neuron")}
 
 

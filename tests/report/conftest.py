@@ -12,17 +12,10 @@ import torch
 
 from nnslim.artifact import save_network
 from nnslim.data import Augment, Data, Loader, Preprocess, Split
-from nnslim.measure import (
-    EvalFile,
-    EvalSettings,
-    Gates,
-    LatencySettings,
-    check_gates,
-    evaluate,
-)
-from nnslim.measure.paired import PairedSettings
+from nnslim.measure import EvalFile, check_gates, evaluate
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
+from nnslim.settings.eval import EvalSettings, Gates, LatencySettings, PairedSettings
 from tests.onnx.nets import two_branches
 
 LONG = (

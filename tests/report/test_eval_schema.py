@@ -13,7 +13,8 @@ import torch
 
 from nnslim.measure import EvalFile
 from nnslim.measure.results import SCHEMA
-from nnslim.onnx import ExportSettings, export_onnx
+from nnslim.onnx import export_onnx
+from nnslim.settings.export import ExportSettings
 from tests.onnx.nets import two_branches
 from tests.report.conftest import EVERYTHING, document, gated
 

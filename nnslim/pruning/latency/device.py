@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from nnslim.channels import ChannelMap
     from nnslim.measure.layer_times import LayerTimes
-    from nnslim.measure.paired import PairedRatio, PairedSettings
+    from nnslim.measure.paired import PairedRatio
     from nnslim.network.network import Network
-    from nnslim.onnx import SessionSettings
     from nnslim.pruning.plans.plan import Plan
+    from nnslim.settings.eval import PairedSettings
+    from nnslim.settings.session import SessionSettings
 
 __all__ = ["Device", "NetworkDevice", "Ratios", "open_device", "worst"]
 

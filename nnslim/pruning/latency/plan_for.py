@@ -148,7 +148,7 @@ class _Hunt:
 def _unreachable(budget: LatencyBudget, last: Trial, constraints: Constraints) -> ConfigError:
     least = worst(last.ratios)
     return ConfigError(
-        f"--latency {budget} cannot be reached: the smallest reachable, as measured, is"
+        f"[[latency.budget={budget}]] cannot be reached: the smallest reachable, as measured, is"
         f" {100 * least.ratio:.1f}% ({least.candidate_ms:.3g} of {least.parent_ms:.3g} ms)",
         hint=unreachable_hint(constraints),
     )
@@ -165,8 +165,9 @@ def _noise(control: Ratios, settings: SearchSettings) -> tuple[str, ...]:
 
 def _missed(check: Ratios, target: float, budget: LatencyBudget) -> tuple[str, ...]:
     return tuple(
-        f"--latency {budget} at batch size {size}: the last check measures {100 * own.ratio:.1f}%"
-        f" ({100 * own.low:.1f} to {100 * own.high:.1f}), above {100 * target:.1f}%"
+        f"the latency budget of {budget} at batch size {size} is missed: the last check measures"
+        f" {100 * own.ratio:.1f}% ({100 * own.low:.1f} to {100 * own.high:.1f}), above"
+        f" {100 * target:.1f}%"
         for size, own in check.items()
         if own.low > target
     )

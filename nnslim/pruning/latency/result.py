@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nnslim.measure.paired import QUICK, PairedSettings
+from nnslim.settings.eval import QUICK, PairedSettings
 
 if TYPE_CHECKING:
     from nnslim.measure.layer_times import LayerTimes

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import Limit, Metric
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.settings.prune import Allocation
 
-__all__ = ["Constraints", "flag_of", "why_whole"]
+__all__ = ["Constraints", "why_whole"]
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,6 @@ class Constraints:
         return min(self.floors.get(group.name, self.min_width.of(group.width)), group.width)
 
 
-def flag_of(metric: Metric) -> str:
-    """Name the flag that limits a metric.
-
-    Example:
-        >>> flag_of("bytes")
-        '--size'
-    """
-    return "--size" if metric == "bytes" else f"--{metric}"
-
-
 def why_whole(channels: ChannelMap, constraints: Constraints) -> dict[str, str | None]:
     """Say of each group why it must stay whole; None where it may be cut.
 
@@ -73,7 +64,7 @@ def why_whole(channels: ChannelMap, constraints: Constraints) -> dict[str, str |
         if not any(_protects(name, group) for group in channels.groups):
             layers = ", ".join(g.name for g in channels.prunable[:4])
             raise ConfigError(
-                f"--keep {name}: no such layer", hint=f"layers are named like {layers}"
+                f"[[keep={name}]]: no such layer", hint=f"layers are named like {layers}"
             )
     reasons: dict[str, str | None] = {}
     for group in channels.groups:

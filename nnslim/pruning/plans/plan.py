@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnslim.errors import ConfigError
-from nnslim.pruning.plans.constraints import Constraints, flag_of
+from nnslim.pruning.plans.constraints import Constraints
 from nnslim.pruning.plans.line import Line, rank_channels
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def shortest_prefix(line: Line, constraints: Constraints) -> int:
         metric: Metric = next(m for m, limit in limits.items() if getattr(smallest, m) > limit)
         reach, total = getattr(smallest, metric), getattr(full, metric)
         raise ConfigError(
-            f"{flag_of(metric)} {limits[metric]:,} cannot be reached: the smallest reachable is"
+            f"[[{metric}]] {limits[metric]:,} cannot be reached: the smallest reachable is"
             f" {reach:,} ({100 * reach / total:.1f}% of {total:,})",
             hint=unreachable_hint(constraints),
         )
@@ -141,11 +141,11 @@ def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
 
 def unreachable_hint(constraints: Constraints) -> str:
     """Say what would let a plan go further."""
-    ways = ["raise the budget", "lower --min-width", "protect fewer layers"]
+    ways = ["raise the budget", "lower [[min_width]]", "protect fewer layers"]
     if constraints.streams:
-        ways.append("cut residual streams too (--no-keep-streams)")
+        ways.append("cut residual streams too ([[keep_streams=false]])")
     if constraints.align > 1:
-        ways.append("lower --align")
+        ways.append("lower [[align]]")
     if not constraints.approximate:
-        ways.append("allow --approximate groups, over which a norm runs")
+        ways.append("allow groups over which a norm runs ([[approximate]])")
     return ", ".join(ways[:-1]) + f", or {ways[-1]}"

@@ -9,21 +9,20 @@ import numpy as np
 
 from nnslim.channels import residual_streams
 from nnslim.measure.cost_model import CostModel
-from nnslim.onnx import SessionSettings
 from nnslim.pruning.latency.alignment import choose_alignment
 from nnslim.pruning.latency.device import open_device
 from nnslim.pruning.latency.plan_for import plan_for_latency
-from nnslim.pruning.plans.constraints import why_whole
+from nnslim.pruning.plans.constraints import Constraints, why_whole
 from nnslim.pruning.plans.line import rank_channels
 from nnslim.pruning.plans.plan import Plan, make_plan, shortest_prefix
 from nnslim.pruning.scores.score import score_channels
+from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.data import Data
     from nnslim.network.network import Network
     from nnslim.pruning.latency.device import Device
-    from nnslim.pruning.plans.constraints import Constraints
     from nnslim.pruning.rounds import Limits
     from nnslim.run.context import RunContext
     from nnslim.settings.prune import PruneConfig
@@ -117,7 +116,17 @@ class Planner:
 
     def _constraints(self, network: Network, channels: ChannelMap) -> Constraints:
         widths = {group.name: group.width for group in self.channels.groups}
-        constraints = replace(self.config.constraints, dense_widths=widths)
+        config = self.config
+        constraints = Constraints(
+            config.limits,
+            min_width=config.min_width,
+            keep=config.keep,
+            approximate=config.approximate,
+            allocation=config.allocation,
+            per_cost=config.per_cost,
+            align=1 if config.align == "auto" else config.align,
+            dense_widths=widths,
+        )
         if not self.config.keep_streams:
             return constraints
         return replace(constraints, streams=residual_streams(network.graph, channels))

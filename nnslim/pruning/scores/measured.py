@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from nnslim.pruning.scores.contribution import Layer
     from nnslim.pruning.scores.removal import Reading
 
-__all__ = ["Saliency", "measured", "taylor"]
+__all__ = ["measured", "taylor"]
 
-Saliency = Literal["loss", "logits", "jacobian", "taylor", "magnitude"]
 Batch = tuple[Tensor, Tensor]
 Scores = dict[str, np.ndarray]
 

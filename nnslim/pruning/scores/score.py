@@ -34,8 +34,8 @@ def score_channels(
         return magnitude(network, channels)
     if data is None:
         raise ConfigError(
-            f"--saliency {saliency.kind} measures on images and there are none",
-            hint="give --data, or take --saliency magnitude",
+            f"[[saliency.kind={saliency.kind}]] measures on images and there are none",
+            hint="give [[data]], or [[saliency.kind=magnitude]]",
         )
     preprocess = network.preprocess or data.preprocess
     batches = list(_sample(data, preprocess, saliency, config.seed))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
-    from nnslim.pruning.sparse.regularizers import Side
+    from nnslim.settings.prune import Side
 
 __all__ = ["Kernels", "WeightTable", "find_kernels", "find_weights", "slices"]
 

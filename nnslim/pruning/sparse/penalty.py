@@ -21,7 +21,7 @@ from nnslim.pruning.sparse.regularizers import channel_penalties, form_of, kerne
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.network.network import Network
-    from nnslim.pruning.sparse.regularizers import RegularizerConfig, Side
+    from nnslim.settings.prune import RegularizerConfig, Side
     from nnslim.surgery import Edit
 
 __all__ = ["Focus", "HierarchicalSparsity", "removed_channels"]
@@ -45,7 +45,7 @@ class HierarchicalSparsity:
 
     Example:
         >>> from nnslim.channels import channel_groups; from nnslim.network import trace_network
-        >>> from nnslim.pruning.sparse.regularizers import RegularizerConfig
+        >>> from nnslim.settings.prune import RegularizerConfig
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> config = RegularizerConfig("group_lasso", strength=0.1, balance=1.0)

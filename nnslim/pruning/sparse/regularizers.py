@@ -11,109 +11,21 @@ layers that a channel has a part in, so that coupled layers are penalised as one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
-
-from nnslim.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nnslim.settings.prune import Penalty
+
 __all__ = [
-    "Axis",
     "Form",
-    "RegularizerConfig",
-    "RegularizerName",
-    "Side",
     "channel_penalties",
     "form_of",
     "kernel_pull",
 ]
-
-Side: TypeAlias = Literal["feature", "neuron"]
-Axis: TypeAlias = Literal["feature", "neuron", "both"]
-
-RegularizerName: TypeAlias = Literal[
-    "group_lasso",
-    "hierarchical_sqrt_group_lasso",
-    "hierarchical_squared_group_lasso",
-    "exclusive_sparsity",
-    "hierarchical_sqrt_exclusive",
-    "hierarchical_squared_exclusive",
-    "group_l12",
-    "hierarchical_sqrt_group_l12",
-    "hierarchical_squared_group_l12",
-]
-
-
-@dataclass(frozen=True)
-class RegularizerConfig:
-    """Which penalty, of what, and how strong.
-
-    Attributes:
-        name: The hierarchical penalty.
-        axis: What belongs to a channel: ``feature`` the weights that read it, ``neuron`` those that
-            produce it, ``both``.
-        balance: Share of the hierarchical penalty, in [0, 1]; the rest is the L1 norm of the same
-            weights. Of the penalties at a fixed strength, of the norms of their gradients at
-            ``auto``, so that a half is a half for all nine.
-        strength: Factor of the penalty; ``auto`` scales its gradient with the loss's gradient.
-        ratio: At ``auto``: norm of the penalty's gradient, over that of the loss's gradient with
-            respect to the same tensors, at the last step.
-        growth: At ``auto``: part of ``ratio`` that is reached linearly over the run, in [0, 1]; 0
-            holds it from the first step, 1 starts near zero.
-        floor: Share of its tensor's root mean square below which a weight is as good as zero: the
-            pull fades linearly there, so that steps do not jump across zero.
-
-    Raises:
-        ConfigError: A value is outside its range.
-
-    Example:
-        >>> RegularizerConfig(strength=1e-4).strength
-        0.0001
-    """
-
-    name: RegularizerName = "group_lasso"
-    axis: Axis = "feature"
-    balance: float = 0.5
-    strength: float | Literal["auto"] = "auto"
-    ratio: float = 100.0
-    growth: float = 1.0
-    floor: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.name not in get_args(RegularizerName):
-            hint = f"take one of {', '.join(get_args(RegularizerName))}"
-            raise ConfigError(f"there is no regularizer {self.name!r}", hint=hint)
-        infinity = float("inf")
-        strength = 0.0 if self.strength == "auto" else self.strength
-        checks = {
-            f"axis must be feature, neuron or both, got {self.axis}": self.axis in get_args(Axis),
-            f"balance must be in [0, 1], got {self.balance}": 0 <= self.balance <= 1,
-            f"strength must be auto or a finite number of 0 or more, got {self.strength}": 0
-            <= strength
-            < infinity,
-            f"ratio must be 0 or more and finite, got {self.ratio}": 0 <= self.ratio < infinity,
-            f"growth must be in [0, 1], got {self.growth}": 0 <= self.growth <= 1,
-            f"floor must be positive and finite, got {self.floor}": 0 < self.floor < infinity,
-        }
-        if problem := next((text for text, holds in checks.items() if not holds), None):
-            raise ConfigError(f"regularizer: {problem}")
-
-    @property
-    def sides(self) -> tuple[Side, ...]:
-        """The sides of the weights that are penalised."""
-        return ("feature", "neuron") if self.axis == "both" else (self.axis,)
-
-    def ratio_at(self, step: int, steps: int) -> float:
-        """Return the ratio of the gradients' norms at a step, from 0, of a run.
-
-        Example:
-            >>> [RegularizerConfig(ratio=2.0).ratio_at(step, 4) for step in range(4)]
-            [0.5, 1.0, 1.5, 2.0]
-        """
-        return self.ratio * (1 - self.growth + self.growth * (step + 1) / steps)
 
 
 @dataclass(frozen=True)
@@ -144,7 +56,7 @@ class Form:
         return self.power * (2.0 if self.outer == "square" else 0.5)
 
 
-def form_of(name: RegularizerName) -> Form:
+def form_of(name: Penalty) -> Form:
     """Return the form of a penalty (Mitsuno et al., IJCNN 2020, with this project's own names).
 
     Raises:
@@ -154,7 +66,7 @@ def form_of(name: RegularizerName) -> Form:
         >>> form_of("group_lasso")
         Form(norm=2, power=2, outer='root')
     """
-    forms: dict[RegularizerName, Form] = {
+    forms: dict[Penalty, Form] = {
         "group_lasso": Form(2, 2, "root"),
         "hierarchical_sqrt_group_lasso": Form(2, 1, "root"),
         "hierarchical_squared_group_lasso": Form(2, 1, "square"),

@@ -1,0 +1,201 @@
+"""Where the value of a setting comes from: flag or --set > ``NNSLIM_*`` > file > default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from nnslim.cli.config import Entry, find_file
+from nnslim.errors import ConfigError
+from nnslim.settings.moved import moved_names
+from nnslim.settings.option import Setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Origin", "Sources", "refuse_moved_flags"]
+
+Kind = Literal["flag", "set", "variable", "file"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written.
+
+    Attributes:
+        kind: Of source.
+        where: How the place is named, such as ``nnslim.toml: [prune] epochs``.
+    """
+
+    kind: Kind
+    where: str
+
+
+class Sources:
+    """The settings of one call of a command, and where each was said.
+
+    Attributes:
+        file: The configuration file that was used, if any.
+        origins: By path, for what was said at all.
+    """
+
+    def __init__(self, command: str, settings: Sequence[Setting]) -> None:
+        self.command, self.settings = command, settings
+        self.file: Path | None = None
+        self.origins: dict[str, Origin] = {}
+        self._by_name = {own.path: own for own in settings} | {own.key: own for own in settings}
+
+    def values(
+        self,
+        given: dict[str, Any],
+        assignments: Iterable[str],
+        config: Path | None,
+    ) -> dict[str, object]:
+        """Read every value that somebody gave, by path; what was read is taken out of ``given``.
+
+        Raises:
+            ConfigError: A name that is not known, or a value that its setting does not take.
+        """
+        texts: dict[str, object] = {}
+        self.file, entries = find_file(config, self.command)
+        for entry in entries:
+            self._note(texts, self._in_file(entry), entry.value, Origin("file", entry.where))
+        self._read_variables(texts)
+        said: dict[str, object] = {}
+        for setting in self.settings:
+            value = given.pop(setting.key, None) if setting.option.flag else None
+            if value is not None:
+                origin = Origin("flag", f"--{setting.option.flag}")
+                self._note(said, setting, value, origin)
+        for name, value in self._assigned(assignments):
+            setting = self._named(name, f"--set {name}")
+            if setting.path in said:
+                message = f"[[{setting.path}]] and --set {name} say the same"
+                raise ConfigError(message, hint="give one")
+            self._note(said, setting, value, Origin("set", f"--set {setting.path}"))
+        return {path: self._read(path, text) for path, text in {**texts, **said}.items()}
+
+    def name(self, path: str, value: str | None) -> str:
+        """Name a setting as its user does; see ``NnslimError.named``."""
+        setting = self._by_name.get(path)
+        if setting is None:
+            return path if value is None else f"{path}={value}"
+        origin = self.origins.get(setting.path)
+        if origin is None:
+            flag = setting.option.flag
+            origin = Origin("flag", f"--{flag}") if flag else Origin("set", f"--set {setting.path}")
+        if value is None or (setting.switch and value == "true" and origin.kind == "flag"):
+            return origin.where
+        between = {"flag": " ", "set": "=", "variable": "=", "file": " = "}[origin.kind]
+        return f"{origin.where}{between}{value}"
+
+    def _note(
+        self, texts: dict[str, object], setting: Setting, value: object, origin: Origin
+    ) -> None:
+        texts[setting.path] = value
+        self.origins[setting.path] = origin
+
+    def _read(self, path: str, value: object) -> object:
+        """Read a text, a switch or a list of texts."""
+        setting = self._by_name[path]
+        if setting.repeatable:
+            items = value if isinstance(value, (list, tuple)) else [value]
+            return tuple(str(item) for item in cast("Sequence[object]", items))
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, list):
+            value = ",".join(str(item) for item in cast("list[object]", value))
+        return setting.read(str(value))
+
+    def _read_variables(self, texts: dict[str, object]) -> None:
+        for old, path in moved_names(self.command).items():
+            variable = _variable(old)
+            if variable in os.environ and old not in self._by_name:
+                hint = f"set {_variable(path)}"
+                raise ConfigError(f"{variable} is {_variable(path)} now", hint=hint)
+        for setting in self.settings:
+            variable = _variable(setting.key)
+            if setting.option.file and (text := os.environ.get(variable)):
+                value = text.split() if setting.repeatable else text
+                self._note(texts, setting, value, Origin("variable", variable))
+
+    def _in_file(self, entry: Entry) -> Setting:
+        setting = self._named(entry.name, entry.where, entry.path)
+        if not setting.option.file:
+            flag = f"--{setting.option.flag}"
+            raise ConfigError(f"{entry.where} can only be given as the flag {flag}")
+        if isinstance(entry.value, bool) != setting.switch and not (
+            isinstance(entry.value, bool) and "true" in setting.metavar
+        ):
+            wanted = "true or false" if setting.switch else "not true or false"
+            raise ConfigError(f"{entry.where} = {entry.value!r}: must be {wanted}")
+        if isinstance(entry.value, dict):
+            raise ConfigError(f"{entry.where} = {entry.value!r}: must not be a table")
+        if setting.path in self.origins:
+            message = f"{entry.where} and {self.origins[setting.path].where} say the same"
+            raise ConfigError(message, hint="keep one of the two")
+        return setting
+
+    def _assigned(self, assignments: Iterable[str]) -> Iterator[tuple[str, object]]:
+        repeated: dict[str, list[str]] = {}
+        for assignment in assignments:
+            name, equals, value = assignment.partition("=")
+            name = name.strip().replace("-", "_")
+            if not equals:
+                raise ConfigError(f"--set {assignment}: expected NAME=VALUE")
+            setting = self._named(name, f"--set {name}")
+            if setting.repeatable:
+                repeated.setdefault(name, []).extend(value.split(",") if value else [])
+            else:
+                yield name, value.strip()
+        yield from repeated.items()
+
+    def _named(self, name: str, where: str, path: Path | None = None) -> Setting:
+        """Return the setting of a name.
+
+        Raises:
+            ConfigError: There is none; names the nearest, or where it went.
+        """
+        if (setting := self._by_name.get(name)) is not None:
+            return setting
+        moved = moved_names(self.command).get(name)
+        if moved is not None:
+            raise ConfigError(f"{where}: {name} is {moved} now", hint=_hint(moved, path))
+        nearest = get_close_matches(name, self._by_name, n=1, cutoff=0.5)
+        tail = [known for known in self._by_name if known.rpartition(".")[2] == name]
+        near = tail or nearest
+        hint = f"did you mean {near[0]}?" if near else "--settings lists them all"
+        raise ConfigError(f"{where}: there is no such setting", hint=hint)
+
+
+def refuse_moved_flags(arguments: Sequence[str]) -> None:
+    """Refuse a flag that went, before the command line is read.
+
+    Raises:
+        ConfigError: Names what to write instead.
+    """
+    moved = moved_names(arguments[0]) if arguments else {}
+    for argument in arguments[1:]:
+        flag = argument.partition("=")[0]
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        if flag.startswith("--") and name in moved:
+            value = {"distill": "0", "cuda_option": ""}.get(name, "VALUE")
+            value = "false" if flag.startswith("--no-") and name != "distill" else value
+            suffix = ".NAME=VALUE" if name == "cuda_option" else f"={value}"
+            raise ConfigError(
+                f"{flag} is a setting without a flag now", hint=f"write --set {moved[name]}{suffix}"
+            )
+
+
+def _variable(name: str) -> str:
+    return f"NNSLIM_{name.replace('.', '_').upper()}"
+
+
+def _hint(path: str, file: Path | None) -> str:
+    if file is None:
+        return f"write {path}"
+    table, _, key = path.rpartition(".")
+    return f"write {key} in the table .{table}" if table else f"write {key}"

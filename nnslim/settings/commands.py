@@ -1,0 +1,182 @@
+"""What each command takes: its settings, all together, in the order of its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnslim.settings.eval import EvalSettings, Gates, ReportSettings
+from nnslim.settings.export import ExportSettings, FormatSettings, PrecisionSettings
+from nnslim.settings.grow import GrowConfig
+from nnslim.settings.inputs import (
+    DataSettings,
+    DeviceSettings,
+    ModelSettings,
+    PreprocessSettings,
+    SeedModelSettings,
+    TrainingDataSettings,
+)
+from nnslim.settings.option import option, section
+from nnslim.settings.prune import PruneConfig
+
+__all__ = [
+    "EvalCommand",
+    "ExportCommand",
+    "ExportOutput",
+    "GrowCommand",
+    "PruneCommand",
+    "RunOutput",
+    "TalkSettings",
+    "settings_by_command",
+]
+
+
+@dataclass(frozen=True)
+class TalkSettings:
+    """How much a command says, and in what form."""
+
+    json: bool = option(
+        False, "Write the result as one JSON document.", flag="json", panel="Output"
+    )
+    verbose: bool = option(False, "Say more on stderr.", flag="verbose", short="v", panel="Output")
+    quiet: bool = option(
+        False, "Say only warnings and errors.", flag="quiet", short="q", panel="Output"
+    )
+    no_progress: bool = option(False, "Show no progress.", flag="no-progress")
+
+
+def _overwrite() -> Any:  # noqa: ANN401 - as `option`
+    return option(False, "Replace what is at the output path.", flag="overwrite", panel="Output")
+
+
+@dataclass(frozen=True)
+class OverwriteSettings:
+    """Whether what is at the output path may go."""
+
+    overwrite: bool = _overwrite()
+
+
+@dataclass(frozen=True)
+class RunOutput:
+    """Where a run writes to."""
+
+    out: Path = option(
+        Path("nnslim-out"),
+        "Directory to write the result to.",
+        flag="out",
+        short="o",
+        metavar="DIR",
+        panel="Output",
+    )
+    resume: bool = option(
+        False,
+        "Go on with an interrupted run in the output directory.",
+        flag="resume",
+        panel="Output",
+    )
+    overwrite: bool = _overwrite()
+
+
+@dataclass(frozen=True)
+class PlanOutput(RunOutput):
+    """Whether a plan is all that is wanted."""
+
+    dry_run: bool = option(
+        False, "Show the plan and write nothing.", flag="dry-run", panel="Output"
+    )
+    html: Path | None = option(
+        None,
+        "With --dry-run: write a page with a picture of the network, before and after.",
+        flag="html",
+        metavar="FILE",
+        panel="Output",
+    )
+
+
+@dataclass(frozen=True)
+class ExportOutput:
+    """Where an export writes to."""
+
+    out: Path | None = option(
+        None,
+        "File to write; without it, beside MODEL.",
+        flag="out",
+        short="o",
+        metavar="FILE",
+        panel="Output",
+    )
+    overwrite: bool = _overwrite()
+
+
+@dataclass(frozen=True)
+class PruneCommand:
+    """``nnslim prune``."""
+
+    data: TrainingDataSettings = section(TrainingDataSettings)
+    model: ModelSettings = section(ModelSettings)
+    preprocess: PreprocessSettings = section(PreprocessSettings)
+    config: PruneConfig = section(PruneConfig, flat=True)
+    output: PlanOutput = section(PlanOutput)
+    compute: DeviceSettings = section(DeviceSettings)
+    talk: TalkSettings = section(TalkSettings)
+
+
+@dataclass(frozen=True)
+class GrowCommand:
+    """``nnslim grow``."""
+
+    teacher: Path | None = option(
+        None,
+        "The large network that teaches.",
+        flag="teacher",
+        metavar="MODEL",
+        panel="Model and data",
+    )
+    data: TrainingDataSettings = section(TrainingDataSettings)
+    model: ModelSettings = section(ModelSettings)
+    seed_model: SeedModelSettings = section(SeedModelSettings)
+    preprocess: PreprocessSettings = section(PreprocessSettings)
+    config: GrowConfig = section(GrowConfig, flat=True)
+    output: RunOutput = section(partial(RunOutput, out=Path("nnslim-grown")))
+    compute: DeviceSettings = section(DeviceSettings)
+    talk: TalkSettings = section(TalkSettings)
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """``nnslim eval``."""
+
+    data: DataSettings = section(DataSettings)
+    model: ModelSettings = section(ModelSettings)
+    preprocess: PreprocessSettings = section(PreprocessSettings)
+    reports: ReportSettings = section(ReportSettings)
+    config: EvalSettings = section(EvalSettings, flat=True)
+    gates: Gates = section(Gates)
+    output: OverwriteSettings = section(OverwriteSettings)
+    talk: TalkSettings = section(TalkSettings)
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """``nnslim export``."""
+
+    data: DataSettings = section(DataSettings)
+    model: ModelSettings = section(ModelSettings)
+    preprocess: PreprocessSettings = section(PreprocessSettings)
+    config: ExportSettings = section(ExportSettings, flat=True)
+    precision: PrecisionSettings = section(PrecisionSettings)
+    format: FormatSettings = section(FormatSettings)
+    output: ExportOutput = section(ExportOutput)
+    talk: TalkSettings = section(TalkSettings)
+
+
+def settings_by_command() -> dict[str, type]:
+    """Return the settings of every command, by its name."""
+    return {
+        "prune": PruneCommand,
+        "grow": GrowCommand,
+        "eval": EvalCommand,
+        "export": ExportCommand,
+    }

@@ -1,0 +1,267 @@
+"""How a file is measured, and what it must keep to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from nnslim.errors import ConfigError
+from nnslim.settings.option import AUTO, check_fields, option, section
+from nnslim.settings.parse import parse_count, parse_counts
+from nnslim.settings.session import SessionSettings
+
+__all__ = ["QUICK", "EvalSettings", "Gates", "LatencySettings", "PairedSettings", "ReportSettings"]
+
+
+@dataclass(frozen=True)
+class LatencySettings:
+    """How long to measure; times are per candidate.
+
+    Raises:
+        ConfigError: A count below 1 or a time below 0.
+    """
+
+    SECTION: ClassVar[str] = "latency."
+
+    warmup_runs: int = option(10, "Untimed calls at least.", low=0)
+    warmup_s: float = option(0.5, "Untimed seconds at least; with no calls no warm-up.", low=0)
+    warmup_cap_s: float = option(5.0, "Untimed seconds at most, but never under one call.", low=0)
+    settled: float = option(
+        0.02,
+        "Warm-up goes on until the medians of three blocks agree within this share.",
+        low=0,
+    )
+    block_s: float = option(
+        0.01, "Seconds that a turn of the fastest candidate lasts at least.", low=0
+    )
+    rounds: int = option(20, "Rounds of turns at least.", low=1)
+    calls_per_round: int = option(5, "Calls of one candidate in its turn at least.", low=1)
+    min_s: float = option(1.0, "Timed seconds at least.", low=0)
+    max_s: float = option(10.0, "Timed seconds at most, but never under one round.", low=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class PairedSettings:
+    """How long to measure a ratio of latencies.
+
+    Measuring never stops on significance, which would bias the result.
+
+    Raises:
+        ConfigError: A count below 1, a time below 0, or fewer pairs at most than at least.
+    """
+
+    SECTION: ClassVar[str] = "paired."
+
+    pairs: int = option(
+        5, "Fresh pairs of sessions at least, unless the budget is spent after three.", low=1
+    )
+    max_pairs: int = option(30, "Fresh pairs of sessions at most.", low=1)
+    half_width: float = option(
+        0.01, "Stop once the interval's half-width is at most this share of the ratio.", low=0
+    )
+    rounds: int = option(8, "Rounds per pair at least, unless they take longer than max_s.", low=1)
+    least_rounds: int = option(20, "Rounds in all at least.", low=0)
+    min_s: float = option(3.0, "Timed seconds in all at least.", low=0)
+    max_s: float = option(
+        4.0, "Timed seconds per pair and file at most, but never under one round.", low=0
+    )
+    budget_s: float = option(
+        60.0,
+        "Seconds for one file's latency against the baseline at one batch size.",
+        metavar="SECONDS",
+        low=0,
+    )
+    block_s: float = option(0.01, "Seconds that a turn of the faster file lasts at least.", low=0)
+    warmup_s: float = option(0.5, "Untimed seconds of each session at least.", low=0)
+    warmup_runs: int = option(10, "Untimed calls of each session at least.", low=0)
+    draws: int = option(10_000, "Bootstrap draws of the interval.", low=1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.max_pairs < self.pairs:
+            raise ConfigError(
+                f"[[paired.max_pairs={self.max_pairs}]] is below [[paired.pairs={self.pairs}]]"
+            )
+
+
+# For a search that measures many networks, and checks the one that it takes in the end.
+QUICK = PairedSettings(
+    pairs=3,
+    max_pairs=5,
+    rounds=6,
+    least_rounds=1,
+    min_s=0.0,
+    max_s=2.0,
+    block_s=0.02,
+    warmup_s=0.3,
+    warmup_runs=3,
+)
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How to measure.
+
+    Raises:
+        ConfigError: A number out of its range.
+
+    Example:
+        >>> EvalSettings(SessionSettings("cpu"), batch_sizes=(1, 8)).session.device
+        'cpu'
+    """
+
+    session: SessionSettings = section(SessionSettings)
+    batch_sizes: tuple[int, ...] = option(
+        (1,),
+        "Images per run that latency is measured with, such as 1,32.",
+        flag="batch-size",
+        metavar="N,...",
+        low=1,
+        read=parse_counts,
+        panel="Output",
+    )
+    accuracy_batch: int | None = option(
+        None,
+        "Images per run while accuracy is measured; auto is 100, or fewer of large images.",
+        none="auto",
+        low=1,
+    )
+    workers: int = option(
+        AUTO, "Processes that decode image files.", flag="workers", low=0, auto="by cores"
+    )
+    latency: LatencySettings = section(LatencySettings)
+    paired: PairedSettings = section(PairedSettings)
+    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the user demands of a file; None demands nothing.
+
+    Raises:
+        ConfigError: A limit that is not a finite number.
+    """
+
+    SECTION: ClassVar[str] = "gates."
+
+    min_top1: float | None = option(
+        None,
+        "Fail below this top-1 accuracy, in percent.",
+        flag="min-top1",
+        metavar="PCT",
+        low=0,
+        high=100,
+        panel="Budget",
+    )
+    max_drop: float | None = option(
+        None,
+        "Fail where the file may lose more points of top-1 accuracy than this against the "
+        "baseline: the upper end of the 95 % interval counts.",
+        flag="max-drop",
+        metavar="POINTS",
+        panel="Budget",
+    )
+    max_latency_ratio: float | None = option(
+        None,
+        "Fail where latency is surely above this share of the baseline's.",
+        flag="max-latency-ratio",
+        metavar="X",
+        low=0,
+        panel="Budget",
+    )
+    max_latency_ms: float | None = option(
+        None,
+        "Fail above this median latency.",
+        flag="max-latency-ms",
+        metavar="MS",
+        low=0,
+        panel="Budget",
+    )
+    max_params: int | None = option(
+        None,
+        "Fail above this number of parameters, such as 140k.",
+        flag="max-params",
+        metavar="N",
+        read=parse_count,
+        panel="Budget",
+    )
+    max_macs: int | None = option(
+        None,
+        "Fail above this number of multiply-adds, such as 20M.",
+        flag="max-macs",
+        metavar="N",
+        read=parse_count,
+        panel="Budget",
+    )
+    max_bytes: int | None = option(
+        None,
+        "Fail above this size of the ONNX file, such as 2M.",
+        flag="max-bytes",
+        metavar="N",
+        read=parse_count,
+        panel="Budget",
+    )
+    max_params_ratio: float | None = option(
+        None, "Fail above this share of the baseline's parameters.", low=0, panel="Budget"
+    )
+    max_macs_ratio: float | None = option(
+        None, "Fail above this share of the baseline's multiply-adds.", low=0, panel="Budget"
+    )
+    max_bytes_ratio: float | None = option(
+        None, "Fail above this share of the baseline's size.", low=0, panel="Budget"
+    )
+    latency_device: Literal["cpu", "cuda"] | None = option(
+        None,
+        "Where limits on latency are meant; elsewhere they are skipped.",
+        none="any",
+        panel="Budget",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def needs_baseline(self) -> str | None:
+        """Path of a limit that only makes sense with a baseline, if one is set."""
+        names = ("max_drop", "max_latency_ratio", "max_params_ratio", "max_macs_ratio")
+        for name in (*names, "max_bytes_ratio"):
+            if getattr(self, name) is not None:
+                return f"gates.{name}"
+        return None
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What else is compared, what fails the command, and where the result is written too."""
+
+    baseline: Path | None = option(
+        None,
+        "One more file to compare with; no gate applies to it.",
+        flag="baseline",
+        metavar="FILE",
+        panel="Model and data",
+    )
+    strict: bool = option(
+        False,
+        "Fail where a gate is inconclusive or skipped, too.",
+        flag="strict",
+        panel="Budget",
+    )
+    report: tuple[str, ...] = option(
+        (),
+        "Write the result here too: .json, .md, .xml (JUnit) or .html; repeatable.",
+        flag="report",
+        metavar="PATH",
+        panel="Output",
+    )
+    samples: Path | None = option(
+        None, "Write every timed call to this .npz file.", metavar="FILE", panel="Output"
+    )
