@@ -86,6 +86,7 @@ class GrowCourse:
         accuracies = {name: self.trainer.accuracy(net, split) for name, net in networks.items()}
         return GrowResult(
             self._with_history(network, seed),
+            self._config,
             seed,
             seed_judged,
             teacher_judged,

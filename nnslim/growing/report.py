@@ -23,7 +23,7 @@ __all__ = ["SCHEMA", "grow_json", "history_entry"]
 SCHEMA = "nnslim.grow/1"
 
 
-def grow_json(result: GrowResult, teacher: Network, config: GrowConfig) -> dict[str, object]:
+def grow_json(result: GrowResult, teacher: Network) -> dict[str, object]:
     """Return the networks, every round with every candidate, and the settings."""
     found = result.accuracies
     polished = "polished" in found
@@ -57,7 +57,7 @@ def grow_json(result: GrowResult, teacher: Network, config: GrowConfig) -> dict[
         "seed_widths": {g.name: g.width for g in channel_groups(result.seed).prunable},
         "rounds": rounds,
         "stopped": result.stopped,
-        "settings": asdict(config),
+        "settings": asdict(result.config),
         "warnings": list(result.warnings),
     }
 

@@ -67,6 +67,7 @@ class GrowResult:
 
     Attributes:
         network: The result, polished if that was asked for.
+        config: The settings of the run, resolved.
         seed: What it grew from.
         seed_judged: That on the validation images.
         teacher_judged: The teacher on them.
@@ -80,6 +81,7 @@ class GrowResult:
     """
 
     network: Network
+    config: GrowConfig
     seed: Network
     seed_judged: Judged
     teacher_judged: Judged
