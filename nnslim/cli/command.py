@@ -64,7 +64,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _print_help(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
+def _print_help(context: typer.Context, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
         typer.echo(context.get_help())
         raise typer.Exit

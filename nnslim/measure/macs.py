@@ -52,6 +52,11 @@ class Costs:
     macs: int
     bytes: int
 
+    @property
+    def size(self) -> int:
+        """The bytes, by the name of the budget that limits them."""
+        return self.bytes
+
 
 def weighted_positions(network: Network) -> dict[str, tuple[str, int]]:
     """For each convolution and linear node: its weight, and how often each entry is used per image.

@@ -193,7 +193,7 @@ def test_a_seed_is_the_teacher_in_small_and_knows_nothing():
     assert narrowed(teacher, Limit(1, relative=False)).tensor("0.weight").shape[0] == 2
 
 
-@pytest.mark.parametrize("metric", ["params", "macs", "bytes"])
+@pytest.mark.parametrize("metric", ["params", "macs", "size"])
 def test_the_widest_seed_is_that_of_trying_every_width(metric):
     model = nn.Sequential(
         nn.Conv2d(3, 30, 3, padding=1), nn.BatchNorm2d(30), nn.ReLU(),

@@ -59,7 +59,7 @@ def test_costs_of_the_whole_network(name):
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("metric", ["params", "macs", "bytes"])
+@pytest.mark.parametrize("metric", ["params", "macs", "size"])
 def test_savings_are_what_one_channel_less_saves(name, metric):
     network = traced(name)
     channels = channel_groups(network)

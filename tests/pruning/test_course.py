@@ -29,6 +29,8 @@ from nnslim.pruning import (
 from nnslim.pruning.plans.planner import Planner
 from nnslim.pruning.rounds import round_limits
 from nnslim.run.stages import Stages
+from nnslim.settings.option import AUTO
+from nnslim.settings.resolve import resolved
 from nnslim.sink import SILENT
 from nnslim.surgery import apply_edit
 from nnslim.train import TrainConfig
@@ -44,12 +46,13 @@ def network():
 
 
 def settings(**changes):
+    half = AUTO if "max_drop" in changes else {"params": Limit(0.5, relative=True)}
     return replace(
         PruneConfig(
-            limits={"params": Limit(0.5, relative=True)},
+            limits=half,
             saliency=SaliencyConfig("logits", samples=32),
             sparse=SparseConfig(epochs=2, lr=0.02, regularizer=RegularizerConfig(ratio=2.0)),
-            rounds=RoundConfig(rounds=3, epochs=1, lr=0.02),
+            rounds=RoundConfig(AUTO if "max_drop" in changes else 3, epochs=1, lr=0.02),
             training=TrainConfig(epochs=2, lr=0.05, distill_weight=0.0),
             batch_size=50,
             refit_images=64,
@@ -98,12 +101,12 @@ def test_without_a_fit_batch_norms_are_calibrated(network, digits):
 
 def test_a_fit_is_the_default_only_where_no_training_follows():
     cut_only = PruneConfig(training=TrainConfig(epochs=0))
-    assert cut_only.refit_images == 512
-    assert PruneConfig().refit_images == 0
-    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=1)).refit_images == 0
-    assert replace(cut_only, rounds=RoundConfig(rounds=3, epochs=0)).refit_images == 512
-    assert replace(cut_only, max_drop=1.0).refit_images == 0
-    assert PruneConfig(refit_images=64).refit_images == 64
+    assert resolved(cut_only).refit_images == 512
+    assert resolved(PruneConfig()).refit_images == 0
+    assert resolved(replace(cut_only, rounds=RoundConfig(count=3, epochs=1))).refit_images == 0
+    assert resolved(replace(cut_only, rounds=RoundConfig(count=3, epochs=0))).refit_images == 512
+    assert resolved(replace(cut_only, max_drop=1.0)).refit_images == 0
+    assert resolved(PruneConfig(refit_images=64)).refit_images == 64
 
 
 def test_the_plan_of_all_rounds_cuts_the_dense_network_to_the_same_shapes(network, digits):
@@ -229,7 +232,7 @@ def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path)
     config = settings(training=TrainConfig(epochs=1, lr=0.05, compile=False))
     spoilt = replace(config, training=replace(config.training, epochs=2, lr=1e5))
     context = RunContext(checkpoints=tmp_path / "run")
-    with pytest.raises(NotFiniteError, match=r"with --resume and a lower --lr the stages before"):
+    with pytest.raises(NotFiniteError, match=r"with resume and a lower training.lr the stages before"):
         prune_network(network, digits, spoilt, context)
     left = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
     assert {"sparse.safetensors", "cut-1.safetensors"} <= set(left)
@@ -327,13 +330,13 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     dense = prune_network(
         network,
         digits,
-        settings(limits={"params": Limit(0.95, relative=True)}, train=train, **calibrated),
+        settings(limits={"params": Limit(0.95, relative=True)}, training=train, **calibrated),
     ).network
     config = settings(
         max_drop=3.0,
         sparse=SparseConfig(),
         rounds=RoundConfig(epochs=2, lr=0.05),
-        train=train,
+        training=train,
         **calibrated,
     )
     result = prune_network(dense, digits, config)
@@ -346,7 +349,7 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     assert stayed[-1].params == result.network.n_parameters
     assert [p for p in kept if p.taken_back] == [p for p in kept if p not in inside]
     strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))
-    with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
+    with pytest.raises(ConfigError, match=r"max_drop=0\.0: taking 5% of the parameters"):
         prune_network(dense, digits, replace(strict, recalibrate_batches=0, seed=1))
     # The largest bite meets the floors and smaller ones do not: accuracy is to blame all the same.
     near = replace(strict, recalibrate_batches=0, seed=1, min_width=Limit(0.9, relative=True))
@@ -354,7 +357,7 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     large = replace(near, max_drop=None, limits={"params": Limit(0.8, relative=True)})
     with pytest.raises(ConfigError, match="cannot be reached"):
         prune_network(dense, digits, large)
-    with pytest.raises(ConfigError, match=r"--max-drop 0\.0: taking 5% of the parameters"):
+    with pytest.raises(ConfigError, match=r"max_drop=0\.0: taking 5% of the parameters"):
         prune_network(dense, digits, near)
 
 
@@ -362,7 +365,7 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     ("changes", "said"),
     [
         ({"min_width": Limit(1.0, relative=True)}, r"the smallest reachable is .*\(100\.0% of"),
-        ({"keep": ("stemm",)}, "--keep stemm: no such layer"),
+        ({"keep": ("stemm",)}, "keep=stemm: no such layer"),
     ],
 )
 def test_max_drop_blames_what_keeps_it_from_the_first_bite(network, digits, changes, said):
@@ -390,7 +393,7 @@ def test_max_drop_takes_smaller_bites_where_the_floors_are_near(network, digits)
 def test_round_limits_end_at_the_budget_by_equal_factors(rounds):
     full = Costs(params=1000, macs=5000, bytes=4000)
     limits = {"params": Limit(0.3, relative=True), "macs": Limit(2000, relative=False)}
-    config = PruneConfig(limits=limits, rounds=RoundConfig(rounds=rounds))
+    config = PruneConfig(limits=limits, rounds=RoundConfig(count=rounds))
     seen = [round_limits(config, full, number) for number in range(1, rounds + 1)]
     assert {m: limit.of(10**9) for m, limit in seen[-1].items()} == {"params": 300, "macs": 2000}
     amounts = [1000.0, *(own["params"].amount for own in seen)]

@@ -228,7 +228,7 @@ def test_all_budgets_hold_together_and_the_latency_may_then_have_room():
     alone = plan_for_latency(device, scores, Constraints({}), share(0.7))
     params = alone.plan.after.params
     assert params > 0.3 * alone.plan.before.params
-    limits = {"params": Limit(0.25, relative=True), "bytes": Limit(0.6, relative=True)}
+    limits = {"params": Limit(0.25, relative=True), "size": Limit(0.6, relative=True)}
     both = plan_for_latency(device, scores, Constraints(limits), share(0.7))
     assert both.plan.after.params <= 0.25 * both.plan.before.params
     assert device.true_ratio(both.plan) <= 0.7
@@ -272,16 +272,16 @@ def test_an_impossible_latency_says_the_smallest_measured():
     floors = np.array([g.width // (1 + (g.status == "free")) for g in device.channels.groups])
     with pytest.raises(ConfigError) as caught:
         plan_for_latency(device, random_scores(0), constraints, share(0.35))
-    assert caught.value.message.startswith("--latency 35% cannot be reached: the smallest")
+    assert caught.value.message.startswith("latency.budget=35% cannot be reached: the smallest")
     assert f" {100 * device.truth(floors):.1f}% (" in caught.value.message
-    assert "lower --min-width" in str(caught.value.hint)
+    assert "lower min_width" in str(caught.value.hint)
     assert len(device.asked) <= 8
 
 
 def test_other_impossible_budgets_are_refused_before_anything_is_exported():
     device = ModelDevice()
-    limits = {"bytes": Limit(0.001, relative=True)}
-    with pytest.raises(ConfigError, match=r"--size .* cannot be reached"):
+    limits = {"size": Limit(0.001, relative=True)}
+    with pytest.raises(ConfigError, match=r"size .* cannot be reached"):
         plan_for_latency(device, random_scores(0), Constraints(limits), share(0.6))
     assert not device.asked
 
@@ -317,7 +317,7 @@ def test_a_plan_far_below_the_target_is_said():
 
 @pytest.mark.parametrize(("amount", "relative"), [(0, True), (-1, False), (1.2, True), (0, False)])
 def test_budgets_out_of_range(amount, relative):
-    with pytest.raises(ConfigError, match="--latency"):
+    with pytest.raises(ConfigError, match="a latency of .*: must be above 0"):
         LatencyBudget(amount, relative)
 
 

@@ -20,7 +20,6 @@ from nnslim.onnx import open_session
 from nnslim.pruning import (
     Limit,
     PruneConfig,
-    RoundConfig,
     RunContext,
     SaliencyConfig,
     prune_network,
@@ -151,13 +150,14 @@ def test_two_runs_are_equal_and_an_interrupted_one_resumes_to_the_same(model, di
 
 
 def test_without_data_the_magnitude_cut_says_what_was_not_done(model):
-    config = settings(saliency=SaliencyConfig("magnitude"))
-    result = prune_network(model.network, config=config)
+    result = prune_network(model.network, config=PruneConfig())
     assert result.warnings == ("no data: accuracy was neither measured nor recovered",)
     assert result.accuracies is None
     assert result.plan.after.params <= 0.6 * result.plan.before.params
-    with pytest.raises(ConfigError, match="--saliency loss measures on images"):
-        prune_network(model.network, config=settings(saliency=SaliencyConfig("loss")))
+    with pytest.raises(ConfigError, match="saliency.kind=loss measures on images"):
+        prune_network(model.network, config=PruneConfig(saliency=SaliencyConfig("loss")))
+    with pytest.raises(ConfigError, match="training.epochs=2: there are no images"):
+        prune_network(model.network, config=settings(saliency=SaliencyConfig("magnitude")))
 
 
 def test_dry_run_predicts_what_the_run_does(model, digits, tmp_path):
@@ -186,14 +186,13 @@ def test_a_report_says_what_held_where_a_default_decided(
 
 
 def test_without_images_a_report_says_that_nothing_was_trained_or_fitted(model, tmp_path):
-    config = settings(saliency=SaliencyConfig("magnitude"), rounds=RoundConfig(3))
-    subject = Subject(model, None)
+    config, subject = PruneConfig(), Subject(model, None)
     done = run_prune(subject, config, Destination(tmp_path / "out"), RunContext())
     entry = load_network(tmp_path / "out" / "model.safetensors").history[-1]
     for said in (done["settings"], dry_run(subject, config, RunContext())["settings"]):
         assert said["refit_images"] == entry["refit_images"] == 0
-        assert said["train"]["epochs"] == entry["epochs"] == 0
-        assert said["rounds"]["rounds"] == entry["rounds"] == 1
+        assert said["training"]["epochs"] == entry["epochs"] == 0
+        assert said["rounds"]["count"] == entry["rounds"] == 1
 
 
 def test_a_pruned_network_can_be_pruned_again(model, digits):
@@ -207,7 +206,7 @@ def test_a_pruned_network_can_be_pruned_again(model, digits):
 def test_training_recovers_accuracy(model, digits):
     # The dense network is untrained, so it would teach noise.
     train = TrainConfig(epochs=12, lr=0.1, distill_weight=0.0)
-    found = prune_network(model.network, digits, settings(train=train)).accuracies
+    found = prune_network(model.network, digits, settings(training=train)).accuracies
     assert found["tuned"].top1_pct > found["cut"].top1_pct + 10
 
 
