@@ -34,6 +34,7 @@ from nnslim.run.context import RunContext
 from nnslim.run.events import read_events
 from nnslim.run.trainer import EVENTS, Trainer
 from nnslim.settings.budget import Limit
+from nnslim.settings.resolve import resolved
 from nnslim.train import FitResult, TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
 from tests.benchmarks.grow import RandomPlanter, UnfrozenPlanter
@@ -66,6 +67,7 @@ def teacher(data: Data) -> Network:
 
 QUICK = GrowConfig(
     limits={"params": share(0.3)},
+    where="group",
     seed_network=SeedConfig(share(0.15), epochs=3),
     training=TrainConfig(epochs=1, lr=0.03, optimizer="adamw", compile=False),
     batch_size=64,
@@ -128,7 +130,7 @@ def test_a_seed_uses_its_share_of_the_budget(teacher, data):
     assert 0.4 * result.limits["params"] < params <= 0.5 * result.limits["params"]
     uncounted = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
     assert grow_network(teacher, data, uncounted).seed.tensor("3.weight").shape == (4, 2, 3, 3)
-    with pytest.raises(ConfigError, match="100 % of the budget"):
+    with pytest.raises(ConfigError, match="share 1: must be above 0 and below 1"):
         SeedConfig(share=1.0)
 
 
@@ -167,12 +169,13 @@ def test_the_seed_is_wide_for_single_groups_and_narrow_for_all_at_once(teacher, 
 def test_planting_everywhere_ends_once_most_groups_would_get_nothing(teacher):
     network = narrowed(teacher, Limit(4, relative=False))
     channels, own = channel_groups(network), count_costs(network)
-    config = replace(QUICK, where="everywhere", growth=Limit(4, relative=False))
+    config = resolved(replace(QUICK, where="everywhere", growth=Limit(4, relative=False)))
     (whole,) = propose(network, channels, {"params": 10 * own.params}, config)
     assert dict(whole.counts) == {"0": 4, "3": 4}
     (less,) = propose(network, channels, {"params": whole.costs.params - 1}, config)
     assert own.params < less.costs.params < whole.costs.params
-    (filled,) = propose(network, channels, {"params": 5 * own.params}, replace(config, growth=None))
+    unlimited = resolved(replace(QUICK, where="everywhere"))
+    (filled,) = propose(network, channels, {"params": 5 * own.params}, unlimited)
     assert 4.5 * own.params < filled.costs.params <= 5 * own.params
     assert propose(network, channels, {"params": own.params}, config) == []
 
@@ -184,7 +187,8 @@ def test_planting_everywhere_leaves_no_room_for_one_channel_more_in_a_narrower_g
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
     network = trace_network(model, torch.zeros(2, 1, 8, 8))
     channels = channel_groups(network)
-    config = replace(QUICK, where="everywhere", limits={"params": Limit(most, relative=False)})
+    limits = {"params": Limit(most, relative=False)}
+    config = resolved(replace(QUICK, where="everywhere", limits=limits))
     (found,) = propose(network, channels, {"params": most}, config)
     assert found.costs.params <= most
     few, many = min(found.counts.values()), max(found.counts.values())
@@ -195,8 +199,8 @@ def test_planting_everywhere_leaves_no_room_for_one_channel_more_in_a_narrower_g
 
 
 def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
-    network, config = narrowed(teacher, share(0.2)), QUICK.train
-    judged = Judge(Trainer(teacher, data, QUICK, RunContext()))(network)
+    network, config = narrowed(teacher, share(0.2)), resolved(QUICK).training
+    judged = Judge(Trainer(teacher, data, resolved(QUICK), RunContext()))(network)
     images, labels = next(iter(Loader(data.val, teacher.preprocess, len(data.val))))
     with torch.no_grad():
         logits, taught = network.eval()(images), teacher.eval()(images)
@@ -205,12 +209,12 @@ def test_networks_are_judged_by_the_loss_that_is_trained(teacher, data):
     right = int((logits.argmax(1) == labels).sum())
     assert judged.top1_pct == 100 * right / len(labels)
     alone = replace(QUICK, training=replace(config, distill_weight=0.0))
-    judged = Judge(Trainer(teacher, data, alone, RunContext()))(network)
+    judged = Judge(Trainer(teacher, data, resolved(alone), RunContext()))(network)
     hard = torch.nn.functional.cross_entropy(logits, labels).item()
     assert judged.loss == pytest.approx(hard, rel=1e-5)
     with torch.no_grad():
         network.tensor("0.weight").fill_(float("nan"))
-    broken = Judge(Trainer(teacher, data, QUICK, RunContext()))(network)
+    broken = Judge(Trainer(teacher, data, resolved(QUICK), RunContext()))(network)
     assert (broken.loss, broken.top1_pct) == (float("inf"), 0.0)
 
 
@@ -398,7 +402,7 @@ def test_a_candidate_that_is_not_finite_stays_as_planted(teacher, data, monkeypa
         return real(self, network, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "train", failing)
-    longer = replace(QUICK.train, epochs=3)  # the seed is good: one epoch of a channel may lose
+    longer = replace(QUICK.training, epochs=3)  # the seed is good: one epoch of a channel may lose
     result = grow_network(teacher, data, replace(QUICK, rounds=1, training=longer))
     first, *others = result.rounds[0].candidates
     assert first["failed"] == "the loss is nan at step 1"

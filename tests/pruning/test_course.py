@@ -232,7 +232,9 @@ def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path)
     config = settings(training=TrainConfig(epochs=1, lr=0.05, compile=False))
     spoilt = replace(config, training=replace(config.training, epochs=2, lr=1e5))
     context = RunContext(checkpoints=tmp_path / "run")
-    with pytest.raises(NotFiniteError, match=r"with resume and a lower training.lr the stages before"):
+    with pytest.raises(
+        NotFiniteError, match=r"with resume and a lower training.lr the stages before"
+    ):
         prune_network(network, digits, spoilt, context)
     left = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
     assert {"sparse.safetensors", "cut-1.safetensors"} <= set(left)
