@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from nnslim.channels.contractions import Contraction, contractions
+from nnslim.channels.contractions import Contraction, Operand, contractions
 from nnslim.network.graph import BATCH, Ref, TensorInfo, TensorRef
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ class Place:
     Attributes:
         node: Name of the node.
         weight: Name of its weight, or None for an operator without one.
-        path: Where the operand stands in the node's arguments; two numbers for one in a list.
+        operand: Which operand of the node.
         dim: Dimension of the operand that is summed over.
         components: Channel of every index along it, as ``ChannelMap`` numbers them.
     """
 
     node: str
     weight: str | None
-    path: tuple[int, ...]
+    operand: Operand
     dim: int
     components: IntArray
 
@@ -60,7 +60,7 @@ def _slices(network: Network, group: ChannelGroup, *, reads: bool) -> tuple[Memb
 def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
     """Return every operand that is summed over and whose summed dimension carries channels."""
     return tuple(
-        Place(node.name, node.layer_weight, place.path, dim, components)
+        Place(node.name, node.layer_weight, place.operand, dim, components)
         for node in network.graph.nodes
         if not _passes_on(channels, node)
         for place in contractions(node, lambda arg: _shape(network, arg))
@@ -71,8 +71,7 @@ def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
 def _carried(
     network: Network, channels: ChannelMap, node: Node, place: Contraction
 ) -> Iterator[tuple[int, IntArray]]:
-    operand: Arg = node.args[place.path[0]]
-    operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
+    operand = place.operand.of(node)
     if not isinstance(operand, Ref):
         return
     labels = cast("Labels", channels.values[operand.name])
@@ -92,7 +91,7 @@ def _shape(network: Network, arg: Arg) -> tuple[int, ...]:
 def _passes_on(channels: ChannelMap, node: Node) -> bool:
     """Whether a grouped convolution has its inputs tied to its outputs, which are read later."""
     weight = node.layer_weight
-    if weight is None or not node.op.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
+    if weight is None or node.family != "convolution":
         return False
     labels = channels.tensors.get(weight)
     return labels is not None and labels[1] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from nnslim.network.graph import TensorInfo, refs
+from nnslim.network.operators import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["joints", "residual_streams", "summed_groups"]
 
-_LAYERS = ("conv", "linear", "embedding", "mm", "bmm", "matmul", "einsum", "scaled_dot_product")
+# Sums, and the arguments that make their second addend.
+_SUMS = {
+    **dict.fromkeys(("add", "sub", "rsub"), ("other",)),
+    **dict.fromkeys(("addcmul", "addcdiv"), ("tensor1", "tensor2")),
+    "lerp": ("end",),
+}
+_LAYERS = LAYERS | {"embedding", "matmul", "addmm", "einsum", "attention"}
 
 
 def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
@@ -75,18 +82,13 @@ def joints(graph: Graph) -> list[Node]:
     return found
 
 
-def _kind(node: Node) -> str:
-    """Name of a built-in operator; empty for operators of the user's own and of Python."""
-    return node.op.split(".")[1].rstrip("_") if node.op.startswith("aten.") else ""
-
-
 def _sources(
     node: Node, sources: Mapping[str, frozenset[str]], *, new: bool = False
 ) -> frozenset[str]:
     """What a value comes from; a size, which is no tensor, comes from nothing."""
     if not isinstance(node.value, TensorInfo | tuple):
         return frozenset()
-    if new or _kind(node).startswith(_LAYERS) or _kind(node) in ("addmm", "baddbmm"):
+    if new or node.family in _LAYERS:
         return frozenset({node.name})
     return _behind(node.arguments, sources)
 
@@ -100,13 +102,9 @@ def _addends(
     node: Node, sources: Mapping[str, frozenset[str]]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """What the two addends of a sum come from; nothing for other operators."""
-    own = [_behind(arg, sources) for arg in node.args]
-    match _kind(node):
-        case "add" | "sub" | "rsub" | "lerp":
-            return own[0], own[1]
-        case "addcmul" | "addcdiv":
-            return own[0], own[1] | own[2]
-        case "addmm" | "baddbmm":
-            return own[0], frozenset({node.name})
-        case _:
-            return frozenset(), frozenset()
+    if node.family == "addmm":
+        return _behind(node.operand, sources), frozenset({node.name})
+    if node.family not in _SUMS:
+        return frozenset(), frozenset()
+    second = tuple(node.argument(name) for name in _SUMS[node.family])
+    return _behind(node.operand, sources), _behind(second, sources)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from nnslim.channels.labels import DimLabels, IntArray, Labels
 from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs, tensor_refs
-from nnslim.network.operators import argument_names
 
-__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Shrink", "Walk", "node_arguments"]
+__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Shrink", "Walk"]
 
 Shrink: TypeAlias = Literal["auto", "whole", "within"]
 
@@ -34,13 +33,6 @@ class Freeze:
 
     labels: IntArray
     reason: str
-
-
-def node_arguments(node: Node) -> Arguments:
-    """Return all arguments of a node by name, defaults filled in."""
-    names = argument_names(node.op)
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return {name: given.get(name, cast("Arg", default)) for name, default in names.items()}
 
 
 @dataclass
@@ -86,7 +78,7 @@ class Walk:
             self._node = node
             rule = rules.get(node.op)
             self.values[node.name] = (
-                self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
+                self._no_rule(node) if rule is None else rule(self, node, node.named_arguments)
             )
         self._node = None
         for ref in (*refs(self.graph.output), *tensor_refs(self.graph.output)):

@@ -205,6 +205,6 @@ class _Drawing:
     def _norms(self) -> None:
         """New channels of norms are scaled by 1; shifts and means stay zero."""
         for node in self.planted.network.graph.nodes:
-            scale = node.args[1] if node.op == "aten.batch_norm.default" else None
+            scale = node.argument("weight") if node.family == "batch_norm" else None
             if isinstance(scale, TensorRef) and scale.name in self.planted.fresh:
                 self.planted.network.tensor(scale.name)[self.planted.fresh[scale.name]] = 1.0

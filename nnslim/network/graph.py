@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
+
+from nnslim.network.operators import LAYERS, argument_names, family_of
 
 __all__ = [
     "BATCH",
@@ -116,6 +118,43 @@ class Node:
         """Positional and keyword arguments together."""
         return (*self.args, *self.kwargs.values())
 
+    @cached_property
+    def family(self) -> str:
+        """Kind of operator, such as ``convolution``; empty for operators that are not ATen's.
+
+        Example:
+            >>> Node("y", "aten.relu_.default", (Ref("x"),), {}, None).family
+            'relu'
+        """
+        family = family_of(self.op)
+        transposed = family == "convolution" and self.named_arguments.get("transposed")
+        return "transposed_convolution" if transposed else family
+
+    @cached_property
+    def named_arguments(self) -> Mapping[str, Arg]:
+        """All arguments by their schema names and in its order, defaults filled in."""
+        names = cast("Mapping[str, Arg]", argument_names(self.op))
+        given = dict(zip(names, self.args, strict=False)) | dict(self.kwargs)
+        return {name: given.get(name, default) for name, default in names.items()}
+
+    def argument(self, name: str) -> Arg:
+        """Return an argument by its schema name: as it was given, or its default.
+
+        Raises:
+            KeyError: The operator has no such argument.
+
+        Example:
+            >>> node = Node("y", "aten.softmax.int", (Ref("x"), -1), {}, None)
+            >>> node.argument("dim"), node.argument("dtype")
+            (-1, None)
+        """
+        return self.named_arguments[name]
+
+    @property
+    def operand(self) -> Arg:
+        """First argument, which most operators work on; None where there is none."""
+        return next(iter(self.named_arguments.values()), None)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the one tensor the call returns."""
@@ -125,9 +164,9 @@ class Node:
     @property
     def layer_weight(self) -> str | None:
         """Name of the weight of a convolution or linear layer; None for anything else."""
-        if not self.op.split(".")[1].startswith(("conv", "linear")) or len(self.args) < 2:
+        if self.family not in LAYERS:
             return None
-        weight = self.args[1]
+        weight = self.argument("weight")
         return weight.name if isinstance(weight, TensorRef) else None
 
     @property
@@ -163,7 +202,7 @@ class Graph:
     def layer_weights(self) -> Mapping[str, bool]:
         """Names of the weights of convolutions and linear layers, and which are transposed."""
         return {
-            weight: "transpose" in node.op
+            weight: node.family == "transposed_convolution"
             for node in self.nodes
             if (weight := node.layer_weight) is not None
         }

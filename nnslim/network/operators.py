@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 import torch
@@ -16,9 +17,12 @@ import torch
 from nnslim.errors import UnsupportedModelError
 
 __all__ = [
+    "BATCH_NORM_TENSORS",
+    "LAYERS",
     "OPERATORS",
     "Operator",
     "argument_names",
+    "family_of",
     "is_in_place",
     "operator_name",
     "resolve",
@@ -90,13 +94,10 @@ _PYTHON = {
     for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
 }
 
-# Name of the boolean argument that says "training", by operator.
+# Name of the boolean argument that says "training", by family.
 _TRAINING = {
-    "aten.batch_norm.default": "training",
-    "aten.dropout.default": "train",
-    "aten.dropout_.default": "train",
-    "aten.feature_dropout.default": "train",
-    "aten.alpha_dropout.default": "train",
+    "batch_norm": "training",
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), "train"),
 }
 
 
@@ -108,6 +109,33 @@ def _aten_names(*families: str) -> frozenset[str]:
 OPERATORS: frozenset[str] = _aten_names(
     _ELEMENTWISE, _COPIES, _LAYERS, _POOLING, _REDUCTIONS, _SHAPES, _CREATION
 ) | frozenset(_PYTHON)
+
+# Names that are treated alike; every other ATen operator is a family of its own.
+_FAMILIES = {
+    "convolution": "conv1d conv2d conv3d convolution",
+    "transposed_convolution": "conv_transpose1d conv_transpose2d conv_transpose3d",
+    "matmul": "mm bmm matmul",
+    "addmm": "addmm baddbmm",
+    "attention": "scaled_dot_product_attention",
+    "layer_norm": "layer_norm rms_norm",
+}
+# Families with a weight that is summed over, and what a batch norm has one entry of per channel.
+LAYERS = frozenset({"convolution", "transposed_convolution", "linear"})
+BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+_FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names.split()}
+
+
+def family_of(name: str) -> str:
+    """Return the kind of an ATen operator of the closed list; empty for any other operator.
+
+    Example:
+        >>> family_of("aten.conv2d.padding"), family_of("aten.add_.Tensor"), family_of("my.add.out")
+        ('convolution', 'add', '')
+    """
+    if name not in OPERATORS or name in _PYTHON:
+        return ""
+    base = name.split(".")[1]
+    return _FAMILY_OF.get(base, base.removesuffix("_"))
 
 
 def operator_name(target: object) -> str:
@@ -165,23 +193,22 @@ def _registered(name: str) -> Operator:
 
 
 @cache
-def _signature(name: str) -> tuple[tuple[str, object], ...]:
-    if name in _PYTHON:
-        return (("a", None),) if name == "python.neg" else (("a", None), ("b", None))
-    schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
-    return tuple(
-        (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
-    )
-
-
 def argument_names(name: str) -> Mapping[str, object]:
     """Return the operator's arguments in order, with their defaults (None where there is none).
 
     Example:
-        >>> argument_names("aten.softmax.int")
+        >>> dict(argument_names("aten.softmax.int"))
         {'self': None, 'dim': None, 'dtype': None}
     """
-    return dict(_signature(name))
+    if name in _PYTHON:
+        return MappingProxyType(dict.fromkeys("a" if name == "python.neg" else "ab"))
+    schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
+    defaults = {
+        a.name: a.default_value if a.has_default_value() else None for a in schema.arguments
+    }
+    return MappingProxyType(
+        {key: tuple(d) if isinstance(d, list) else d for key, d in defaults.items()}
+    )
 
 
 def is_in_place(name: str) -> bool:
@@ -196,4 +223,4 @@ def is_in_place(name: str) -> bool:
 
 def training_argument(name: str) -> str | None:
     """Return the name of the operator's "training" argument, or None."""
-    return _TRAINING.get(name)
+    return _TRAINING.get(family_of(name))

@@ -111,11 +111,17 @@ class Recorder(SchemaCheckMode):
         named = {key: self.arg(arg) for key, arg in kwargs.items()}
         if is_in_place(op) and _memory(cast("Tensor", args[0])) in self._given:
             raise NotRecordedError(f"{op} writes to a weight or to the input")
-        with torch._C.DisableTorchFunction():  # pyright: ignore
-            result = self._run(func, args, kwargs)
-        name = self._name(func.overloadpacket.__name__)
         noted, named = settled_arguments(op, noted, named)
-        self._note(result, Node(name, op, noted, named, None, *self._place()))
+        node = Node("", op, noted, named, None)
+        with torch._C.DisableTorchFunction():  # pyright: ignore
+            if node.family == "batch_norm" and node.argument("training") is False:
+                # What torch does for a tensor without memory takes longer than all other operators.
+                result: object = torch.empty_like(cast("Tensor", args[0]))
+            else:
+                result = func(*args, **kwargs)
+        module, source = self._place()
+        name = self._name(func.overloadpacket.__name__)
+        self._note(result, replace(node, name=name, module=module, source=source))
         return result
 
     def _name(self, wish: str) -> str:
@@ -134,14 +140,6 @@ class Recorder(SchemaCheckMode):
                 self.nodes.insert(0, Node(name, "aten.sym_size.int", args, {}, size))
             self._sizes[times] = Ref(name)
         return self._sizes[times]
-
-    def _run(
-        self, func: OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
-        if func is torch.ops.aten.batch_norm.default and args[5] is False:
-            # What torch does for a tensor without memory takes longer than all other operators.
-            return torch.empty_like(cast("Tensor", args[0]))
-        return func(*args, **kwargs)
 
     def _note(self, result: object, node: Node) -> None:
         if isinstance(result, Tensor):

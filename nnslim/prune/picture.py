@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from nnslim.network.graph import Node, TensorInfo, TensorRef, refs
+from nnslim.network.operators import LAYERS
 from nnslim.surgery.edit import Cut, resolve_edit
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["picture_json"]
 
-_LAYERS = ("conv", "linear", "embedding", "matmul", "bmm", "scaled_dot_product_attention", "lstm")
+_WEIGHTED = LAYERS | {"embedding"}
+_PRODUCTS = ("matmul", "attention", "lstm")
 _JOINTS = ("add", "mul", "sub", "cat", "stack")
 
 
@@ -61,15 +63,14 @@ def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dic
 
 
 def _is_shown(node: Node, n_sources: int) -> bool:
-    kind = node.op.split(".")[1].rstrip("_")
     if not isinstance(node.value, TensorInfo) or not node.value.dtype.is_floating_point:
         return False
-    if kind in _JOINTS:
+    if node.family in _JOINTS:
         values = list(refs(node.arguments))
         return n_sources > 1 and len(values) > 1
-    if kind.startswith(_LAYERS[:3]):
-        return any(isinstance(arg, TensorRef) for arg in node.args)
-    return kind in _LAYERS and n_sources > 0
+    if node.family in _WEIGHTED:
+        return any(isinstance(arg, TensorRef) for arg in node.arguments)
+    return node.family in _PRODUCTS and n_sources > 0
 
 
 def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int, str | None]:
@@ -87,8 +88,8 @@ def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int
 
 def _channel_dims(node: Node, rank: int) -> tuple[int, ...]:
     """Where the channels of a result stand: for attention, its heads and the places in each."""
-    if "attention" in node.op and rank == 4:
+    if node.family == "attention" and rank == 4:
         return (1, 3)
-    if "conv" in node.op or rank == 4:
+    if "convolution" in node.family or rank == 4:
         return (min(1, rank - 1),)
     return (rank - 1,) if rank else ()

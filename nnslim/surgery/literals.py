@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from nnslim.channels.labels import DimLabels, Labels
-from nnslim.channels.walk import Arguments, node_arguments
+from nnslim.channels.walk import Arguments
 from nnslim.network.graph import Arg, Node, Ref, TensorInfo, TensorRef, Value
 from nnslim.network.operators import argument_names
 from nnslim.surgery.edit import Cut
@@ -25,10 +25,10 @@ Rewrite: TypeAlias = Callable[[Cut, Node, Arguments], Change]
 def rewrite_node(cut: Cut, node: Node) -> Node:
     """Return the node with its literals and its value's shape after the cut."""
     value = _new_value(cut, node)
-    rewrite = _REWRITES.get(node.op)
+    rewrite = _REWRITES.get(node.family)
     if rewrite is None:
         return replace(node, value=value)
-    op, changed = rewrite(cut, node, node_arguments(node))
+    op, changed = rewrite(cut, node, node.named_arguments)
     args, kwargs = _with_arguments(node, op, changed)
     return replace(node, op=op, args=args, kwargs=kwargs, value=value)
 
@@ -61,7 +61,7 @@ def _new_info(cut: Cut, info: TensorInfo, labels: Labels) -> TensorInfo:
 def _with_arguments(
     node: Node, op: str, changed: Mapping[str, Arg]
 ) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
-    names = list(argument_names(node.op))
+    names = list(node.named_arguments)
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     if op != node.op:  # split, chunk -> split_with_sizes: all positional
         merged = given | dict(changed)
@@ -181,30 +181,17 @@ def _normalized_shape(cut: Cut, node: Node, args: Arguments) -> Change:
     return node.op, {"normalized_shape": new}
 
 
-_SPLITS = (
-    "split.Tensor",
-    "split.sizes",
-    "split_with_sizes.default",
-    "chunk.default",
-    "tensor_split.sections",
-)
-
 _REWRITES: Mapping[str, Rewrite] = MappingProxyType(
     {
-        **{f"aten.conv{d}d.{o}": _convolution for d in (1, 2, 3) for o in ("default", "padding")},
-        **{f"aten.{name}": _pieces for name in _SPLITS},
-        "aten.reshape.default": _sizes("shape"),
-        "aten.expand.default": _sizes("size"),
-        "aten.unflatten.int": _unflatten,
-        "aten.slice.Tensor": _slice,
-        "aten.pad.default": _pad,
-        "aten.constant_pad_nd.default": _pad,
-        "aten.layer_norm.default": _normalized_shape,
-        "aten.rms_norm.default": _normalized_shape,
-        "aten.group_norm.default": _group_norm,
-        "aten.conv_transpose1d.default": _convolution,
-        "aten.conv_transpose2d.input": _convolution,
-        "aten.conv_transpose3d.input": _convolution,
-        "aten.scaled_dot_product_attention.default": _attention,
+        **dict.fromkeys(("convolution", "transposed_convolution"), _convolution),
+        **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _pieces),
+        **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+        "reshape": _sizes("shape"),
+        "expand": _sizes("size"),
+        "unflatten": _unflatten,
+        "slice": _slice,
+        "layer_norm": _normalized_shape,
+        "group_norm": _group_norm,
+        "attention": _attention,
     }
 )

@@ -108,8 +108,9 @@ def _new_size(cut: Cut, labels: IntArray) -> int:
 
 def _variances(network: Network) -> list[str]:
     """Names of the running variances of batch norms."""
-    nodes = (n for n in network.graph.nodes if n.op == "aten.batch_norm.default")
-    return [node.args[4].name for node in nodes if isinstance(node.args[4], TensorRef)]
+    nodes = (node for node in network.graph.nodes if node.family == "batch_norm")
+    variances = (node.argument("running_var") for node in nodes)
+    return [variance.name for variance in variances if isinstance(variance, TensorRef)]
 
 
 def _counterparts(channels: ChannelMap, wider: ChannelMap, edit: Edit) -> IntArray:

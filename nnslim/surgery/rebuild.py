@@ -63,6 +63,6 @@ def _with_new_indices(old: Graph, new: Graph, cut: Cut, tensors: dict[str, Tenso
             device = tensors[index.given.name].device
             name = index.given.name if uses[index.given.name] == 1 else name
         tensors[name] = torch.from_numpy(kept_index(cut, labels, index.values)).to(device)
-        args = (before.args[0], index.dim, TensorRef(name))
+        args = (before.operand, index.dim, TensorRef(name))
         nodes[-1] = replace(after, op="aten.index_select.default", args=args, kwargs={})
     return new.with_nodes(tuple(nodes))

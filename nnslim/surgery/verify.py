@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -126,15 +127,14 @@ class _Side:
         node = step.node
         if self._statistics(node):
             return self._gathered(step, args, kwargs)
-        for place in contractions(node, self._shape):
-            operand = node.args[place.path[0]]
-            if isinstance(operand, tuple):  # the operands of an einsum
-                values = cast("list[object]", args[place.path[0]])
-                number = place.path[1]
-                values[number] = self._zeroed(values[number], operand[number], place.dims)
-            else:
-                args[place.path[0]] = self._zeroed(args[place.path[0]], operand, place.dims)
-        return self._call(step, args, kwargs)
+        summed = contractions(node, self._shape)
+        if not summed:
+            return self._call(step, args, kwargs)
+        given = step.by_name(args, kwargs)
+        for place in summed:
+            zeroed = partial(self._zeroed, place.operand.of(node), place.dims)
+            place.operand.update(given, zeroed)
+        return self._call(step, [], given)
 
     def _shape(self, arg: Arg) -> tuple[int, ...]:
         if isinstance(arg, Ref):
@@ -167,9 +167,8 @@ class _Side:
             return value.to(self.dtype)
         return value
 
-    def _zeroed(self, value: object, arg: Arg, dims: Sequence[int]) -> Tensor:
+    def _zeroed(self, arg: Arg, dims: Sequence[int], value: Tensor) -> Tensor:
         """The operand with its removed channels zeroed along the dimensions that are summed."""
-        assert isinstance(value, Tensor)
         labels, masked = self._labels(arg), value
         for dim in dims:
             kept = self._removed(labels, dim)
@@ -182,9 +181,9 @@ class _Side:
 
     def _statistics(self, node: Node) -> bool:
         """Whether a norm or reduction runs over channels of which some were removed."""
-        labels = self._labels(node.args[0])
-        if labels is not None and node.op == "aten.group_norm.default":
-            return self._parts_of_groups(labels[1], cast("int", node.args[1]))
+        labels = self._labels(node.operand)
+        if labels is not None and node.family == "group_norm":
+            return self._parts_of_groups(labels[1], cast("int", node.argument("num_groups")))
         dims = statistics_dims(node, self._shape)
         return any(self._removed(labels, dim) is not None for dim in dims)
 
@@ -199,11 +198,14 @@ class _Side:
     def _gathered(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
         """Run an operator on what is left of its operands, whatever the cut network's sizes say."""
         assert self.cut is not None
-        left = [self._left(arg, value) for arg, value in zip(step.node.args, args, strict=True)]
-        if step.node.op in ("aten.layer_norm.default", "aten.rms_norm.default"):
-            n_dims = len(cast("Sequence[int]", left[1]))
-            left[1] = list(cast("Tensor", left[0]).shape[-n_dims:])
-        value = self._call(step, left, kwargs)
+        left = {
+            name: self._left(step.node.argument(name), value)
+            for name, value in step.by_name(args, kwargs).items()
+        }
+        if step.node.family == "layer_norm":
+            n_dims = len(cast("Sequence[int]", left["normalized_shape"]))
+            left["normalized_shape"] = list(cast("Tensor", left["input"]).shape[-n_dims:])
+        value = self._call(step, [], left)
         labels = self.cut.channels.values[step.node.name]
         if isinstance(value, Tensor):
             return self._spread(value, cast("Labels", labels))

@@ -40,7 +40,7 @@ def elementwise(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """Tie all tensor operands along each dimension, aligned from the right."""
     assert isinstance(node.value, TensorInfo)
     operands = list(_tensors(walk, args))
-    if node.op == "aten.type_as.default":  # the other operand only gives its dtype
+    if node.family == "type_as":  # the other operand only gives its dtype
         operands = operands[:1]
     return broadcast(walk, operands, node.value.shape)
 

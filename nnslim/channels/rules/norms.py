@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import Node
+from nnslim.network.operators import BATCH_NORM_TENSORS
 
 __all__ = ["RULES"]
 
@@ -17,7 +18,7 @@ def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     Without statistics of its own (weight standardisation) it runs over all other dimensions.
     """
     labels = walk.labels(args["input"])
-    for name in ("weight", "bias", "running_mean", "running_var"):
+    for name in BATCH_NORM_TENSORS:
         if walk.is_tensor(args[name]) and walk.shape(args[name])[0] > 1:
             walk.tie(labels[1], walk.labels(args[name])[0])
     if args["training"] is True:
@@ -62,7 +63,7 @@ def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 def instance_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``instance_norm``: one mean and variance per channel and image, over the pixels."""
     labels = walk.labels(args["input"])
-    for name in ("weight", "bias", "running_mean", "running_var"):
+    for name in BATCH_NORM_TENSORS:
         if walk.is_tensor(args[name]):
             walk.tie(labels[1], walk.labels(args[name])[0])
     for along in labels[2:]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from nnslim.channels.contractions import einsum_letters
+from nnslim.channels.contractions import einsum_letters, factors
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.rules.elementwise import join
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
@@ -17,19 +17,17 @@ __all__ = ["RULES"]
 
 def matmul(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``matmul``, ``mm``, ``bmm``: the last dimension of one operand meets rows of the other."""
-    left, right = list(args.values())[:2]
-    return _product(walk, node, left, right)
+    return _product(walk, node, args)
 
 
 def added_product(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``addmm``, ``baddbmm``: a product and a bias, tied by broadcasting."""
-    bias, left, right = list(args.values())[:3]
-    product = _product(walk, node, left, right)
-    return join(walk, [(product, node.shape), _sized(walk, bias)], node.shape)
+    product = _product(walk, node, args)
+    return join(walk, [(product, node.shape), _sized(walk, args["self"])], node.shape)
 
 
-def _product(walk: Walk, node: Node, left: Arg, right: Arg) -> Labels:
-    (a, a_shape), (b, b_shape) = _sized(walk, left), _sized(walk, right)
+def _product(walk: Walk, node: Node, args: Arguments) -> Labels:
+    (a, a_shape), (b, b_shape) = (_sized(walk, args[name]) for name in factors(node))
     rows = min(2, len(b))  # of a vector, its one dimension
     walk.tie(a[-1], b[-rows])
     ends = (*a[-2:-1], *(b[-1:] if len(b) > 1 else ()))

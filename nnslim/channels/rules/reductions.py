@@ -30,8 +30,7 @@ max.dim min.dim median.dim argmax argmin argsort topk sort cumsum cumprod prod.d
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """Pooling, resampling and mirrored padding work on the pixels (dimensions 2 on)."""
-    first = next(iter(args.values()))
-    labels = walk.labels(first)
+    labels = walk.labels(node.operand)
     pixels = 1 if "1d" in node.op else 3 if "3d" in node.op else 2
     for pixel_labels in labels[-pixels:]:
         walk.freeze(pixel_labels, f"pixels are pooled at {node.place}")

@@ -61,7 +61,7 @@ def movedim(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``movedim`` and its kin: a permutation, read off what torch does to distinct sizes."""
     labels = walk.labels(args["self"])
     sizes = torch.empty(*range(2, len(labels) + 2), device="meta")
-    moved = cast("torch.Tensor", resolve(node.op)(sizes, *list(node.args)[1:]))
+    moved = cast("torch.Tensor", resolve(node.op)(**{**args, "self": sizes}))
     return tuple(labels[size - 2] for size in moved.shape)
 
 
