@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from nnslim.network.graph import Node, TensorInfo, TensorRef, refs
 from nnslim.network.operators import LAYERS
-from nnslim.surgery.edit import Cut, resolve_edit
+from nnslim.surgery.edit import ResolvedEdit, resolve_edit
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
@@ -73,7 +73,9 @@ def _is_shown(node: Node, n_sources: int) -> bool:
     return node.family in _PRODUCTS and n_sources > 0
 
 
-def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int, str | None]:
+def _widths(
+    cut: ResolvedEdit, group_of: Mapping[int, str], node: Node
+) -> tuple[int, int, str | None]:
     """Channels of a node's value before and after, and the group of the first."""
     shape = cast("TensorInfo", node.value).shape
     labels = cast("Labels", cut.channels.values[node.name])

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from nnslim.network.graph import Ref, TensorRef, refs, tensor_refs
 from nnslim.surgery.edit import resolve_edit
-from nnslim.surgery.verify import kept_entries
+from nnslim.surgery.masked import kept_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnslim.channels.labels import IntArray
 from nnslim.channels.rules.picking import reordered
 from nnslim.network.graph import Arg, Node, Ref, TensorRef, dims_of
-from nnslim.surgery.edit import Cut
+from nnslim.surgery.edit import ResolvedEdit
 from nnslim.surgery.literals import labels_of
 
 __all__ = ["kept_index", "labels_of_picked"]
@@ -34,7 +34,7 @@ class Picked:
 
 
 def labels_of_picked(
-    cut: Cut, node: Node, tensors: Mapping[str, Tensor]
+    edit: ResolvedEdit, node: Node, tensors: Mapping[str, Tensor]
 ) -> tuple[IntArray, Picked] | tuple[None, None]:
     """Labels of the dimension that a node of the uncut network picks from, and what it picks.
 
@@ -43,10 +43,10 @@ def labels_of_picked(
     source = node.operand
     if not isinstance(source, (Ref, TensorRef)) or node.family not in _PICKING:
         return None, None
-    labels = labels_of(cut, source)
-    dim, given = _dimension(node, len(labels), [own is not None for own in labels])
+    labels = labels_of(edit, source)
+    dim, given = _dimension(node, len(labels), [along is not None for along in labels])
     along = labels[dim] if dim is not None else None
-    if dim is None or along is None or (cut.counts(along) == 1).all():
+    if dim is None or along is None or (edit.counts(along) == 1).all():
         return None, None
     if given is not None:
         return along, Picked(dim, tensors[given.name].cpu().numpy(), given)
@@ -74,20 +74,20 @@ def _dimension(node: Node, rank: int, labelled: list[bool]) -> tuple[int | None,
     return (dim, index) if isinstance(index, TensorRef) else (None, None)
 
 
-def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
+def kept_index(edit: ResolvedEdit, labels: IntArray, index: IntArray) -> IntArray:
     """New values of an index into a dimension that was edited.
 
     New channels stand after theirs there: after the whole run of a flattened one.
     """
-    counts = cut.counts(labels)
-    own = cut.channels.component[labels]
-    runs = _runs(own)
+    counts = edit.counts(labels)
+    components = edit.channels.component[labels]
+    runs = _runs(components)
     lengths = np.array([len(run) for run in runs])
     ends = np.cumsum(lengths * counts[[run[0] for run in runs]])
     first = np.repeat(ends - lengths * counts[[run[0] for run in runs]], lengths)
     length, offset = np.repeat(lengths, lengths), np.concatenate([r - r[0] for r in runs])
     pieces = [np.zeros(0, dtype=np.int64)]
-    for run in _runs(own[index]):
+    for run in _runs(components[index]):
         picked = index[run]
         copies = np.arange(int(counts[picked[0]]))[:, None]
         pieces.append((first[picked] + copies * length[picked] + offset[picked]).ravel())
