@@ -94,13 +94,17 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
     ]
     labels = [cast("IntArray", walk.parameters[name][dim]) for name, dim in names]
     empty = np.zeros(0, dtype=np.int64)
-    slot = [np.full(own.size, i) for i, own in enumerate(labels)]
-    position = [np.broadcast_to(np.arange(own.shape[-1]), own.shape).ravel() for own in labels]
-    block = [
-        np.arange(own.shape[0]).repeat(own.shape[1]) if own.ndim > 1 else np.full(own.size, -1)
-        for own in labels
+    slot = [np.full(along.size, i) for i, along in enumerate(labels)]
+    position = [
+        np.broadcast_to(np.arange(along.shape[-1]), along.shape).ravel() for along in labels
     ]
-    runs = [component[own.ravel()] for own in labels]
+    block = [
+        np.arange(along.shape[0]).repeat(along.shape[1])
+        if along.ndim > 1
+        else np.full(along.size, -1)
+        for along in labels
+    ]
+    runs = [component[along.ravel()] for along in labels]
     return _Slots(
         names, *(np.concatenate([empty, *column]) for column in (slot, runs, position, block))
     )
@@ -120,7 +124,7 @@ def _signatures(slots: _Slots, pieces: list[IntArray], status: IntArray) -> IntA
 
 def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
     """Channels of every split output and slice: each piece must keep one, so it bounds a group."""
-    found: list[IntArray] = []
+    result: list[IntArray] = []
     for node in walk.graph.nodes:
         values = walk.values[node.name]
         if isinstance(node.value, tuple):
@@ -129,10 +133,10 @@ def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
             parts = (cast("Labels", values),)
         else:
             continue
-        found += [
-            np.unique(component[along]) for own in parts for along in own if along is not None
+        result += [
+            np.unique(component[along]) for labels in parts for along in labels if along is not None
         ]
-    return found + [np.unique(component[balance]) for balance in walk.balances]
+    return result + [np.unique(component[balance]) for balance in walk.balances]
 
 
 def group_channels(
@@ -168,9 +172,9 @@ def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> Channel
     for balance in walk.balances:
         rows[:] = -1
         rows[component[balance]] = np.arange(len(balance))[:, None]
-        own = rows[group.components]
-        if own[0] >= 0 and (finest is None or own.max() > finest.max()):
-            finest = own
+        row = rows[group.components]
+        if row[0] >= 0 and (finest is None or row.max() > finest.max()):
+            finest = row
     if finest is None or (finest == finest[0]).all():
         return group
     each = np.unique(np.bincount(finest))
@@ -185,10 +189,10 @@ def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, st
     members: list[Member] = []
     row_slots = slots.slot[rows]
     order: IntArray | None = None
-    for own in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
-        name, dim = slots.names[slots.slot[own[0]]]
-        block = slots.block[own].reshape(width, -1)
-        positions = slots.position[own].reshape(width, -1)
+    for run in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
+        name, dim = slots.names[slots.slot[run[0]]]
+        block = slots.block[run].reshape(width, -1)
+        positions = slots.position[run].reshape(width, -1)
         if order is None:
             order = np.argsort(positions[:, 0])
         block = None if block[0, 0] < 0 else block[order]

@@ -29,7 +29,7 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
     """Name the groups that hold a sum of what different layers make.
 
     A layer's result plus a function of itself (an activation written out, a gate) is none: such
-    channels are a block's own. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
+    channels belong to a block. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
 
     Args:
         graph: The network's operators.
@@ -62,7 +62,7 @@ def summed_groups(sums: Iterable[Node], channels: ChannelMap) -> frozenset[str]:
     streams: set[str] = set()
     for node in sums:
         labels = cast("Labels", channels.values[node.name])
-        for along in (own for own in labels if own is not None):
+        for along in (along for along in labels if along is not None):
             members = channels.component[along].ravel().tolist()
             streams.update(group_of[member] for member in members if member in group_of)
     return frozenset(streams)
@@ -72,14 +72,14 @@ def joints(graph: Graph) -> list[Node]:
     """The sums of what different layers make, in the order of execution."""
     # The inputs, layers and joints that a value comes from, with nothing of the kind in between.
     sources = {entry.name: frozenset({entry.name}) for entry in graph.inputs}
-    found: list[Node] = []
+    result: list[Node] = []
     for node in graph.nodes:
         one, other = _addends(node, sources)
         joins = bool(one - other and other - one)
         sources[node.name] = _sources(node, sources, new=joins)
         if joins:
-            found.append(node)
-    return found
+            result.append(node)
+    return result
 
 
 def _sources(

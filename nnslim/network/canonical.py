@@ -88,13 +88,13 @@ def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
     constants: dict[str, Tensor] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        found = _find_shuffle(graph, node, uses)
-        if found is None:
+        shuffle = _find_shuffle(graph, node, uses)
+        if shuffle is None:
             nodes.append(node)
             continue
         name = f"nnslim_index.{node.name}"
-        constants[name] = found.index
-        args: tuple[Arg, ...] = (found.source, found.dim, TensorRef(name))
+        constants[name] = shuffle.index
+        args: tuple[Arg, ...] = (shuffle.source, shuffle.dim, TensorRef(name))
         nodes.append(replace(node, op="aten.index_select.default", args=args, kwargs={}))
     return graph.with_nodes(tuple(nodes)), constants
 

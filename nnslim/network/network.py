@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Network"]
 
-_OWN = ("graph", "preprocess", "classes", "history", "notes")
+_ATTRIBUTES = ("graph", "preprocess", "classes", "history", "notes")
 
 
 class Network(nn.Module):
     """A convolutional network as a graph of ATen operators plus named tensors.
 
     It trains, evaluates, moves, copies, compiles and saves like the module it was traced from,
-    without that module's source code. ``train()`` and ``eval()`` flip the batch norms that own
+    without that module's source code. ``train()`` and ``eval()`` flip the batch norms that have
     running statistics, and the dropouts.
 
     Attributes:
         graph: The operators; immutable.
-        preprocess: How an image becomes an input, or None when nobody said.
+        preprocess: How an image becomes an input, or None where that is not known.
         classes: Names of the classes in the order of the logits, or None.
         history: What was done to the network, oldest first; plain JSON values.
         notes: What the trace had to leave behind, such as unused parameters.
@@ -52,7 +52,7 @@ class Network(nn.Module):
         history: tuple[Mapping[str, object], ...] = (),
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Own ``tensors``: an ``nn.Parameter`` trains, anything else becomes a buffer.
+        """Register ``tensors``: an ``nn.Parameter`` trains, anything else becomes a buffer.
 
         Raises:
             InputError: A tensor that the graph uses is missing, or one has an impossible name.
@@ -96,7 +96,7 @@ class Network(nn.Module):
 
     def __setattr__(self, name: str, value: object) -> None:
         """Let the source model have a submodule of any name, also of one that is set here."""
-        if name in _OWN:
+        if name in _ATTRIBUTES:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]

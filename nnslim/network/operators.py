@@ -178,18 +178,18 @@ def resolve_custom(name: str) -> Operator:
 
 
 def _registered(name: str) -> Operator:
-    found: object = torch.ops
+    function: object = torch.ops
     for part in name.split(".", 2):
         try:
-            found = getattr(found, part, None)
+            function = getattr(function, part, None)
         except RuntimeError:  # what torch raises for a namespace's missing attribute
-            found = None
-    if found is None or found is torch.ops or name.count(".") < 2:
+            function = None
+    if function is None or function is torch.ops or name.count(".") < 2:
         raise UnsupportedModelError(
             f"operator {name!r} does not exist in torch {torch.__version__}",
             hint="import the module that registers it",
         )
-    return cast("Operator", found)
+    return cast("Operator", function)
 
 
 @cache

@@ -55,30 +55,14 @@ def quick_trace(
     if names is None:
         return None
     recorder = Recorder(module, names[0], operators)
-    inputs: list[Input] = []
-    images: list[Tensor] = []
-    for name, example in zip(names, examples, strict=True):
-        image = torch.empty(BATCH, *example.shape[1:], dtype=example.dtype, device="meta")
+    images = [
+        torch.empty(BATCH, *example.shape[1:], dtype=example.dtype, device="meta")
+        for example in examples
+    ]
+    for name, image in zip(names, images, strict=True):
         recorder.give(image, Ref(name))
-        inputs.append(Input(name, TensorInfo(tuple(image.shape), image.dtype)))
-        images.append(image)
-    stand_ins: dict[int, Tensor] = {}
-    for name, tensor in _tensors(module):
-        stand_ins[id(tensor)] = stand_in = torch.empty_strided(
-            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
-        recorder.give(stand_in, TensorRef(name))
     try:
-        with (
-            torch.enable_grad(),
-            torch.backends.cudnn.flags(enabled=False),  # as torch.export: operators name it
-            torch._C._EnablePythonDispatcher(),  # pyright: ignore
-            torch._C._EnablePreDispatch(),  # pyright: ignore
-            _replaced(module, stand_ins),
-            recorder,
-            WatchSizes(),
-        ):
-            result = module(*images)
+        result = _run(module, images, recorder)
         output = plain_structure(recorder.arg(result))
         if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
             return None  # a batch size that stands in the code may have become a shape
@@ -88,11 +72,37 @@ def quick_trace(
     except Exception as error:
         text = str(error).strip().partition("\n")[0]
         raise QuickTraceError(f"{type(error).__name__}: {text}") from error
-    graph = Graph(tuple(inputs), tuple(recorder.nodes), output, operators)
+    infos = (TensorInfo(tuple(image.shape), image.dtype) for image in images)
+    inputs = tuple(map(Input, names, infos))
+    return _traced(module, Graph(inputs, tuple(recorder.nodes), output, operators))
+
+
+def _run(module: nn.Module, images: list[Tensor], recorder: Recorder) -> object:
+    """Run a module on tensors without memory, its parameters and buffers among them."""
+    stand_ins: dict[int, Tensor] = {}
+    for name, tensor in _tensors(module):
+        stand_ins[id(tensor)] = stand_in = torch.empty_strided(
+            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
+        )
+        recorder.give(stand_in, TensorRef(name))
+    with (
+        torch.enable_grad(),
+        torch.backends.cudnn.flags(enabled=False),  # as torch.export: operators name it
+        torch._C._EnablePythonDispatcher(),  # pyright: ignore
+        torch._C._EnablePreDispatch(),  # pyright: ignore
+        _replaced(module, stand_ins),
+        recorder,
+        WatchSizes(),
+    ):
+        return module(*images)
+
+
+def _traced(module: nn.Module, graph: Graph) -> Traced:
+    """Add the module's tensors; a tied parameter goes by its first name."""
     state = dict(_tensors(module))
     first = {id(tensor): name for name, tensor in reversed(state.items())}
-    named = module.named_parameters(remove_duplicate=False)
-    return Traced(graph, state, tuple(first[id(tensor)] for _, tensor in named))
+    parameters = module.named_parameters(remove_duplicate=False)
+    return Traced(graph, state, tuple(first[id(tensor)] for _, tensor in parameters))
 
 
 def _input_names(module: nn.Module, count: int) -> list[str] | None:
@@ -108,21 +118,21 @@ def _input_names(module: nn.Module, count: int) -> list[str] | None:
 
 @contextmanager
 def _replaced(module: nn.Module, stand_ins: Mapping[int, Tensor]) -> Generator[None]:
-    """Put other tensors in the places of a module's own, for a while.
+    """Put other tensors in the places of a module's parameters and buffers, for a while.
 
     ``torch.func.functional_call`` would leave them in modules that have two names.
     """
-    own: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    replaced: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
     try:
         for child in module.modules():
             for table in (child._parameters, child._buffers):  # pyright: ignore
                 for name, tensor in table.items():
                     if tensor is not None:
-                        own.append((table, name, tensor))  # pyright: ignore
+                        replaced.append((table, name, tensor))  # pyright: ignore
                         table[name] = stand_ins[id(tensor)]  # pyright: ignore
         yield
     finally:
-        for table, name, tensor in own:
+        for table, name, tensor in replaced:
             table[name] = tensor
 
 

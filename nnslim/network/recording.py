@@ -1,6 +1,6 @@
 """Notes down the ATen operators that a module calls, as it runs on tensors without memory.
 
-``torch.export`` sees the same calls through a dozen layers of its own, which take most of its time.
+``torch.export`` sees the same calls through a dozen layers, which take most of its time.
 What only ``torch.export`` can follow is left to it.
 """
 
@@ -46,7 +46,7 @@ class Recorder(SchemaCheckMode):
     """While entered, every operator that a module calls becomes a node.
 
     It stands where ``torch.export`` stands: before autograd, where a convolution is still one
-    operator. That place admits only torch's own kinds of mode; of those, this base asks for least.
+    operator. That place admits only torch's kinds of mode; of those, this base asks for least.
 
     Attributes:
         nodes: The calls so far.
@@ -168,12 +168,12 @@ class Recorder(SchemaCheckMode):
         module, source = None, None
         frame = inspect.currentframe()
         while frame is not None and (module is None or source is None):
-            code, own = frame.f_code, frame.f_globals.get("__name__")
-            if own == _OUTERMOST:
+            code, name = frame.f_code, frame.f_globals.get("__name__")
+            if name == _OUTERMOST:
                 break
             if module is None and code.co_name == "_call_impl":
                 module = self._paths.get(id(frame.f_locals["self"]))
-            if source is None and own not in _WATCHING:
+            if source is None and name not in _WATCHING:
                 source = source_line(code.co_filename, frame.f_lineno)
             frame = frame.f_back
         return module or "", source or ""

@@ -47,11 +47,11 @@ def check_shapes(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
     }
     program = compile_graph(graph)
     for step in program.steps:
-        found = _run(program, step, runtime, env)
-        if not _agree(found, step.node.value, precision):
+        value = _run(program, step, runtime, env)
+        if not _agree(value, step.node.value, precision):
             raise InputError(
                 f"the tensors do not fit the graph at {_where(step.node)}: it gives"
-                f" {_text(found)} where the graph says {_text(step.node.value)}"
+                f" {_text(value)} where the graph says {_text(step.node.value)}"
             )
 
 
@@ -96,18 +96,18 @@ def _normalised(given: Mapping[str, object]) -> Tensor | None:
 
 def _precision(tensors: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:
     """What ``double()`` or ``half()`` made of the traced float32; empty for mixed precision."""
-    found = {t.dtype for t in tensors.values() if t.is_floating_point()}
-    return {torch.float32: found.pop()} if len(found) == 1 else {}
+    dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
+    return {torch.float32: dtypes.pop()} if len(dtypes) == 1 else {}
 
 
-def _agree(found: Value, said: Value, precision: Mapping[torch.dtype, torch.dtype]) -> bool:
-    if isinstance(said, tuple) and isinstance(found, tuple):
-        pairs = zip(found, said, strict=False)
-        return len(found) == len(said) and all(_agree(a, b, precision) for a, b in pairs)
-    if isinstance(said, TensorInfo) and isinstance(found, TensorInfo):
-        allowed = (said.dtype, precision.get(said.dtype))
-        return found.shape == said.shape and found.dtype in allowed
-    return found == said
+def _agree(value: Value, expected: Value, precision: Mapping[torch.dtype, torch.dtype]) -> bool:
+    if isinstance(expected, tuple) and isinstance(value, tuple):
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(_agree(a, b, precision) for a, b in pairs)
+    if isinstance(expected, TensorInfo) and isinstance(value, TensorInfo):
+        allowed = (expected.dtype, precision.get(expected.dtype))
+        return value.shape == expected.shape and value.dtype in allowed
+    return value == expected
 
 
 def _check_indices(graph: Graph, tensors: Mapping[str, Tensor]) -> None:

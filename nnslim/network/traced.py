@@ -1,4 +1,4 @@
-"""What a trace finds, whichever way it was made: a graph, and where its tensors are."""
+"""What a trace gives, whichever way it was made: a graph, and where its tensors are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Traced:
 
     Attributes:
         graph: The operators, before any rewrite.
-        state: The source module's own tensors, by name.
+        state: The source module's tensors, by name.
         parameters: Names of the parameters, a tied one under its first name.
     """
 

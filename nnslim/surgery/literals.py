@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments
@@ -101,16 +101,7 @@ def _sizes(name: str) -> Rewrite:
     """Literal sizes of the node's output; computed sizes and -1 stay as they are."""
 
     def rewrite(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-        literal, labels = args[name], edit.channels.values[node.name]
-        assert isinstance(literal, tuple)
-        assert isinstance(labels, tuple)
-        new = tuple(
-            edit.size(along, size)
-            if isinstance(size, int) and size >= 0 and along is not None
-            else size  # pyright: ignore
-            for size, along in zip(literal, labels, strict=True)
-        )
-        return node.op, {name: new}
+        return node.op, {name: _new_sizes(edit, args[name], edit.channels.values[node.name])}
 
     return rewrite
 
@@ -121,14 +112,15 @@ def _unflatten(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     assert isinstance(labels, tuple)
     rank = len(labels) - len(sizes) + 1
     first = int(args["dim"]) % rank  # pyright: ignore[reportArgumentType]
-    split = labels[first : first + len(sizes)]
-    new = tuple(
-        edit.size(along, size)
-        if isinstance(size, int) and size >= 0 and along is not None
-        else size  # pyright: ignore
-        for size, along in zip(sizes, split, strict=True)
+    return node.op, {"sizes": _new_sizes(edit, sizes, labels[first : first + len(sizes)])}
+
+
+def _new_sizes(edit: ResolvedEdit, sizes: Arg, labels: object) -> tuple[Arg, ...]:
+    pairs = zip(cast("tuple[Arg, ...]", sizes), cast("Labels", labels), strict=True)
+    return tuple(
+        edit.size(along, size) if isinstance(size, int) and size >= 0 else size
+        for size, along in pairs
     )
-    return node.op, {"sizes": new}
 
 
 def _pieces(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
@@ -181,8 +173,7 @@ def _normalized_shape(edit: ResolvedEdit, node: Node, args: Arguments) -> Change
     shape = args["normalized_shape"]
     assert isinstance(shape, tuple)
     labels = labels_of(edit, args["input"])[-len(shape) :]
-    new = tuple(edit.size(along, size) for along, size in zip(labels, shape, strict=True))  # pyright: ignore
-    return node.op, {"normalized_shape": new}
+    return node.op, {"normalized_shape": _new_sizes(edit, shape, labels)}
 
 
 _REWRITES: Mapping[str, Rewrite] = MappingProxyType(

@@ -56,14 +56,14 @@ def join(
     """Tie runs of dimensions, each with its sizes, that are broadcast to ``shape``."""
     result: list[DimLabels] = [None] * len(shape)
     for dim, size in enumerate(shape):
-        found: list[DimLabels] = []
-        for labels, own in operands:
-            position = dim - (len(shape) - len(own))
-            if position >= 0 and own[position] == size and size != 1:
-                found.append(labels[position])
-        for other in found[1:]:
-            walk.tie(found[0], other)
-        labelled = [labels for labels in found if labels is not None]
+        meeting: list[DimLabels] = []
+        for labels, sizes in operands:
+            position = dim - (len(shape) - len(sizes))
+            if position >= 0 and sizes[position] == size and size != 1:
+                meeting.append(labels[position])
+        for other in meeting[1:]:
+            walk.tie(meeting[0], other)
+        labelled = [labels for labels in meeting if labels is not None]
         result[dim] = labelled[0] if labelled else None
     return tuple(result)
 

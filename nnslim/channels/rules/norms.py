@@ -15,7 +15,7 @@ __all__ = ["RULES"]
 def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``batch_norm``: scale, shift and statistics belong to the channels of dimension 1.
 
-    Without statistics of its own (weight standardisation) it runs over all other dimensions.
+    Without running statistics (weight standardisation) it runs over all other dimensions.
     """
     labels = walk.labels(args["input"])
     for name in BATCH_NORM_TENSORS:

@@ -45,19 +45,19 @@ def einsum(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     operands = args["tensors"]
     if letters is None or not isinstance(operands, tuple):
         return walk.refuse(node, f"repeated or dotted letters at {node.place}")
-    found: dict[str, list[DimLabels]] = {}
-    for own, operand in zip(letters[0], operands, strict=True):
-        for letter, along, size in zip(own, *_sized(walk, operand), strict=True):
+    by_letter: dict[str, list[DimLabels]] = {}
+    for names, operand in zip(letters[0], operands, strict=True):
+        for letter, along, size in zip(names, *_sized(walk, operand), strict=True):
             if size != 1:  # what has size 1 broadcasts
-                found.setdefault(letter, []).append(along)
-    for same in found.values():
+                by_letter.setdefault(letter, []).append(along)
+    for same in by_letter.values():
         for other in same[1:]:
             walk.tie(same[0], other)
-    return tuple(_first(found.get(letter, [])) for letter in letters[1])
+    return tuple(_first(by_letter.get(letter, [])) for letter in letters[1])
 
 
 def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``scaled_dot_product_attention``: queries and keys share positions, values have their own."""
+    """``scaled_dot_product_attention``: queries and keys share positions, values have others."""
     (q, q_shape), (k, k_shape), (v, v_shape) = (
         _sized(walk, args[name]) for name in ("query", "key", "value")
     )
@@ -66,7 +66,7 @@ def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         walk.freeze(tokens, f"softmax runs over it at {node.place}")
     batch = node.shape[:-2]
     if args.get("enable_gqa") and k_shape[-3] != q_shape[-3]:
-        k, v = (_served(walk, own, q_shape[-3]) for own in (k, v))
+        k, v = (_served(walk, labels, q_shape[-3]) for labels in (k, v))
         k_shape, v_shape = ((*s[:-3], q_shape[-3], *s[-2:]) for s in (k_shape, v_shape))
     leading = [(q[:-2], q_shape[:-2]), (k[:-2], k_shape[:-2]), (v[:-2], v_shape[:-2])]
     rows = (*join(walk, leading, batch), q[-2])
@@ -86,8 +86,8 @@ def _served(walk: Walk, labels: Labels, n_queries: int) -> Labels:
     return (*labels[:-3], heads.repeat(n_queries // heads.size), *labels[-2:])
 
 
-def _first(found: list[DimLabels]) -> DimLabels:
-    return next((along for along in found if along is not None), None)
+def _first(candidates: list[DimLabels]) -> DimLabels:
+    return next((along for along in candidates if along is not None), None)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

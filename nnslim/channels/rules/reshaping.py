@@ -158,10 +158,10 @@ def _atoms(old: list[int], new: list[int]) -> _Atoms | None:
     def pieces(shape: list[int]) -> list[list[int]]:
         rest, result = list(sizes), []
         for size in shape:
-            own: list[int] = []
-            while int(np.prod(own, dtype=object)) != size:
-                own.append(rest.pop(0))
-            result.append(own)
+            atoms: list[int] = []
+            while int(np.prod(atoms, dtype=object)) != size:
+                atoms.append(rest.pop(0))
+            result.append(atoms)
         return result
 
     return _Atoms(pieces(old), pieces(new))
