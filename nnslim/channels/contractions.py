@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from torch import Tensor
 
 from nnslim.network.graph import Arg, Node, dims_of
+from nnslim.network.operators import STATISTICS
 
 __all__ = [
     "Contraction",
@@ -27,18 +28,6 @@ __all__ = [
 
 ShapeOf: TypeAlias = Callable[[Arg], "tuple[int, ...]"]
 
-# Statistics over the dimensions that their argument ``dim`` names.
-_ALONG_DIM = (
-    "mean",
-    "var",
-    "std",
-    "var_mean",
-    "amax",
-    "amin",
-    "logsumexp",
-    "softmax",
-    "log_softmax",
-)
 # Operands whose last dimension is summed over.
 _LAST = {"linear": ("input",), "attention": ("query", "key")}
 
@@ -175,7 +164,7 @@ def statistics_dims(node: Node, shape: ShapeOf) -> tuple[int, ...]:
         case "layer_norm":
             rank, sizes = len(shape(node.operand)), node.argument("normalized_shape")
             return tuple(range(rank - len(cast("tuple[int, ...]", sizes)), rank))
-        case family if family in _ALONG_DIM:
+        case family if family in ("softmax", "log_softmax") or node.op in STATISTICS:
             return _dims(node, len(shape(node.operand)))
         case _:
             return ()

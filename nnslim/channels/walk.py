@@ -179,6 +179,12 @@ class Walk:
             assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
             self.ties.append((a, b))
 
+    def tie_all(self, runs: Sequence[DimLabels]) -> DimLabels:
+        """Tie dimensions of equal size with the first; returns the labels of one of them."""
+        for other in runs[1:]:
+            self.tie(runs[0], other)
+        return next((labels for labels in runs if labels is not None), None)
+
     def tie_within(self, by_group: IntArray) -> None:
         """Say that the labels of each row live and die together: groups are dropped whole."""
         first = np.broadcast_to(by_group[:, :1], by_group.shape)

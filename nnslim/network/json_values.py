@@ -31,9 +31,11 @@ _MAX_LITERAL = 2**63
 _MAX_RANK = 16
 _FLOATS = ["float32", "float64", "float16", "bfloat16"]
 _INTEGERS = ["int64", "int32", "int16", "int8", "uint8"]
-_DTYPES = [*_FLOATS, *_INTEGERS, "bool", "complex64", "complex128"]
-_LAYOUTS = ("strided",)
-_MEMORY_FORMATS = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
+_NAMES = {
+    "dtype": [*_FLOATS, *_INTEGERS, "bool", "complex64", "complex128"],
+    "layout": ["strided"],
+    "memory_format": ["contiguous_format", "channels_last", "channels_last_3d", "preserve_format"],
+}
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -69,12 +71,8 @@ def encode_arg(arg: Arg) -> Json:  # noqa: PLR0911 - one line per kind of argume
             return {"tensor": arg.name}
         case DeviceRef():
             return {"device": "network"}
-        case torch.dtype():
-            return {"dtype": str(arg).split(".")[1]}
-        case torch.layout():
-            return {"layout": str(arg).split(".")[1]}
-        case torch.memory_format():
-            return {"memory_format": str(arg).split(".")[1]}
+        case torch.dtype() | torch.layout() | torch.memory_format():
+            return {type(arg).__name__: str(arg).split(".")[1]}
         case tuple():
             return [encode_arg(entry) for entry in arg]
         case Mapping():
@@ -129,7 +127,7 @@ def decode_info(value: object, where: str) -> TensorInfo:
     shape = tuple(_decode_size(size, where) for size in read_sequence(entry["shape"], where))
     if len(shape) > _MAX_RANK or any(size < 0 for size in shape):
         raise InputError(f"{where}: {list(shape)} is not a shape")
-    return TensorInfo(shape, _named(entry["dtype"], _DTYPES, where))  # pyright: ignore[reportArgumentType]
+    return TensorInfo(shape, _named(entry["dtype"], "dtype", where))  # pyright: ignore[reportArgumentType]
 
 
 def decode_value(value: object, where: str) -> Value:
@@ -145,9 +143,9 @@ def decode_value(value: object, where: str) -> Value:
             return _decode_size(value, where)
 
 
-def _named(value: object, allowed: tuple[str, ...] | list[str], where: str) -> Arg:
-    if value not in allowed:
-        raise InputError(f"{where}: {value!r} is not one of {', '.join(allowed)}")
+def _named(value: object, kind: str, where: str) -> Arg:
+    if value not in _NAMES[kind]:
+        raise InputError(f"{where}: {value!r} is not one of {', '.join(_NAMES[kind])}")
     return cast("Arg", getattr(torch, str(value)))
 
 
@@ -173,7 +171,7 @@ def decode_arg(value: object, where: str, depth: int = 0) -> Arg:
             raise InputError(f"{where}: an argument of unknown form")
 
 
-def _decode_tagged(kind: str, content: object, where: str, depth: int) -> Arg:  # noqa: PLR0911
+def _decode_tagged(kind: str, content: object, where: str, depth: int) -> Arg:
     match kind:
         case "ref":
             return Ref(read_text(content, where))
@@ -181,12 +179,8 @@ def _decode_tagged(kind: str, content: object, where: str, depth: int) -> Arg:  
             return TensorRef(read_text(content, where))
         case "device":
             return DeviceRef()
-        case "dtype":
-            return _named(content, _DTYPES, where)
-        case "layout":
-            return _named(content, _LAYOUTS, where)
-        case "memory_format":
-            return _named(content, _MEMORY_FORMATS, where)
+        case "dtype" | "layout" | "memory_format":
+            return _named(content, kind, where)
         case "float" if content in ("inf", "-inf", "nan"):
             return float(str(content))
         case "dict" if isinstance(content, dict):

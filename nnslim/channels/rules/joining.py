@@ -28,9 +28,7 @@ def cat(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         if dim == along:
             result.append(_joined(walk, operands, [walk.shape(part)[dim] for part in parts]))
         else:
-            for other in operands[1:]:
-                walk.tie(operands[0], other)
-            result.append(next((labels for labels in operands if labels is not None), None))
+            result.append(walk.tie_all(operands))
     return tuple(result)
 
 
@@ -124,13 +122,8 @@ def stack(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     assert isinstance(tensors, tuple)
     assert isinstance(node.value, TensorInfo)
     at = int(args["dim"]) % len(node.shape)  # pyright: ignore[reportArgumentType]
-    operands = [walk.labels(part) for part in tensors]
-    for other in operands[1:]:
-        for a, b in zip(operands[0], other, strict=True):
-            walk.tie(a, b)
-    merged = [
-        next((x for x in column if x is not None), None) for column in zip(*operands, strict=True)
-    ]
+    columns = zip(*(walk.labels(part) for part in tensors), strict=True)
+    merged = [walk.tie_all(column) for column in columns]
     return (*merged[:at], None, *merged[at:])
 
 

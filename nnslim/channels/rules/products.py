@@ -50,10 +50,8 @@ def einsum(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         for letter, along, size in zip(names, *_sized(walk, operand), strict=True):
             if size != 1:  # what has size 1 broadcasts
                 by_letter.setdefault(letter, []).append(along)
-    for same in by_letter.values():
-        for other in same[1:]:
-            walk.tie(same[0], other)
-    return tuple(_first(by_letter.get(letter, [])) for letter in letters[1])
+    tied = {letter: walk.tie_all(same) for letter, same in by_letter.items()}
+    return tuple(tied.get(letter) for letter in letters[1])
 
 
 def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -84,10 +82,6 @@ def _served(walk: Walk, labels: Labels, n_queries: int) -> Labels:
     if heads is None:
         return labels
     return (*labels[:-3], heads.repeat(n_queries // heads.size), *labels[-2:])
-
-
-def _first(candidates: list[DimLabels]) -> DimLabels:
-    return next((along for along in candidates if along is not None), None)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
