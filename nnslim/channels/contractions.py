@@ -19,14 +19,14 @@ from nnslim.network.operators import STATISTICS
 __all__ = [
     "Contraction",
     "Operand",
-    "ShapeOf",
+    "RankOf",
     "contractions",
     "einsum_letters",
     "factors",
     "statistics_dims",
 ]
 
-ShapeOf: TypeAlias = Callable[[Arg], "tuple[int, ...]"]
+RankOf: TypeAlias = Callable[[Arg], int]
 
 # Operands whose last dimension is summed over.
 _LAST = {"linear": ("input",), "attention": ("query", "key")}
@@ -65,23 +65,22 @@ class Contraction:
     dims: tuple[int, ...]
 
 
-def contractions(node: Node, shape: ShapeOf) -> tuple[Contraction, ...]:
+def contractions(node: Node, rank: RankOf) -> tuple[Contraction, ...]:
     """Return every operand of a node that is summed over; empty for most operators.
 
     Args:
         node: A node of the graph.
-        shape: Gives the shape of a value or tensor.
+        rank: Gives the number of dimensions of a value or tensor.
 
     Example:
         >>> from nnslim.network.graph import Ref
         >>> node = Node("y", "aten.bmm.default", (Ref("a"), Ref("b")), {}, None)
-        >>> [(c.operand.argument, c.dims) for c in contractions(node, lambda arg: (8, 2, 3))]
+        >>> [(c.operand.argument, c.dims) for c in contractions(node, lambda arg: 3)]
         [('self', (2,)), ('mat2', (1,))]
     """
 
     def over(name: str, dim: int) -> Contraction:
-        rank = len(shape(node.argument(name)))
-        return Contraction(Operand(name), (max(rank + dim, 0),))
+        return Contraction(Operand(name), (max(rank(node.argument(name)) + dim, 0),))
 
     match node.family:
         case "convolution" | "transposed_convolution":
@@ -94,7 +93,7 @@ def contractions(node: Node, shape: ShapeOf) -> tuple[Contraction, ...]:
         case "einsum":
             return _einsum(node)
         case "sum" | "linalg_vector_norm" | "norm":
-            return (Contraction(Operand("self"), _dims(node, len(shape(node.operand)))),)
+            return (Contraction(Operand("self"), _dims(node, rank(node.operand))),)
         case _:
             return ()
 
@@ -145,7 +144,7 @@ def _dims(node: Node, rank: int) -> tuple[int, ...]:
     return dims_of(node.named_arguments.get("dim"), rank)
 
 
-def statistics_dims(node: Node, shape: ShapeOf) -> tuple[int, ...]:
+def statistics_dims(node: Node, rank: RankOf) -> tuple[int, ...]:
     """Return the dimensions of its first operand that a node takes statistics over.
 
     Pixels are not named for norms whose statistics always cover all of them.
@@ -153,18 +152,18 @@ def statistics_dims(node: Node, shape: ShapeOf) -> tuple[int, ...]:
     Example:
         >>> from nnslim.network.graph import Ref
         >>> node = Node("y", "aten.softmax.int", (Ref("x"), -1), {}, None)
-        >>> statistics_dims(node, lambda arg: (8, 2, 3))
+        >>> statistics_dims(node, lambda arg: 3)
         (2,)
     """
     match node.family:
         case "group_norm":
             return (1,)
         case "batch_norm" if node.argument("training") is True:
-            return tuple(dim for dim in range(len(shape(node.operand))) if dim != 1)
+            return tuple(dim for dim in range(rank(node.operand)) if dim != 1)
         case "layer_norm":
-            rank, sizes = len(shape(node.operand)), node.argument("normalized_shape")
-            return tuple(range(rank - len(cast("tuple[int, ...]", sizes)), rank))
+            end, sizes = rank(node.operand), node.argument("normalized_shape")
+            return tuple(range(end - len(cast("tuple[int, ...]", sizes)), end))
         case family if family in ("softmax", "log_softmax") or node.op in STATISTICS:
-            return _dims(node, len(shape(node.operand)))
+            return _dims(node, rank(node.operand))
         case _:
             return ()

@@ -28,12 +28,15 @@ class Member:
         blocks: For the inputs of a grouped convolution that keeps its groups: the convolution
             group that each position belongs to, ``(width, k)``. The position then means that
             entry of dimension 1 in that group's equal run of rows. None everywhere else.
+        side: ``incoming`` where a layer reads the channels by this dimension of its weight,
+            ``outgoing`` where it produces them; None where the tensor is no layer's weight.
     """
 
     tensor: str
     dim: int
     positions: IntArray
     blocks: IntArray | None = None
+    side: Literal["incoming", "outgoing"] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,16 @@ class ChannelGroup:
     def by_part(self) -> IntArray:
         """``parts``, or all channels as the one part, ``(n_parts, width // n_parts)``."""
         return np.arange(self.width)[None] if self.parts is None else self.parts
+
+    @property
+    def incoming(self) -> tuple[Member, ...]:
+        """The slices of weights by which layers read the channels."""
+        return tuple(member for member in self.members if member.side == "incoming")
+
+    @property
+    def outgoing(self) -> tuple[Member, ...]:
+        """The slices of weights by which layers produce the channels."""
+        return tuple(member for member in self.members if member.side == "outgoing")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -159,7 +172,8 @@ def group_channels(
     runs = np.split(order, bounds) if order.size else []
     # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
     runs.sort(key=lambda rows: (int(slots.slot[rows[0]]), int(slots.position[rows[0]])))
-    groups = [_group(slots, rows, status, why) for rows in runs]
+    transposed = walk.graph.layer_weights
+    groups = [_group(slots, rows, status, why, transposed) for rows in runs]
     return _named([_with_parts(walk, component, group) for group in groups])
 
 
@@ -183,7 +197,13 @@ def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> Channel
     return replace(group, parts=np.argsort(finest, kind="stable").reshape(-1, each[0]))
 
 
-def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, str]) -> ChannelGroup:
+def _group(
+    slots: _Slots,
+    rows: IntArray,
+    status: IntArray,
+    why: Mapping[int, str],
+    transposed: Mapping[str, bool],
+) -> ChannelGroup:
     components = np.unique(slots.component[rows])
     width = len(components)
     members: list[Member] = []
@@ -196,7 +216,10 @@ def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, st
         if order is None:
             order = np.argsort(positions[:, 0])
         block = None if block[0, 0] < 0 else block[order]
-        members.append(Member(name, dim, positions[order], block))
+        side = None
+        if name in transposed and dim < 2:
+            side = "outgoing" if dim == int(transposed[name]) else "incoming"
+        members.append(Member(name, dim, positions[order], block, side))
     assert order is not None
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]

@@ -18,8 +18,10 @@ from nnslim.channels.labels import IntArray, Labels
 from nnslim.channels.rules import DEFAULT_RULES
 from nnslim.channels.splits import Shrink, Splits
 from nnslim.channels.walk import Freeze, Rule, RuleResult, Walk
+from nnslim.network.graph import Arg, Ref, TensorRef
 
 if TYPE_CHECKING:
+    from nnslim.network.graph import Graph
     from nnslim.network.network import Network
 
 __all__ = ["ChannelMap", "channel_groups"]
@@ -29,7 +31,10 @@ __all__ = ["ChannelMap", "channel_groups"]
 class ChannelMap:
     """All groups of a network, and where each channel stands in every value and tensor.
 
+    It holds for every network of this graph, such as copies that were trained since.
+
     Attributes:
+        graph: The network's operators.
         groups: Groups in the order in which the network meets them.
         component: Channel number of each label.
         values: Labels of every value of the graph.
@@ -38,6 +43,7 @@ class ChannelMap:
         decisions: What shrinks where a dimension is split into groups and their members, by place.
     """
 
+    graph: Graph
     groups: tuple[ChannelGroup, ...]
     component: IntArray
     values: Mapping[str, RuleResult]
@@ -51,6 +57,12 @@ class ChannelMap:
             if group.name == name:
                 return group
         raise KeyError(f"the network has no channel group {name!r}")
+
+    def labels(self, arg: Arg) -> Labels:
+        """Return the labels of a value, parameter or buffer, one entry per dimension."""
+        assert isinstance(arg, (Ref, TensorRef))
+        table = self.tensors if isinstance(arg, TensorRef) else self.values
+        return cast("Labels", table[arg.name])
 
     @property
     def free(self) -> tuple[ChannelGroup, ...]:
@@ -98,8 +110,8 @@ def channel_groups(
         groups = _groups(walk, component, frozen, why)
         uneven = uneven_balance(walk, component, [g.components for g in groups], frozen)
         if uneven is None:
-            decisions = walk.splits.decisions
-            return ChannelMap(groups, component, walk.values, walk.parameters, frozen, decisions)
+            labels, decisions = (walk.values, walk.parameters), walk.splits.decisions
+            return ChannelMap(walk.graph, groups, component, *labels, frozen, decisions)
         tie_rows(walk, uneven)
 
 

@@ -25,15 +25,14 @@ _SUMS = {
 _LAYERS = LAYERS | {"embedding", "matmul", "addmm", "einsum", "attention"}
 
 
-def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
+def residual_streams(channels: ChannelMap) -> frozenset[str]:
     """Name the groups that hold a sum of what different layers make.
 
     A layer's result plus a function of itself (an activation written out, a gate) is none: such
     channels belong to a block. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
 
     Args:
-        graph: The network's operators.
-        channels: Its channel groups; the frozen ones are left out.
+        channels: A network's channel groups; the frozen ones are left out.
 
     Example:
         >>> import torch; from torch import nn
@@ -48,10 +47,10 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
         ...         stream = self.stem(x)
         ...         return self.head(stream + self.down(self.up(stream).relu()))
         >>> network = trace_network(Net(), torch.zeros(2, 3, 8, 8))
-        >>> sorted(residual_streams(network.graph, channel_groups(network)))
+        >>> sorted(residual_streams(channel_groups(network)))
         ['stem']
     """
-    return summed_groups(joints(graph), channels)
+    return summed_groups(joints(channels.graph), channels)
 
 
 def summed_groups(sums: Iterable[Node], channels: ChannelMap) -> frozenset[str]:

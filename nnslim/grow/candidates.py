@@ -99,7 +99,7 @@ def propose(
     """
     growth = config.growth or Limit(_MOST_TIMES if config.in_one_round else 0.25, relative=True)
     wishes: dict[str, _Wish] = {}
-    for group in growable(network, channels):
+    for group in growable(channels):
         unit = _unit(group, config)
         room = sys.maxsize if widest is None else widest[group.name] - group.width
         wanted = _wanted(group, growth, unit)

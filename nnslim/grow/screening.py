@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.distill import classification_loss
 from nnslim.grow.planting import plant, planting_edit
 from nnslim.grow.training import PlantedEntries
@@ -145,7 +144,7 @@ class _Drawn:
         gradients = _gradients(self.many, batch)
         own = self.many.channels[self.site.group]
         found = [np.zeros((own.width, 0))]
-        for member in incoming_slices(self.many.network, own):
+        for member in own.incoming:
             if member.tensor not in gradients or member.blocks is not None:
                 continue
             gradient = gradients[member.tensor].double().transpose(0, 1).flatten(1).cpu().numpy()
@@ -185,7 +184,7 @@ class _Drawn:
         return planting_edit(self.site.channels[self.site.group], count).keep[self.site.group]
 
     def _members(self) -> tuple[Member, ...]:
-        return outgoing_slices(self.many.network, self.many.channels[self.site.group])
+        return self.many.channels[self.site.group].outgoing
 
 
 def _draw(site: Site) -> _Drawn:

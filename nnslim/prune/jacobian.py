@@ -78,7 +78,7 @@ def jacobian(  # noqa: PLR0913 - keyword-only settings
         raise ConfigError("the logits are not one (N, K) tensor, so no channel can be screened")
     if probes < 1:
         raise ConfigError(f"{probes} probes: at least 1 random sum of logits is needed")
-    screen = _Screen(streamlined(network), channels, reading_places(network, channels))
+    screen = _Screen(streamlined(network), channels, reading_places(channels))
     generator = torch.Generator().manual_seed(seed)
     batches = list(batches)
     total, done = sum(len(labels) for _, labels in batches), 0

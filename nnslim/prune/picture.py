@@ -12,7 +12,6 @@ from nnslim.surgery.edit import ResolvedEdit, resolve_edit
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.channels.labels import Labels
-    from nnslim.network.network import Network
     from nnslim.prune.plan import Plan
 
 __all__ = ["picture_json"]
@@ -22,7 +21,7 @@ _PRODUCTS = ("matmul", "attention", "lstm")
 _JOINTS = ("add", "mul", "sub", "cat", "stack")
 
 
-def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dict[str, object]]:
+def picture_json(channels: ChannelMap, plan: Plan) -> list[dict[str, object]]:
     """Return the layers and joints of a network in the order in which they run.
 
     Layers have weights of their own or multiply activations; joints are sums, products and
@@ -37,9 +36,9 @@ def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dic
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
-    sources: dict[str, tuple[str, ...]] = {entry.name: () for entry in network.graph.inputs}
+    sources: dict[str, tuple[str, ...]] = {entry.name: () for entry in channels.graph.inputs}
     result: list[dict[str, object]] = []
-    for node in network.graph.nodes:
+    for node in channels.graph.nodes:
         feeding = dict.fromkeys(
             source for ref in refs(node.arguments) for source in sources.get(ref.name, ())
         )

@@ -77,7 +77,7 @@ class Planner:
 
     def whole(self) -> dict[str, str | None]:
         """Why each group of the dense network must stay whole; None where it may be cut."""
-        return why_whole(self.channels, self._rules(self.dense, self.channels))
+        return why_whole(self.channels, self._rules(self.channels))
 
     def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Planned:
         """Score a network's channels and choose those that go.
@@ -86,7 +86,7 @@ class Planner:
             ConfigError: A limit cannot be reached, or the saliency needs images.
         """
         scores = score_channels(network, channels, self.data, self.config, self.around.sink)
-        rules = replace(self._rules(network, channels), limits=limits, floors=self._floors())
+        rules = replace(self._rules(channels), limits=limits, floors=self._floors())
         if not self.config.measures_plans:
             return Planned(make_plan(channels, CostModel(network, channels), scores, rules))
         latency = self.config.latency
@@ -105,18 +105,18 @@ class Planner:
         if self.config.max_drop is not None:
             return
         dense, channels = self.dense, self.channels
-        rules = replace(self._rules(dense, channels), floors=self._floors())
+        rules = replace(self._rules(channels), floors=self._floors())
         scores = {group.name: np.zeros(group.width) for group in channels.prunable}
         shortest_prefix(rank_channels(channels, CostModel(dense, channels), scores, rules), rules)
 
     def _floors(self) -> dict[str, int]:
         return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
 
-    def _rules(self, network: Network, channels: ChannelMap) -> Rules:
+    def _rules(self, channels: ChannelMap) -> Rules:
         rules = replace(self.config.rules, shares=self._shares())
         if not self.config.keep_streams:
             return rules
-        return replace(rules, streams=residual_streams(network.graph, channels))
+        return replace(rules, streams=residual_streams(channels))
 
     def _shares(self) -> dict[str, float]:
         """What widths are measured by: those of the dense network, tapered along each stage."""

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import incoming_slices
 from nnslim.network.graph import tensor_refs
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGrou
         places: Its ``reading_places``.
         group: One of its groups.
     """
-    slices = {m.tensor: m for m in incoming_slices(network, group) if m.dim == 1}
+    slices = {m.tensor: m for m in group.incoming if m.dim == 1}
     weights = tuple(m for m in slices.values() if m.blocks is None)
     names = {member.tensor for member in weights}
     sums: _Sums = {}

@@ -13,7 +13,6 @@ from nnslim.channels.labels import IntArray
 from nnslim.channels.rules.picking import reordered
 from nnslim.network.graph import Arg, Node, Ref, TensorRef, dims_of
 from nnslim.surgery.edit import ResolvedEdit
-from nnslim.surgery.literals import labels_of
 
 __all__ = ["kept_index", "labels_of_picked"]
 
@@ -43,7 +42,7 @@ def labels_of_picked(
     source = node.operand
     if not isinstance(source, (Ref, TensorRef)) or node.family not in _PICKING:
         return None, None
-    labels = labels_of(edit, source)
+    labels = edit.channels.labels(source)
     dim, given = _dimension(node, len(labels), [along is not None for along in labels])
     along = labels[dim] if dim is not None else None
     if dim is None or along is None or (edit.counts(along) == 1).all():

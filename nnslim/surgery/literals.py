@@ -12,11 +12,11 @@ from typing import TypeAlias, cast
 
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments
-from nnslim.network.graph import Arg, Node, Ref, TensorInfo, TensorRef, Value
+from nnslim.network.graph import Arg, Node, Ref, TensorInfo, Value
 from nnslim.network.operators import argument_names
 from nnslim.surgery.edit import ResolvedEdit
 
-__all__ = ["labels_of", "rewrite_node"]
+__all__ = ["rewrite_node"]
 
 Change: TypeAlias = tuple[str, Mapping[str, Arg]]
 Rewrite: TypeAlias = Callable[[ResolvedEdit, Node, Arguments], Change]
@@ -31,14 +31,6 @@ def rewrite_node(edit: ResolvedEdit, node: Node) -> Node:
     op, changed = rewrite(edit, node, node.named_arguments)
     args, kwargs = _with_arguments(node, op, changed)
     return replace(node, op=op, args=args, kwargs=kwargs, value=value)
-
-
-def labels_of(edit: ResolvedEdit, arg: Arg) -> Labels:
-    """Labels of a value or tensor of the uncut network."""
-    if isinstance(arg, TensorRef):
-        return edit.channels.tensors[arg.name]
-    assert isinstance(arg, Ref)
-    return edit.channels.values[arg.name]  # pyright: ignore[reportReturnType]
 
 
 def _new_value(edit: ResolvedEdit, node: Node) -> Value:
@@ -76,7 +68,7 @@ def _with_arguments(
 def _convolution(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     """Convolution groups that were dropped whole; those that keep a part of each stay as many."""
     groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
-    weight = labels_of(edit, args["weight"])
+    weight = edit.channels.labels(args["weight"])
     out, inner = weight[0], weight[1]
     if groups == 1 or out is None or (inner is not None and inner.ndim > 1):
         return node.op, {}
@@ -85,13 +77,13 @@ def _convolution(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 
 def _group_norm(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     groups = int(args["num_groups"])  # pyright: ignore[reportArgumentType]
-    channels = labels_of(edit, args["input"])[1]
+    channels = edit.channels.labels(args["input"])[1]
     return node.op, {} if channels is None else {"num_groups": edit.whole(channels, groups)}
 
 
 def _attention(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     """Write out the default scale, which depends on the size of a head before the edit."""
-    along = labels_of(edit, args["query"])[-1]
+    along = edit.channels.labels(args["query"])[-1]
     if args["scale"] is not None or along is None:
         return node.op, {}
     return node.op, {"scale": along.size**-0.5}
@@ -124,7 +116,7 @@ def _new_sizes(edit: ResolvedEdit, sizes: Arg, labels: object) -> tuple[Arg, ...
 
 
 def _pieces(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    labels, pieces = labels_of(edit, args["self"]), edit.channels.values[node.name]
+    labels, pieces = edit.channels.labels(args["self"]), edit.channels.values[node.name]
     dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
     if labels[dim] is None:
         return node.op, {}
@@ -138,7 +130,7 @@ def _pieces(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 
 
 def _slice(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    labels = labels_of(edit, args["self"])
+    labels = edit.channels.labels(args["self"])
     dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
     along = labels[dim]
     if (
@@ -154,7 +146,7 @@ def _slice(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 
 
 def _pad(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    source, result = labels_of(edit, args["self"]), edit.channels.values[node.name]
+    source, result = edit.channels.labels(args["self"]), edit.channels.values[node.name]
     amounts = args["pad"]
     assert isinstance(amounts, tuple)
     assert isinstance(result, tuple)
@@ -172,7 +164,7 @@ def _pad(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 def _normalized_shape(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     shape = args["normalized_shape"]
     assert isinstance(shape, tuple)
-    labels = labels_of(edit, args["input"])[-len(shape) :]
+    labels = edit.channels.labels(args["input"])[-len(shape) :]
     return node.op, {"normalized_shape": _new_sizes(edit, shape, labels)}
 
 

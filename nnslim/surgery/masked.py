@@ -84,7 +84,7 @@ class MaskedSide(Side):
         node = step.node
         if self._statistics(node):
             return self._gathered(step, args, kwargs)
-        summed = contractions(node, self._shape)
+        summed = contractions(node, self._rank)
         if not summed:
             return super()._call(step, args, kwargs)
         given = step.by_name(args, kwargs)
@@ -93,11 +93,11 @@ class MaskedSide(Side):
             place.operand.update(given, zeroed)
         return super()._call(step, [], given)
 
-    def _shape(self, arg: Arg) -> tuple[int, ...]:
+    def _rank(self, arg: Arg) -> int:
         if isinstance(arg, Ref):
-            return tuple(cast("Tensor", self.env[arg.name]).shape)
+            return cast("Tensor", self.env[arg.name]).dim()
         assert isinstance(arg, TensorRef)
-        return tuple(self.network.tensor(arg.name).shape)
+        return self.network.tensor(arg.name).dim()
 
     def _labels(self, arg: Arg) -> Labels | None:
         if isinstance(arg, TensorRef):
@@ -127,7 +127,7 @@ class MaskedSide(Side):
         labels = self._labels(node.operand)
         if labels is not None and node.family == "group_norm":
             return self._parts_of_groups(labels[1], cast("int", node.argument("num_groups")))
-        dims = statistics_dims(node, self._shape)
+        dims = statistics_dims(node, self._rank)
         return any(self._kept(labels, dim) is not None for dim in dims)
 
     def _parts_of_groups(self, channels: DimLabels, groups: int) -> bool:

@@ -280,7 +280,7 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
         rules = Rules(config.rules.limits)
     else:
         scores = _l1_norms(dense, channels)
-        streams = residual_streams(dense.graph, channels) if config.keep_streams else frozenset()
+        streams = residual_streams(channels) if config.keep_streams else frozenset()
         rules = Rules(config.rules.limits, keep=config.keep, allocation="even", streams=streams)
     plan = make_plan(channels, CostModel(dense, channels), scores, rules)
     return apply_edit(dense, plan.edit, channels)

@@ -41,7 +41,7 @@ def test_both_inner_widths_of_a_bottleneck_stand_in_its_block():
 
 def test_streams_have_no_place():
     network = torchvision_network("resnet18")
-    streams = residual_streams(network.graph, channel_groups(network))
+    streams = residual_streams(channel_groups(network))
     assert streams
     assert not streams & set(places(network))
 

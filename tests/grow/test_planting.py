@@ -12,7 +12,6 @@ from torch import nn
 
 from nnslim.budget import Limit
 from nnslim.channels import channel_groups
-from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.errors import ConfigError
 from nnslim.grow import GrowConfig, growable, plant
 from nnslim.grow.donor import choose_donor, largest_first
@@ -52,7 +51,7 @@ def assert_same_function(
 
 @EVERY
 def test_planting_changes_nothing(name):
-    groups = growable(network_of(name), channel_groups(network_of(name)))
+    groups = growable(channel_groups(network_of(name)))
     for number, group in enumerate(groups):
         initialisation = INITIALISATIONS[number % 3]
         if initialisation == "pairs" and group.parts is not None:
@@ -64,7 +63,7 @@ def test_planting_changes_nothing(name):
 @EVERY
 def test_planting_everywhere_changes_nothing(name, initialisation):
     network = network_of(name)
-    groups = growable(network, channel_groups(network))
+    groups = growable(channel_groups(network))
     names = [g.name for g in groups if g.parts is None or initialisation != "pairs"]
     if names:
         assert_same_function(network, names, initialisation, 0)
@@ -83,7 +82,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
         assert name in OTHERWISE_GROUPED
         return
     most = donor.widths
-    groups = [g for g in growable(student, channels) if g.width < most[g.name]]
+    groups = [g for g in growable(channels) if g.width < most[g.name]]
     counts = {group.name: most[group.name] - group.width for group in groups}
     if not counts or obstacle(student, channels, counts) is not None:
         return
@@ -95,8 +94,8 @@ def test_what_the_teacher_gives_is_the_teachers(name):
     compared = 0
     for group in groups:
         own = planted.channels[group.name]
-        reading = {member.tensor for member in incoming_slices(planted.network, own)}
-        for member in outgoing_slices(planted.network, own):
+        reading = {member.tensor for member in own.incoming}
+        for member in own.outgoing:
             fresh = planted.fresh[member.tensor]
             rows = [i for i in member.positions.ravel().tolist() if bool(fresh[i].all())]
             found = planted.network.tensor(member.tensor)[rows]
@@ -113,7 +112,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
 def test_new_channels_read_each_other_where_many_groups_are_planted():
     network = network_of("Residual")
     channels = channel_groups(network)
-    names = [group.name for group in growable(network, channels)]
+    names = [group.name for group in growable(channels)]
     planted = plant(network, channels, dict.fromkeys(names, 2))
     new = {name: planted.channels[name].width - channels[name].width for name in names}
     joints = [
@@ -121,8 +120,8 @@ def test_new_channels_read_each_other_where_many_groups_are_planted():
         for a in names
         for b in names
         if a != b
-        for tensor in {m.tensor for m in outgoing_slices(planted.network, planted.channels[a])}
-        & {m.tensor for m in incoming_slices(planted.network, planted.channels[b])}
+        for tensor in {m.tensor for m in planted.channels[a].outgoing}
+        & {m.tensor for m in planted.channels[b].incoming}
     ]
     assert joints
     assert all(bool(joint.any()) for joint in joints)
@@ -132,7 +131,7 @@ def test_new_channels_read_each_other_where_many_groups_are_planted():
 def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int, init: str):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    groups = [g for g in growable(network, channels) if g.parts is None or init != "pairs"]
+    groups = [g for g in growable(channels) if g.parts is None or init != "pairs"]
     assume(groups)
     names = [group.name for group in groups]
     for chosen in ([names[seed % len(names)]], names):
@@ -147,7 +146,7 @@ def test_an_obstacle_is_named_and_not_planted_into():
     )
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    counts = {group.name: 2 for group in growable(network, channels)}
+    counts = {group.name: 2 for group in growable(channels)}
     assert counts
     assert "would belong together in another way" in obstacle(network, channels, counts)
     with pytest.raises(ConfigError, match="would belong together in another way"):
@@ -166,7 +165,7 @@ def test_a_planted_bug_is_seen(monkeypatch):
 
     monkeypatch.setattr(planting._Drawing, "_readers", lambda *_, **__: None)
     network = network_of("Residual")
-    group = growable(network, channel_groups(network))[0]
+    group = growable(channel_groups(network))[0]
     monkeypatch.setattr(planting, "plant_channels", _everywhere_random)
     with pytest.raises(AssertionError):
         assert_same_function(network, [group.name], "random", 0)
@@ -185,7 +184,7 @@ def _everywhere_random(network, edit, channels):
 def test_pairs_need_an_even_number_and_a_place():
     network = network_of("Residual")
     channels = channel_groups(network)
-    group = growable(network, channels)[0]
+    group = growable(channels)[0]
     with pytest.raises(ConfigError, match="make no pairs"):
         plant(network, channels, {group.name: 3}, initialisation="pairs")
     with pytest.raises(ConfigError, match="none is given"):

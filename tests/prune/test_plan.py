@@ -208,7 +208,7 @@ def test_a_kept_layer_protects_every_group_that_would_change_it(keep, groups):
 def test_a_kept_stream_stays_and_what_the_blocks_have_of_their_own_goes():
     scores, rules = random_scores("Residual", 0), Rules({"params": share(0.8)}, allocation="even")
     channels, _ = facts("Residual")
-    streams = residual_streams(traced("Residual").graph, channels)
+    streams = residual_streams(channels)
     assert streams == {"stem", "b2"}
     plan = plan_of("Residual", scores, replace(rules, streams=streams))
     kept = {row.group.name for row in plan.rows if row.reason == "residual stream, kept on request"}
