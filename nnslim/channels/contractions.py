@@ -45,11 +45,12 @@ class Operand(NamedTuple):
 
     def update(self, given: dict[str, Any], function: Callable[[Tensor], Tensor]) -> Tensor:
         """Replace the operand among the resolved arguments of a call; returns the new one."""
-        holder, key = given, self.argument
-        if self.item is not None:
-            holder, key = given[self.argument], self.item
-        holder[key] = function(holder[key])
-        return holder[key]
+        if self.item is None:
+            given[self.argument] = result = function(given[self.argument])
+        else:
+            items = given[self.argument]
+            items[self.item] = result = function(items[self.item])
+        return result
 
 
 @dataclass(frozen=True)

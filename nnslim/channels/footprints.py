@@ -107,19 +107,15 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
     ]
     labels = [cast("IntArray", walk.parameters[name][dim]) for name, dim in names]
     empty = np.zeros(0, dtype=np.int64)
-    slot = [np.full(along.size, i) for i, along in enumerate(labels)]
-    position = [
-        np.broadcast_to(np.arange(along.shape[-1]), along.shape).ravel() for along in labels
-    ]
+    slot = [np.full(run.size, i) for i, run in enumerate(labels)]
+    position = [np.broadcast_to(np.arange(run.shape[-1]), run.shape).ravel() for run in labels]
     block = [
-        np.arange(along.shape[0]).repeat(along.shape[1])
-        if along.ndim > 1
-        else np.full(along.size, -1)
-        for along in labels
+        np.arange(run.shape[0]).repeat(run.shape[1]) if run.ndim > 1 else np.full(run.size, -1)
+        for run in labels
     ]
-    runs = [component[along.ravel()] for along in labels]
+    channel = [component[run.ravel()] for run in labels]
     return _Slots(
-        names, *(np.concatenate([empty, *column]) for column in (slot, runs, position, block))
+        names, *(np.concatenate([empty, *column]) for column in (slot, channel, position, block))
     )
 
 
@@ -142,7 +138,7 @@ def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
         values = walk.values[node.name]
         if isinstance(node.value, tuple):
             parts = cast("tuple[Labels, ...]", values)
-        elif node.op == "aten.slice.Tensor":
+        elif node.family == "slice":
             parts = (cast("Labels", values),)
         else:
             continue

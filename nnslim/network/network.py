@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from nnslim.errors import InputError
-from nnslim.network.graph import BATCH, Graph, TensorInfo
+from nnslim.network.graph import BATCH, Graph, TensorInfo, refs
 from nnslim.network.interpreter import Program, compile_graph
 
 if TYPE_CHECKING:
@@ -118,16 +118,9 @@ class Network(nn.Module):
     @property
     def n_classes(self) -> int | None:
         """Number of logits, or None when the output is not one ``(N, K)`` tensor."""
-        infos = list(self._output_infos())
-        return infos[0].shape[1] if len(infos) == 1 and len(infos[0].shape) == 2 else None
-
-    def _output_infos(self) -> Iterator[TensorInfo]:
-        from nnslim.network.graph import refs  # noqa: PLC0415
-
-        for ref in refs(self.graph.output):
-            info = self.graph.info(ref.name)
-            if isinstance(info, TensorInfo):
-                yield info
+        values = (self.graph.info(ref.name) for ref in refs(self.graph.output))
+        shapes = [value.shape for value in values if isinstance(value, TensorInfo)]
+        return shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else None
 
     @property
     def n_parameters(self) -> int:

@@ -18,7 +18,7 @@ from nnslim.network.traced import Traced, plain_structure
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-    from nnslim.network.graph import CustomRules
+    from nnslim.network.graph import Arg, CustomRules
 
 __all__ = ["QuickTraceError", "quick_trace"]
 
@@ -55,30 +55,28 @@ def quick_trace(
     if names is None:
         return None
     recorder = Recorder(module, names[0], operators)
-    images = [
-        torch.empty(BATCH, *example.shape[1:], dtype=example.dtype, device="meta")
-        for example in examples
-    ]
-    for name, image in zip(names, images, strict=True):
-        recorder.give(image, Ref(name))
     try:
-        result = _run(module, images, recorder)
-        output = plain_structure(recorder.arg(result))
-        if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
-            return None  # a batch size that stands in the code may have become a shape
+        inputs, output = _record(module, names, examples, recorder)
     except NotRecordedError:
         return None
     # torch lets through whatever the model raises; the other trace meets that again.
     except Exception as error:
         text = str(error).strip().partition("\n")[0]
         raise QuickTraceError(f"{type(error).__name__}: {text}") from error
-    infos = (TensorInfo(tuple(image.shape), image.dtype) for image in images)
-    inputs = tuple(map(Input, names, infos))
     return _traced(module, Graph(inputs, tuple(recorder.nodes), output, operators))
 
 
-def _run(module: nn.Module, images: list[Tensor], recorder: Recorder) -> object:
+def _record(
+    module: nn.Module, names: list[str], examples: tuple[Tensor, ...], recorder: Recorder
+) -> tuple[tuple[Input, ...], Arg]:
     """Run a module on tensors without memory, its parameters and buffers among them."""
+    inputs: list[Input] = []
+    images: list[Tensor] = []
+    for name, example in zip(names, examples, strict=True):
+        image = torch.empty(BATCH, *example.shape[1:], dtype=example.dtype, device="meta")
+        recorder.give(image, Ref(name))
+        inputs.append(Input(name, TensorInfo(tuple(image.shape), image.dtype)))
+        images.append(image)
     stand_ins: dict[int, Tensor] = {}
     for name, tensor in _tensors(module):
         stand_ins[id(tensor)] = stand_in = torch.empty_strided(
@@ -94,7 +92,11 @@ def _run(module: nn.Module, images: list[Tensor], recorder: Recorder) -> object:
         recorder,
         WatchSizes(),
     ):
-        return module(*images)
+        result = module(*images)
+    output = plain_structure(recorder.arg(result))
+    if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
+        raise NotRecordedError("a batch size that stands in the code may have become a shape")
+    return tuple(inputs), output
 
 
 def _traced(module: nn.Module, graph: Graph) -> Traced:

@@ -116,17 +116,9 @@ def embedding(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return (*(None,) * (len(node.shape) - 1), columns)
 
 
-def _names(name: str, overloads: tuple[str, ...]) -> list[str]:
-    return [f"aten.{name}.{overload}" for overload in overloads]
-
-
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **{
-            name: convolution
-            for dims in (1, 2, 3)
-            for name in _names(f"conv{dims}d", ("default", "padding"))
-        },
+        **{f"aten.conv{n}d.{o}": convolution for n in (1, 2, 3) for o in ("default", "padding")},
         "aten.linear.default": linear,
         "aten.embedding.default": embedding,
         "aten.conv_transpose1d.default": transposed_convolution,
