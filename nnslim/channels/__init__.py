@@ -1,4 +1,4 @@
-"""Which channels of a network belong together (DESIGN: channel groups)."""
+"""Which channels of a network belong together."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ def uneven_balance(
         row[:] = -1
         row[component[balance]] = np.arange(len(balance))[:, None]
         for channels in groups:
-            own = row[channels]
-            if own[0] < 0 or frozen[channels[0]]:
+            rows = row[channels]
+            if rows[0] < 0 or frozen[channels[0]]:
                 continue
-            if len(np.unique(np.bincount(own, minlength=len(balance)))) > 1:
+            if len(np.unique(np.bincount(rows, minlength=len(balance)))) > 1:
                 return number
     return None
 
@@ -87,10 +87,10 @@ def _row_of(rows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     every, first, inverse, count = np.unique(
         rows.ravel(), return_index=True, return_inverse=True, return_counts=True
     )
-    own = np.arange(rows.size) // rows.shape[1]
-    row = own[first]
+    row_of_entry = np.arange(rows.size) // rows.shape[1]
+    row = row_of_entry[first]
     mixed = np.zeros(every.size, dtype=bool)
-    mixed[inverse.ravel()[own != row[inverse.ravel()]]] = True
+    mixed[inverse.ravel()[row_of_entry != row[inverse.ravel()]]] = True
     return every, np.where(mixed, -1, row), count
 
 

@@ -9,28 +9,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from torch import Tensor
 
 from nnslim.network.graph import Arg, Node, dims_of
-from nnslim.network.operators import argument_names
+from nnslim.network.operators import STATISTICS
 
-__all__ = ["Contraction", "ShapeOf", "contractions", "einsum_letters", "statistics_dims"]
+__all__ = [
+    "Contraction",
+    "Operand",
+    "RankOf",
+    "contractions",
+    "einsum_letters",
+    "factors",
+    "statistics_dims",
+]
 
-ShapeOf: TypeAlias = Callable[[Arg], "tuple[int, ...]"]
+RankOf: TypeAlias = Callable[[Arg], int]
 
-# Sums over the last dimension of its first so many operands.
-_LAST = {"linear": 1, "scaled_dot_product_attention": 2}
-_PRODUCTS = {
-    "mm": ("self", "mat2"),
-    "bmm": ("self", "mat2"),
-    "matmul": ("self", "other"),
-    "addmm": ("mat1", "mat2"),
-    "baddbmm": ("batch1", "batch2"),
-}
+# Operands whose last dimension is summed over.
+_LAST = {"linear": ("input",), "attention": ("query", "key")}
 
 
-_REDUCTIONS = ("mean", "var", "std", "var_mean", "amax", "amin", "logsumexp")
-_NORMALISING = ("softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm")
+class Operand(NamedTuple):
+    """Which operand of a node: an argument, or one item of an argument that is a list."""
+
+    argument: str
+    item: int | None = None
+
+    def of(self, node: Node) -> Arg:
+        """Return the operand as the graph writes it down."""
+        arg = node.argument(self.argument)
+        return arg if self.item is None else cast("tuple[Arg, ...]", arg)[self.item]
+
+    def update(self, given: dict[str, Any], function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Replace the operand among the resolved arguments of a call; returns the new one."""
+        if self.item is None:
+            given[self.argument] = result = function(given[self.argument])
+        else:
+            items = given[self.argument]
+            items[self.item] = result = function(items[self.item])
+        return result
 
 
 @dataclass(frozen=True)
@@ -38,51 +58,56 @@ class Contraction:
     """One operand that a node sums over.
 
     Attributes:
-        path: Where the operand stands in ``node.args``; two numbers for an operand in a list.
+        operand: Which one.
         dims: The dimensions summed over, counted from 0.
     """
 
-    path: tuple[int, ...]
+    operand: Operand
     dims: tuple[int, ...]
 
 
-def contractions(node: Node, shape: ShapeOf) -> tuple[Contraction, ...]:
+def contractions(node: Node, rank: RankOf) -> tuple[Contraction, ...]:
     """Return every operand of a node that is summed over; empty for most operators.
 
     Args:
         node: A node of the graph.
-        shape: Gives the shape of a value or tensor.
+        rank: Gives the number of dimensions of a value or tensor.
 
     Example:
         >>> from nnslim.network.graph import Ref
         >>> node = Node("y", "aten.bmm.default", (Ref("a"), Ref("b")), {}, None)
-        >>> contractions(node, lambda arg: (8, 2, 3))
-        (Contraction(path=(0,), dims=(2,)), Contraction(path=(1,), dims=(1,)))
+        >>> [(c.operand.argument, c.dims) for c in contractions(node, lambda arg: 3)]
+        [('self', (2,)), ('mat2', (1,))]
     """
-    family = node.op.split(".")[1] if node.op.startswith("aten.") else ""
-    result: tuple[Contraction, ...] = ()
-    if family.startswith("conv"):
-        result = (Contraction((0,), (1,)),)
-    elif family in _LAST:
-        ranks = [len(shape(arg)) for arg in node.args[: _LAST[family]]]
-        result = tuple(Contraction((i,), (rank - 1,)) for i, rank in enumerate(ranks))
-    elif family in _PRODUCTS:
-        result = _product(node, family, shape)
-    elif family == "einsum":
-        result = _einsum(node)
-    elif family in ("sum", "linalg_vector_norm", "norm"):
-        result = _reduction(node, shape)
-    return result
+
+    def over(name: str, dim: int) -> Contraction:
+        return Contraction(Operand(name), (max(rank(node.argument(name)) + dim, 0),))
+
+    match node.family:
+        case "convolution" | "transposed_convolution":
+            return (Contraction(Operand("input"), (1,)),)
+        case "linear" | "attention":
+            return tuple(over(name, -1) for name in _LAST[node.family])
+        case "matmul" | "addmm":
+            left, right = factors(node)
+            return (over(left, -1), over(right, -2))
+        case "einsum":
+            return _einsum(node)
+        case "sum" | "linalg_vector_norm" | "norm":
+            return (Contraction(Operand("self"), _dims(node, rank(node.operand))),)
+        case _:
+            return ()
 
 
-def _product(node: Node, family: str, shape: ShapeOf) -> tuple[Contraction, ...]:
-    names = list(argument_names(node.op))
-    left, right = (names.index(name) for name in _PRODUCTS[family])
-    ranks = [len(shape(node.args[index])) for index in (left, right)]
-    return (
-        Contraction((left,), (ranks[0] - 1,)),
-        Contraction((right,), (max(ranks[1] - 2, 0),)),
-    )
+def factors(node: Node) -> tuple[str, str]:
+    """Names of the two arguments that a matrix product multiplies, with or without an addend.
+
+    Example:
+        >>> factors(Node("y", "aten.addmm.default", (), {}, None))
+        ('mat1', 'mat2')
+    """
+    first, second, third, *_ = (*node.named_arguments, "")
+    return (second, third) if node.family == "addmm" else (first, second)
 
 
 def einsum_letters(equation: str) -> tuple[tuple[str, ...], str] | None:
@@ -105,25 +130,22 @@ def einsum_letters(equation: str) -> tuple[tuple[str, ...], str] | None:
 
 
 def _einsum(node: Node) -> tuple[Contraction, ...]:
-    letters = einsum_letters(cast("str", node.args[0]))
+    letters = einsum_letters(cast("str", node.argument("equation")))
     if letters is None:
         return ()
     operands, result = letters
-    found = (
-        Contraction((1, i), tuple(d for d, letter in enumerate(own) if letter not in result))
-        for i, own in enumerate(operands)
+    summed = (
+        tuple(dim for dim, letter in enumerate(operand) if letter not in result)
+        for operand in operands
     )
-    return tuple(entry for entry in found if entry.dims)
+    return tuple(Contraction(Operand("tensors", i), dims) for i, dims in enumerate(summed) if dims)
 
 
-def _reduction(node: Node, shape: ShapeOf) -> tuple[Contraction, ...]:
-    names = list(argument_names(node.op))
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    dims = dims_of(given.get("dim"), len(shape(node.args[0])))
-    return (Contraction((0,), dims),)
+def _dims(node: Node, rank: int) -> tuple[int, ...]:
+    return dims_of(node.named_arguments.get("dim"), rank)
 
 
-def statistics_dims(node: Node, shape: ShapeOf) -> tuple[int, ...]:
+def statistics_dims(node: Node, rank: RankOf) -> tuple[int, ...]:
     """Return the dimensions of its first operand that a node takes statistics over.
 
     Pixels are not named for norms whose statistics always cover all of them.
@@ -131,20 +153,18 @@ def statistics_dims(node: Node, shape: ShapeOf) -> tuple[int, ...]:
     Example:
         >>> from nnslim.network.graph import Ref
         >>> node = Node("y", "aten.softmax.int", (Ref("x"), -1), {}, None)
-        >>> statistics_dims(node, lambda arg: (8, 2, 3))
+        >>> statistics_dims(node, lambda arg: 3)
         (2,)
     """
-    family = node.op.split(".")[1] if node.op.startswith("aten.") else ""
-    if family not in (*_REDUCTIONS, *_NORMALISING):
-        return ()
-    rank = len(shape(node.args[0]))
-    if family == "group_norm":
-        return (1,)
-    if family == "batch_norm":
-        return tuple(d for d in range(rank) if d != 1) if node.args[5] is True else ()
-    if family.endswith("_norm"):
-        last = len(cast("tuple[int, ...]", node.args[1]))
-        return tuple(range(rank - last, rank))
-    names = list(argument_names(node.op))
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return dims_of(given.get("dim"), rank)
+    match node.family:
+        case "group_norm":
+            return (1,)
+        case "batch_norm" if node.argument("training") is True:
+            return tuple(dim for dim in range(rank(node.operand)) if dim != 1)
+        case "layer_norm":
+            end, sizes = rank(node.operand), node.argument("normalized_shape")
+            return tuple(range(end - len(cast("tuple[int, ...]", sizes)), end))
+        case family if family in ("softmax", "log_softmax") or node.op in STATISTICS:
+            return _dims(node, rank(node.operand))
+        case _:
+            return ()

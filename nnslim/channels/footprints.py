@@ -28,12 +28,15 @@ class Member:
         blocks: For the inputs of a grouped convolution that keeps its groups: the convolution
             group that each position belongs to, ``(width, k)``. The position then means that
             entry of dimension 1 in that group's equal run of rows. None everywhere else.
+        side: ``incoming`` where a layer reads the channels by this dimension of its weight,
+            ``outgoing`` where it produces them; None where the tensor is no layer's weight.
     """
 
     tensor: str
     dim: int
     positions: IntArray
     blocks: IntArray | None = None
+    side: Literal["incoming", "outgoing"] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ class ChannelGroup:
         return np.arange(self.width)[None] if self.parts is None else self.parts
 
     @property
+    def incoming(self) -> tuple[Member, ...]:
+        """The slices of weights by which layers read the channels."""
+        return tuple(member for member in self.members if member.side == "incoming")
+
+    @property
+    def outgoing(self) -> tuple[Member, ...]:
+        """The slices of weights by which layers produce the channels."""
+        return tuple(member for member in self.members if member.side == "outgoing")
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Module paths of the members, each once."""
         return tuple(dict.fromkeys(member.tensor.rpartition(".")[0] for member in self.members))
@@ -94,15 +107,15 @@ def _slots(walk: Walk, component: IntArray) -> _Slots:
     ]
     labels = [cast("IntArray", walk.parameters[name][dim]) for name, dim in names]
     empty = np.zeros(0, dtype=np.int64)
-    slot = [np.full(own.size, i) for i, own in enumerate(labels)]
-    position = [np.broadcast_to(np.arange(own.shape[-1]), own.shape).ravel() for own in labels]
+    slot = [np.full(run.size, i) for i, run in enumerate(labels)]
+    position = [np.broadcast_to(np.arange(run.shape[-1]), run.shape).ravel() for run in labels]
     block = [
-        np.arange(own.shape[0]).repeat(own.shape[1]) if own.ndim > 1 else np.full(own.size, -1)
-        for own in labels
+        np.arange(run.shape[0]).repeat(run.shape[1]) if run.ndim > 1 else np.full(run.size, -1)
+        for run in labels
     ]
-    runs = [component[own.ravel()] for own in labels]
+    channel = [component[run.ravel()] for run in labels]
     return _Slots(
-        names, *(np.concatenate([empty, *column]) for column in (slot, runs, position, block))
+        names, *(np.concatenate([empty, *column]) for column in (slot, channel, position, block))
     )
 
 
@@ -120,19 +133,19 @@ def _signatures(slots: _Slots, pieces: list[IntArray], status: IntArray) -> IntA
 
 def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
     """Channels of every split output and slice: each piece must keep one, so it bounds a group."""
-    found: list[IntArray] = []
+    result: list[IntArray] = []
     for node in walk.graph.nodes:
         values = walk.values[node.name]
         if isinstance(node.value, tuple):
             parts = cast("tuple[Labels, ...]", values)
-        elif node.op == "aten.slice.Tensor":
+        elif node.family == "slice":
             parts = (cast("Labels", values),)
         else:
             continue
-        found += [
-            np.unique(component[along]) for own in parts for along in own if along is not None
+        result += [
+            np.unique(component[along]) for labels in parts for along in labels if along is not None
         ]
-    return found + [np.unique(component[balance]) for balance in walk.balances]
+    return result + [np.unique(component[balance]) for balance in walk.balances]
 
 
 def group_channels(
@@ -155,7 +168,8 @@ def group_channels(
     runs = np.split(order, bounds) if order.size else []
     # A group stands where its first tensor stands: producers (dimension 0) come first in slots.
     runs.sort(key=lambda rows: (int(slots.slot[rows[0]]), int(slots.position[rows[0]])))
-    groups = [_group(slots, rows, status, why) for rows in runs]
+    transposed = walk.graph.layer_weights
+    groups = [_group(slots, rows, status, why, transposed) for rows in runs]
     return _named([_with_parts(walk, component, group) for group in groups])
 
 
@@ -168,9 +182,9 @@ def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> Channel
     for balance in walk.balances:
         rows[:] = -1
         rows[component[balance]] = np.arange(len(balance))[:, None]
-        own = rows[group.components]
-        if own[0] >= 0 and (finest is None or own.max() > finest.max()):
-            finest = own
+        row = rows[group.components]
+        if row[0] >= 0 and (finest is None or row.max() > finest.max()):
+            finest = row
     if finest is None or (finest == finest[0]).all():
         return group
     each = np.unique(np.bincount(finest))
@@ -179,20 +193,29 @@ def _with_parts(walk: Walk, component: IntArray, group: ChannelGroup) -> Channel
     return replace(group, parts=np.argsort(finest, kind="stable").reshape(-1, each[0]))
 
 
-def _group(slots: _Slots, rows: IntArray, status: IntArray, why: Mapping[int, str]) -> ChannelGroup:
+def _group(
+    slots: _Slots,
+    rows: IntArray,
+    status: IntArray,
+    why: Mapping[int, str],
+    transposed: Mapping[str, bool],
+) -> ChannelGroup:
     components = np.unique(slots.component[rows])
     width = len(components)
     members: list[Member] = []
     row_slots = slots.slot[rows]
     order: IntArray | None = None
-    for own in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
-        name, dim = slots.names[slots.slot[own[0]]]
-        block = slots.block[own].reshape(width, -1)
-        positions = slots.position[own].reshape(width, -1)
+    for run in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
+        name, dim = slots.names[slots.slot[run[0]]]
+        block = slots.block[run].reshape(width, -1)
+        positions = slots.position[run].reshape(width, -1)
         if order is None:
             order = np.argsort(positions[:, 0])
         block = None if block[0, 0] < 0 else block[order]
-        members.append(Member(name, dim, positions[order], block))
+        side = None
+        if name in transposed and dim < 2:
+            side = "outgoing" if dim == int(transposed[name]) else "incoming"
+        members.append(Member(name, dim, positions[order], block, side))
     assert order is not None
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]

@@ -16,9 +16,12 @@ from nnslim.channels.balance import balanced_components, tie_rows, uneven_balanc
 from nnslim.channels.footprints import ChannelGroup, group_channels
 from nnslim.channels.labels import IntArray, Labels
 from nnslim.channels.rules import DEFAULT_RULES
+from nnslim.channels.splits import Splits
 from nnslim.channels.walk import Freeze, Rule, RuleResult, Walk
+from nnslim.network.graph import Arg, Ref, TensorRef
 
 if TYPE_CHECKING:
+    from nnslim.network.graph import Graph
     from nnslim.network.network import Network
     from nnslim.settings.prune import Shrink
 
@@ -29,7 +32,10 @@ __all__ = ["ChannelMap", "channel_groups"]
 class ChannelMap:
     """All groups of a network, and where each channel stands in every value and tensor.
 
+    It holds for every network of this graph, such as copies that were trained since.
+
     Attributes:
+        graph: The network's operators.
         groups: Groups in the order in which the network meets them.
         component: Channel number of each label.
         values: Labels of every value of the graph.
@@ -38,6 +44,7 @@ class ChannelMap:
         decisions: What shrinks where a dimension is split into groups and their members, by place.
     """
 
+    graph: Graph
     groups: tuple[ChannelGroup, ...]
     component: IntArray
     values: Mapping[str, RuleResult]
@@ -51,6 +58,12 @@ class ChannelMap:
             if group.name == name:
                 return group
         raise KeyError(f"the network has no channel group {name!r}")
+
+    def labels(self, arg: Arg) -> Labels:
+        """Return the labels of a value, parameter or buffer, one entry per dimension."""
+        assert isinstance(arg, (Ref, TensorRef))
+        table = self.tensors if isinstance(arg, TensorRef) else self.values
+        return cast("Labels", table[arg.name])
 
     @property
     def free(self) -> tuple[ChannelGroup, ...]:
@@ -74,7 +87,7 @@ def channel_groups(
     Args:
         network: The network; only integer tensors' values are looked at.
         rules: Additional rules by operator name; they win over the built-in ones and over those
-            that the network brings for operators of its own.
+            that the network brings for custom operators.
         shrink: What may go where a dimension is split into groups and their members, such as
             attention heads and positions in them, or the groups of a convolution or norm: ``whole``
             groups, the same number ``within`` each, or ``auto``: whichever there are more of.
@@ -94,16 +107,12 @@ def channel_groups(
     walk = _walk(network, table, shrink, earlier.decisions if earlier else {})
     while True:
         component = balanced_components(walk)
-        n = int(component.max(initial=-1)) + 1
-        frozen, frozen_why = _mark(n, component, walk.freezes)
-        approximate, approximate_why = _mark(n, component, walk.approximations)
-        why = {**approximate_why, **frozen_why}
-        groups = group_channels(walk, component, frozen.astype(np.int64) * 2 + approximate, why)
+        frozen, why = _mark(component, walk.freezes)
+        groups = _groups(walk, component, frozen, why)
         uneven = uneven_balance(walk, component, [g.components for g in groups], frozen)
         if uneven is None:
-            return ChannelMap(
-                groups, component, walk.values, walk.parameters, frozen, walk.decisions
-            )
+            labels, decisions = (walk.values, walk.parameters), walk.splits.decisions
+            return ChannelMap(walk.graph, groups, component, *labels, frozen, decisions)
         tie_rows(walk, uneven)
 
 
@@ -111,32 +120,32 @@ def _walk(
     network: Network, rules: Mapping[str, Rule], shrink: Shrink, earlier: Mapping[str, int]
 ) -> Walk:
     """Walk until no split of a dimension has a better axis left than the frozen one it took."""
-    choices: dict[str, int] = {}
+    choices: dict[str, int] | None = {}
     tensors = network.tensors()
     while True:
-        walk = Walk(network.graph, tensors, shrink=shrink, choices=choices, earlier=earlier)
+        walk = Walk(network.graph, tensors, splits=Splits(shrink, choices, earlier))
         walk.run(rules)
         component = balanced_components(walk)
-        frozen = np.zeros(int(component.max(initial=-1)) + 1, dtype=bool)
-        for freeze in walk.freezes:
-            frozen[component[freeze.labels]] = True
-        stuck = [
-            site
-            for site, (labels, n_axes) in walk.sites.items()
-            if frozen[component[labels]].all() and choices.get(site, 0) < n_axes - 1
-        ]
-        if not stuck:
+        choices = walk.splits.next_choices(_mark(component, walk.freezes)[0][component])
+        if choices is None:
             return walk
-        choices |= {site: choices.get(site, 0) + 1 for site in stuck}
 
 
-def _mark(n: int, component: IntArray, marks: list[Freeze]) -> tuple[np.ndarray, dict[int, str]]:
+def _groups(
+    walk: Walk, component: IntArray, frozen: np.ndarray, why: Mapping[int, str]
+) -> tuple[ChannelGroup, ...]:
+    approximate, normalised = _mark(component, walk.approximations)
+    status = frozen.astype(np.int64) * 2 + approximate
+    return group_channels(walk, component, status, {**normalised, **why})
+
+
+def _mark(component: IntArray, marks: list[Freeze]) -> tuple[np.ndarray, dict[int, str]]:
     """Which components are marked, and the first reason given for each."""
-    marked = np.zeros(n, dtype=bool)
+    marked = np.zeros(int(component.max(initial=-1)) + 1, dtype=bool)
     why: dict[int, str] = {}
     for mark in marks:
-        own = np.unique(component[mark.labels])
-        for index in own[~marked[own]].tolist():
+        channels = np.unique(component[mark.labels])
+        for index in channels[~marked[channels]].tolist():
             why[index] = mark.reason
-        marked[own] = True
+        marked[channels] = True
     return marked, why

@@ -44,6 +44,6 @@ def connected_components(n: int, left: IntArray, right: IntArray) -> IntArray:
             if np.array_equal(grand, parent):
                 break
             parent = grand
-    # Every root is the smallest label of its component, and its own parent.
+    # Every root is the smallest label of its component, and its parent is itself.
     number = np.cumsum(parent == np.arange(n)) - 1
     return number[parent]

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import outgoing_slices
-
 if TYPE_CHECKING:
     from nnslim.channels.footprints import Member
     from nnslim.channels.groups import ChannelMap
@@ -29,7 +27,7 @@ def magnitude(network: Network, channels: ChannelMap) -> dict[str, np.ndarray]:
     scores: dict[str, np.ndarray] = {}
     for group in channels.prunable:
         total = np.zeros(group.width)
-        for member in outgoing_slices(network, group) or group.members:
+        for member in group.outgoing or group.members:
             total += _squared_norms(network.tensor(member.tensor).detach(), member)
         scores[group.name] = np.sqrt(total)
     return scores

@@ -1,4 +1,4 @@
-"""Where layers produce and read channels: slices of weights, and operands that are summed over."""
+"""Where nodes read channels: the operands that they sum over."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from nnslim.channels.contractions import Contraction, contractions
-from nnslim.network.graph import BATCH, Ref, TensorInfo, TensorRef
+from nnslim.channels.contractions import Contraction, Operand, contractions
+from nnslim.network.graph import BATCH, Ref
 
 if TYPE_CHECKING:
-    from nnslim.channels.footprints import ChannelGroup, Member
     from nnslim.channels.groups import ChannelMap
-    from nnslim.channels.labels import IntArray, Labels
-    from nnslim.network.graph import Arg, Node
-    from nnslim.network.network import Network
+    from nnslim.channels.labels import IntArray
+    from nnslim.network.graph import Node, TensorInfo
 
-__all__ = ["Place", "incoming_slices", "outgoing_slices", "reading_places"]
+__all__ = ["Place", "reading_places"]
 
 
 @dataclass(frozen=True)
@@ -26,73 +24,46 @@ class Place:
     Attributes:
         node: Name of the node.
         weight: Name of its weight, or None for an operator without one.
-        path: Where the operand stands in the node's arguments; two numbers for one in a list.
+        operand: Which operand of the node.
         dim: Dimension of the operand that is summed over.
         components: Channel of every index along it, as ``ChannelMap`` numbers them.
     """
 
     node: str
     weight: str | None
-    path: tuple[int, ...]
+    operand: Operand
     dim: int
     components: IntArray
 
 
-def incoming_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers read its channels: input dimensions of weights."""
-    return _slices(network, group, reads=True)
-
-
-def outgoing_slices(network: Network, group: ChannelGroup) -> tuple[Member, ...]:
-    """The slices of a group by which layers produce its channels: output dimensions of weights."""
-    return _slices(network, group, reads=False)
-
-
-def _slices(network: Network, group: ChannelGroup, *, reads: bool) -> tuple[Member, ...]:
-    transposed = network.graph.layer_weights
-    return tuple(
-        m
-        for m in group.members
-        if m.tensor in transposed and m.dim == int(transposed[m.tensor] != reads)
-    )
-
-
-def reading_places(network: Network, channels: ChannelMap) -> tuple[Place, ...]:
+def reading_places(channels: ChannelMap) -> tuple[Place, ...]:
     """Return every operand that is summed over and whose summed dimension carries channels."""
     return tuple(
-        Place(node.name, node.layer_weight, place.path, dim, components)
-        for node in network.graph.nodes
+        Place(node.name, node.layer_weight, place.operand, dim, components)
+        for node in channels.graph.nodes
         if not _passes_on(channels, node)
-        for place in contractions(node, lambda arg: _shape(network, arg))
-        for dim, components in _carried(network, channels, node, place)
+        for place in contractions(node, lambda arg: len(channels.labels(arg)))
+        for dim, components in _carried(channels, node, place)
     )
 
 
 def _carried(
-    network: Network, channels: ChannelMap, node: Node, place: Contraction
+    channels: ChannelMap, node: Node, place: Contraction
 ) -> Iterator[tuple[int, IntArray]]:
-    operand: Arg = node.args[place.path[0]]
-    operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
+    operand = place.operand.of(node)
     if not isinstance(operand, Ref):
         return
-    labels = cast("Labels", channels.values[operand.name])
+    labels, info = channels.labels(operand), channels.graph.info(operand.name)
     for dim in place.dims:
         along = labels[dim]
-        if along is not None and _shape(network, operand)[dim] % BATCH != 0:
+        if along is not None and cast("TensorInfo", info).shape[dim] % BATCH != 0:
             yield dim, channels.component[along]
-
-
-def _shape(network: Network, arg: Arg) -> tuple[int, ...]:
-    if isinstance(arg, TensorRef):
-        return tuple(network.tensor(arg.name).shape)
-    assert isinstance(arg, Ref)
-    return cast("TensorInfo", network.graph.info(arg.name)).shape
 
 
 def _passes_on(channels: ChannelMap, node: Node) -> bool:
     """Whether a grouped convolution has its inputs tied to its outputs, which are read later."""
     weight = node.layer_weight
-    if weight is None or not node.op.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
+    if weight is None or node.family != "convolution":
         return False
     labels = channels.tensors.get(weight)
     return labels is not None and labels[1] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from nnslim.network.graph import TensorInfo, refs
+from nnslim.network.operators import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,18 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["residual_streams"]
 
-_LAYERS = ("conv", "linear", "embedding", "mm", "bmm", "matmul", "einsum", "scaled_dot_product")
+# Sums, and the arguments that make their second addend.
+_SUMS = {
+    **dict.fromkeys(("add", "sub", "rsub"), ("other",)),
+    **dict.fromkeys(("addcmul", "addcdiv"), ("tensor1", "tensor2")),
+    "lerp": ("end",),
+}
+_LAYERS = LAYERS | {"embedding", "matmul", "addmm", "einsum", "attention"}
 
 
-def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
+def residual_streams(channels: ChannelMap) -> frozenset[str]:
     """Name the groups that hold a sum of what different layers make.
 
     A layer's result plus a function of itself (an activation written out, a gate) is none: such
-    channels are a block's own. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
+    channels belong to a block. Sums of stacked tensors (``torch.stack(...).sum(0)``) are not seen.
 
     Args:
-        graph: The network's operators.
-        channels: Its channel groups; the frozen ones are left out.
+        channels: A network's channel groups; the frozen ones are left out.
 
     Example:
         >>> import torch; from torch import nn
@@ -41,16 +47,16 @@ def residual_streams(graph: Graph, channels: ChannelMap) -> frozenset[str]:
         ...         stream = self.stem(x)
         ...         return self.head(stream + self.down(self.up(stream).relu()))
         >>> network = trace_network(Net(), torch.zeros(2, 3, 8, 8))
-        >>> sorted(residual_streams(network.graph, channel_groups(network)))
+        >>> sorted(residual_streams(channel_groups(network)))
         ['stem']
     """
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
     streams: set[str] = set()
-    for node in _joints(graph):
+    for node in _joints(channels.graph):
         labels = cast("Labels", channels.values[node.name])
-        for along in (own for own in labels if own is not None):
+        for along in (along for along in labels if along is not None):
             members = channels.component[along].ravel().tolist()
             streams.update(group_of[member] for member in members if member in group_of)
     return frozenset(streams)
@@ -60,19 +66,14 @@ def _joints(graph: Graph) -> list[Node]:
     """The sums of what different layers make, in the order of execution."""
     # The inputs, layers and joints that a value comes from, with nothing of the kind in between.
     sources = {entry.name: frozenset({entry.name}) for entry in graph.inputs}
-    found: list[Node] = []
+    result: list[Node] = []
     for node in graph.nodes:
         one, other = _addends(node, sources)
         joins = bool(one - other and other - one)
         sources[node.name] = _sources(node, sources, new=joins)
         if joins:
-            found.append(node)
-    return found
-
-
-def _kind(node: Node) -> str:
-    """Name of a built-in operator; empty for operators of the user's own and of Python."""
-    return node.op.split(".")[1].rstrip("_") if node.op.startswith("aten.") else ""
+            result.append(node)
+    return result
 
 
 def _sources(
@@ -81,7 +82,7 @@ def _sources(
     """What a value comes from; a size, which is no tensor, comes from nothing."""
     if not isinstance(node.value, TensorInfo | tuple):
         return frozenset()
-    if new or _kind(node).startswith(_LAYERS) or _kind(node) in ("addmm", "baddbmm"):
+    if new or node.family in _LAYERS:
         return frozenset({node.name})
     return _behind(node.arguments, sources)
 
@@ -95,13 +96,9 @@ def _addends(
     node: Node, sources: Mapping[str, frozenset[str]]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """What the two addends of a sum come from; nothing for other operators."""
-    own = [_behind(arg, sources) for arg in node.args]
-    match _kind(node):
-        case "add" | "sub" | "rsub" | "lerp":
-            return own[0], own[1]
-        case "addcmul" | "addcdiv":
-            return own[0], own[1] | own[2]
-        case "addmm" | "baddbmm":
-            return own[0], frozenset({node.name})
-        case _:
-            return frozenset(), frozenset()
+    if node.family == "addmm":
+        return _behind(node.operand, sources), frozenset({node.name})
+    if node.family not in _SUMS:
+        return frozenset(), frozenset()
+    second = tuple(node.argument(name) for name in _SUMS[node.family])
+    return _behind(node.operand, sources), _behind(second, sources)

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
 
 from nnslim.channels.labels import DimLabels, IntArray, Labels
+from nnslim.channels.splits import Splits
 from nnslim.network.graph import Arg, Graph, Node, Ref, TensorInfo, TensorRef, refs, tensor_refs
-from nnslim.network.operators import argument_names
 
-if TYPE_CHECKING:
-    from nnslim.settings.prune import Shrink
-
-__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Walk", "node_arguments"]
-
+__all__ = ["Arguments", "Freeze", "Rule", "RuleResult", "Walk"]
 
 Arguments: TypeAlias = Mapping[str, Arg]
 RuleResult: TypeAlias = "Labels | tuple[Labels, ...] | None"
@@ -38,13 +34,6 @@ class Freeze:
     reason: str
 
 
-def node_arguments(node: Node) -> Arguments:
-    """Return all arguments of a node by name, defaults filled in."""
-    names = argument_names(node.op)
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return {name: given.get(name, cast("Arg", default)) for name, default in names.items()}
-
-
 @dataclass
 class Walk:
     """The state of one walk over a graph.
@@ -57,11 +46,7 @@ class Walk:
         freezes: What must not be cut, and why.
         approximations: Labels over which a norm or a mean runs.
         balances: Labels, one row per group, of which every row must keep the same number.
-        shrink: What may shrink where a dimension is split into groups and their members.
-        choices: For splits of a dimension, which of the possible axes to take, by place.
-        sites: What each split took: the labels, and how many axes it could take.
-        earlier: What an earlier walk decided at each place, to be decided the same way.
-        decisions: What this walk decided, by place: the axis of a split, or 1 for whole groups.
+        splits: What shrinks where a dimension is split into groups and their members.
     """
 
     graph: Graph
@@ -72,11 +57,7 @@ class Walk:
     approximations: list[Freeze] = field(default_factory=list)
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
     balances: list[IntArray] = field(default_factory=list)
-    shrink: Shrink = "auto"
-    choices: Mapping[str, int] = field(default_factory=dict)
-    sites: dict[str, tuple[IntArray, int]] = field(default_factory=dict)
-    earlier: Mapping[str, int] = field(default_factory=dict)
-    decisions: dict[str, int] = field(default_factory=dict)
+    splits: Splits = field(default_factory=Splits)
     n_labels: int = 0
     _node: Node | None = None
 
@@ -88,7 +69,7 @@ class Walk:
             self._node = node
             rule = rules.get(node.op)
             self.values[node.name] = (
-                self._no_rule(node) if rule is None else rule(self, node, node_arguments(node))
+                self._no_rule(node) if rule is None else rule(self, node, node.named_arguments)
             )
         self._node = None
         for ref in (*refs(self.graph.output), *tensor_refs(self.graph.output)):
@@ -145,11 +126,13 @@ class Walk:
             known = self._new_parameter(arg, dims)
             self.parameters[arg.name] = known
         if dims is None:
-            if any(own is not None and own.ndim > 1 for own in known):
-                for own in known:
-                    self.freeze(own, f"{arg.name} is used in two ways")
-                return tuple(None if own is not None and own.ndim > 1 else own for own in known)
-            return known
+            by_block = [labels is not None and labels.ndim > 1 for labels in known]
+            if not any(by_block):
+                return known
+            for labels in known:
+                self.freeze(labels, f"{arg.name} is used in two ways")
+            pairs = zip(known, by_block, strict=True)
+            return tuple(None if blocks else labels for labels, blocks in pairs)
         for dim, labels in enumerate(known):
             if dim not in dims and labels is not None:
                 self.freeze(labels, f"{arg.name} is used in two ways")
@@ -196,6 +179,12 @@ class Walk:
             assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
             self.ties.append((a, b))
 
+    def tie_all(self, runs: Sequence[DimLabels]) -> DimLabels:
+        """Tie dimensions of equal size with the first; returns the labels of one of them."""
+        for other in runs[1:]:
+            self.tie(runs[0], other)
+        return next((labels for labels in runs if labels is not None), None)
+
     def tie_within(self, by_group: IntArray) -> None:
         """Say that the labels of each row live and die together: groups are dropped whole."""
         first = np.broadcast_to(by_group[:, :1], by_group.shape)
@@ -207,33 +196,14 @@ class Walk:
             self.balances.append(by_group)
 
     def picks_whole(self, n_groups: int, n_members: int, only: bool = False) -> bool:
-        """Whether whole groups may go (``only`` they can), or an equal number of members of each.
-
-        What an earlier walk picked stays, even where now only whole groups can go.
-        """
+        """Whether whole groups may go at this node, or an equal number of members of each."""
         assert self._node is not None
-        whole = only or self.shrink == "whole" or (self.shrink == "auto" and n_groups >= n_members)
-        place = self._node.name
-        self.decisions[place] = self.earlier.get(place, int(whole))
-        return bool(self.decisions[place])
+        return self.splits.picks_whole(self._node.name, n_groups, n_members, only)
 
     def pick_axis(self, block: IntArray) -> int:
-        """The one axis of a split dimension that may shrink; the others are tied along it.
-
-        A choice that turned out to be frozen is given up for the next one in another walk.
-        """
-        varied = [a for a in range(block.ndim) if (block != block.take([0], a)).any()] or [0]
-        if self.shrink == "within":
-            varied.reverse()
-        elif self.shrink == "auto":
-            varied.sort(key=lambda a: -block.shape[a])
+        """The one axis of a split dimension that may shrink; the others are tied along it."""
         assert self._node is not None
-        site = f"{self._node.name}#{len(self.sites)}"
-        axis = varied[min(self.choices.get(site, 0), len(varied) - 1)]
-        self.decisions[site] = axis = self.earlier.get(site, axis)
-        along = [slice(None) if a == axis else slice(0, 1) for a in range(block.ndim)]
-        self.sites[site] = (block[tuple(along)].ravel(), len(varied))
-        return axis
+        return self.splits.pick_axis(self._node.name, block)
 
     def freeze(self, labels: DimLabels, reason: str) -> None:
         """Say that these labels must stay."""

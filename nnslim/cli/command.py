@@ -164,7 +164,7 @@ def add_command(
         parameters.append(_parameter(setting.key, _annotation(setting), None))
     for own, annotation in _EXTRA.items():
         parameters.append(_parameter(own, annotation, None if own in {"set_", "config"} else False))
-    function.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    function.__signature__ = inspect.Signature(parameters)
     function.__annotations__ = {own.name: own.annotation for own in parameters}
     function.__doc__ = body.__doc__
     app.command(

@@ -107,7 +107,7 @@ def propose(
         of them would get nothing.
     """
     wishes: dict[str, _Wish] = {}
-    for group in growable(network, channels):
+    for group in growable(channels):
         unit = len(group.by_part)
         room = sys.maxsize if widest is None else widest[group.name] - group.width
         wanted = _wanted(group, config.growth, unit)

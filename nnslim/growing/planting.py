@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
+from nnslim.channels.places import reading_places
 from nnslim.errors import ConfigError
 from nnslim.growing.seed import kaiming_
 from nnslim.network.graph import TensorRef
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["growable", "obstacle", "plant", "planting_order"]
 
 
-def growable(network: Network, channels: ChannelMap) -> tuple[ChannelGroup, ...]:
+def growable(channels: ChannelMap) -> tuple[ChannelGroup, ...]:
     """Groups that can be planted into: layers with weights produce and read the channels.
 
     None are groups that a norm or mean runs over, because a new channel would change what it
     computes; those that something without a weight sums over, such as the query and key channels of
     attention, because nothing could start at zero; and those at a transposed convolution.
     """
-    weightless = [place for place in reading_places(network, channels) if place.weight is None]
+    weightless = [place for place in reading_places(channels) if place.weight is None]
     summed = np.unique(np.concatenate([np.zeros(0), *(p.components for p in weightless)]))
     return tuple(
         group
         for group in channels.free
         if not np.isin(group.components, summed).any()
-        and _all_along(incoming_slices(network, group), 1)
-        and _all_along(outgoing_slices(network, group), 0)
+        and _all_along(group.incoming, 1)
+        and _all_along(group.outgoing, 0)
     )
 
 
@@ -83,7 +83,7 @@ def plant(
     Raises:
         ConfigError: A group cannot be planted into.
     """
-    possible = growable(network, channels)
+    possible = growable(channels)
     for name in counts:
         if channels[name] not in possible:
             reason = channels[name].reason or "no layer with a weight produces or reads it"
@@ -131,7 +131,7 @@ class _Drawing:
 
     def _producers(self, name: str) -> None:
         network, new = self.planted.network, self._new(name)
-        for member in outgoing_slices(network, self.planted.channels[name]):
+        for member in self.planted.channels[name].outgoing:
             weight = network.tensor(member.tensor)
             rows = torch.from_numpy(member.positions[new].ravel())
             fresh = self.planted.fresh[member.tensor]
@@ -145,7 +145,7 @@ class _Drawing:
 
     def _readers(self, name: str) -> None:
         network, new = self.planted.network, self._new(name)
-        for member in incoming_slices(network, self.planted.channels[name]):
+        for member in self.planted.channels[name].incoming:
             weight = network.tensor(member.tensor)
             if member.blocks is not None:
                 continue  # a grouped convolution's new inputs are zero, and stay so
@@ -157,7 +157,7 @@ class _Drawing:
         """Rows of a weight but those that other groups have planted: nothing old reads these."""
         rows = np.ones(len(self.planted.network.tensor(tensor)), dtype=bool)
         for other in self.orders.keys() - {name}:
-            for member in outgoing_slices(self.planted.network, self.planted.channels[other]):
+            for member in self.planted.channels[other].outgoing:
                 if member.tensor == tensor:
                     rows[member.positions[self._new(other)].ravel()] = False
         return torch.from_numpy(np.flatnonzero(rows))
@@ -171,6 +171,6 @@ class _Drawing:
     def _norms(self) -> None:
         """New channels of norms are scaled by 1; shifts and means stay zero."""
         for node in self.planted.network.graph.nodes:
-            scale = node.args[1] if node.op == "aten.batch_norm.default" else None
+            scale = node.argument("weight") if node.family == "batch_norm" else None
             if isinstance(scale, TensorRef) and scale.name in self.planted.fresh:
                 self.planted.network.tensor(scale.name)[self.planted.fresh[scale.name]] = 1.0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nnslim.network.network import Network
     from nnslim.run.stages import Record
     from nnslim.settings.budget import Metric
+    from nnslim.settings.grow import GrowConfig
 
 __all__ = ["GrowResult", "Round"]
 

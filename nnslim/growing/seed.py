@@ -13,6 +13,7 @@ from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError, InputError
 from nnslim.measure.cost_model import CostModel
 from nnslim.network.graph import TensorRef
+from nnslim.network.operators import BATCH_NORM_TENSORS
 from nnslim.settings.budget import Limit
 from nnslim.surgery import Edit, apply_edit
 
@@ -130,16 +131,20 @@ def reset(network: Network, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for node in network.graph.nodes:
-            family = node.op.split(".")[1] if node.op.startswith("aten.") else ""
-            own = [network.tensor(a.name) if isinstance(a, TensorRef) else None for a in node.args]
-            if family.startswith(("conv", "linear")) and own[1] is not None:
-                kaiming_(own[1], own[1].shape[1:].numel(), generator)
-                if len(own) > 2 and own[2] is not None:
-                    own[2].zero_()
-            elif family == "batch_norm":
-                for tensor, value in zip(own[1:5], (1.0, 0.0, 0.0, 1.0), strict=True):
-                    if tensor is not None:
-                        tensor.fill_(value)
+            tensors = {
+                name: network.tensor(arg.name)
+                for name, arg in node.named_arguments.items()
+                if isinstance(arg, TensorRef)
+            }
+            if node.layer_weight is not None:
+                weight = tensors["weight"]
+                kaiming_(weight, weight.shape[1:].numel(), generator)
+                if "bias" in tensors:
+                    tensors["bias"].zero_()
+            elif node.family == "batch_norm":
+                for name, value in zip(BATCH_NORM_TENSORS, (1.0, 0.0, 0.0, 1.0), strict=True):
+                    if name in tensors:
+                        tensors[name].fill_(value)
     return network
 
 

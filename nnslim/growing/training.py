@@ -93,22 +93,24 @@ class PlantedEntries(nn.Module):
         return cast("Tensor", logits)
 
     def _call(self, step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-        if step.node.op == "aten.batch_norm.default" and step.training_position is not None:
+        if step.node.family == "batch_norm" and step.training_position is not None:
             args[step.training_position] = False
-            mean = step.node.args[3]
+            mean = step.node.argument("running_mean")
             assert isinstance(mean, TensorRef)
             if self.training and mean.name in self._fresh:
-                return self._batch_norm(step, args)
+                return self._batch_norm(step, step.by_name(args, kwargs))
         return step.function(*args, **kwargs)
 
-    def _batch_norm(self, step: Step, args: list[object]) -> Tensor:
+    def _batch_norm(self, step: Step, given: Mapping[str, object]) -> Tensor:
         """Normalise new channels by the batch's statistics, which also move the running ones."""
-        images, mean, variance = cast("list[Tensor]", [args[0], *args[3:5]])
-        scale, shift = cast("list[Tensor | None]", args[1:3])
-        momentum, epsilon = cast("list[float]", args[6:8])
+        images, mean, variance = (
+            cast("Tensor", given[name]) for name in ("input", "running_mean", "running_var")
+        )
+        scale, shift = (cast("Tensor | None", given[name]) for name in ("weight", "bias"))
+        momentum, epsilon = (cast("float", given[name]) for name in ("momentum", "eps"))
         momentum = momentum if self.momentum is None else self.momentum
-        names = [cast("TensorRef", arg).name for arg in step.node.args[3:5]]
-        index = cast("Tensor", getattr(self, f"fresh_{self._number[names[0]]}"))
+        name = cast("TensorRef", step.node.argument("running_mean")).name
+        index = cast("Tensor", getattr(self, f"fresh_{self._number[name]}"))
         own = images.index_select(1, index).float()
         over = [dim for dim in range(own.dim()) if dim != 1]
         own_variance, own_mean = torch.var_mean(own, over, correction=0)

@@ -111,10 +111,11 @@ def _index_labels(network: Network, channels: ChannelMap) -> dict[str, np.ndarra
     """Channels that each constant index picks; the index is cut with them."""
     result: dict[str, np.ndarray] = {}
     for node in network.graph.nodes:
-        if node.op == "aten.index_select.default" and isinstance(node.args[2], TensorRef):
-            labels = cast("Labels", channels.values[node.name])[cast("int", node.args[1])]
+        index = node.argument("index") if node.family == "index_select" else None
+        if isinstance(index, TensorRef):
+            labels = cast("Labels", channels.values[node.name])[cast("int", node.argument("dim"))]
             if labels is not None:
-                result[node.args[2].name] = channels.component[labels]
+                result[index.name] = channels.component[labels]
     return result
 
 

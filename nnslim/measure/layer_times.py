@@ -121,13 +121,12 @@ def layer_shapes(network: Network) -> dict[str, tuple[str, LayerShape | None]]:
     for name, (weight, positions) in weighted_positions(network).items():
         node = network.graph.by_name[name]
         shape = tuple(network.tensor(weight).shape)
-        kind = node.op.split(".")[1]
-        if kind == "linear" and node.shape[0] % BATCH == 0:
+        if node.family == "linear" and node.shape[0] % BATCH == 0:
             one = (1, 1)
             own = LayerShape(
                 shape[1], shape[0], 1, (0, 0), one, (0, 0), one, (1, positions), positions
             )
-        elif kind == "conv2d":
+        elif node.family == "convolution" and len(shape) == 4:
             own = _convolution(network, node, shape, positions)
         else:
             own = None
@@ -138,16 +137,13 @@ def layer_shapes(network: Network) -> dict[str, tuple[str, LayerShape | None]]:
 def _convolution(
     network: Network, node: Node, shape: tuple[int, ...], positions: int
 ) -> LayerShape | None:
-    source = node.args[0]
+    source = node.operand
     assert isinstance(source, Ref)
     info = network.graph.info(source.name)
-    names = ("stride", "padding", "dilation", "groups")
-    given = {**dict(zip(names, node.args[3:], strict=False)), **node.kwargs}
-    groups = given.get("groups", 1)
+    groups, padding = node.argument("groups"), node.argument("padding")
     if not isinstance(info, TensorInfo) or info.shape[0] != BATCH or not isinstance(groups, int):
         return None
-    kernel, dilation = (shape[2], shape[3]), _two(given.get("dilation", 1))
-    padding = given.get("padding", 0)
+    kernel, dilation = (shape[2], shape[3]), _two(node.argument("dilation"))
     if isinstance(padding, str):
         same = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
         padding = same if padding == "same" else 0
@@ -156,7 +152,7 @@ def _convolution(
         outputs=shape[0],
         groups=groups,
         kernel=kernel,
-        stride=_two(given.get("stride", 1)),
+        stride=_two(node.argument("stride")),
         padding=_two(padding),
         dilation=dilation,
         image=(info.shape[2], info.shape[3]),

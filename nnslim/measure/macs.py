@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from nnslim.network.graph import BATCH, Node, TensorInfo, TensorRef
+from nnslim.network.graph import BATCH, TensorInfo
 
 if TYPE_CHECKING:
     from nnslim.network.network import Network
 
 __all__ = ["Costs", "MacCount", "count_costs", "count_macs", "weighted_positions"]
 
-_PRODUCTS = ("matmul", "bmm", "baddbmm", "addmm", "mm", "einsum", "scaled_dot_product_attention")
+_PRODUCTS = ("matmul", "addmm", "einsum", "attention")
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,17 @@ def weighted_positions(network: Network) -> dict[str, tuple[str, int]]:
     """
     result: dict[str, tuple[str, int]] = {}
     for node in network.graph.nodes:
-        kind = node.op.split(".")[1]
-        weight = node.args[1] if len(node.args) > 1 else None
-        if not isinstance(weight, TensorRef) or not isinstance(node.value, TensorInfo):
+        weight = node.layer_weight
+        if weight is None:
             continue
-        if kind.startswith("conv_transpose"):
-            source = network.graph.info(node.args[0].name)  # pyright: ignore
+        if node.family == "transposed_convolution":
+            source = network.graph.info(node.operand.name)  # pyright: ignore
             assert isinstance(source, TensorInfo)
-            result[node.name] = (weight.name, _per_image(source.shape[2:]))
-        elif kind.startswith("conv"):
-            result[node.name] = (weight.name, _per_image(node.shape[2:]))
-        elif kind == "linear":
-            result[node.name] = (weight.name, _per_image(node.shape[:-1]))
+            result[node.name] = (weight, _per_image(source.shape[2:]))
+        elif node.family == "convolution":
+            result[node.name] = (weight, _per_image(node.shape[2:]))
+        else:
+            result[node.name] = (weight, _per_image(node.shape[:-1]))
     return result
 
 
@@ -95,12 +94,8 @@ def count_macs(network: Network) -> MacCount:
         name: positions * network.tensor(weight).numel()
         for name, (weight, positions) in weighted_positions(network).items()
     }
-    missed = tuple(n.place for n in network.graph.nodes if _is_product(n) and n.name not in by_node)
+    missed = tuple(node.place for node in network.graph.nodes if node.family in _PRODUCTS)
     return MacCount(by_node, missed)
-
-
-def _is_product(node: Node) -> bool:
-    return node.op.split(".")[1] in _PRODUCTS
 
 
 def count_costs(network: Network) -> Costs:

@@ -11,9 +11,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd  # pyright: ignore
 
 from nnslim.network.graph import Node, TensorRef
 from nnslim.network.network import Network
-from nnslim.network.operators import argument_names
+from nnslim.network.operators import LAYERS
 
 __all__ = ["fit_layers"]
+
+_FAMILIES = LAYERS - {"linear"} | {"batch_norm", "instance_norm", "layer_norm", "group_norm"}
 
 
 def fit_layers(network: Network, module: nn.Module) -> None:
@@ -33,8 +35,7 @@ def _nodes_by_layer(network: Network) -> Mapping[str, Node]:
     """The convolution or norm that each layer amounts to: by its weight, else by its module."""
     found: dict[str, Node] = {}
     for node in network.graph.nodes:
-        family = node.op.split(".")[1]
-        if family.startswith("conv") or family.endswith("_norm"):
+        if node.family in _FAMILIES:
             found.setdefault(node.module, node)
             names = [arg.name for arg in node.arguments if isinstance(arg, TensorRef)]
             for name in names[:1]:
@@ -43,11 +44,7 @@ def _nodes_by_layer(network: Network) -> Mapping[str, Node]:
 
 
 def _argument(node: Node | None, name: str) -> object:
-    if node is None:
-        return None
-    names = argument_names(node.op)
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return given.get(name, names.get(name))
+    return None if node is None else node.named_arguments.get(name)
 
 
 def _fit(layer: nn.Module, node: Node | None) -> None:

@@ -1,8 +1,8 @@
 """Sizes that depend on the batch, as plain numbers that know it.
 
 A trace runs with one batch size, ``BATCH``. What it finds holds for every batch size as long as the
-model's code only multiplies it, divides it exactly, and compares it with sizes of its own kind.
-Anything else, such as a branch on the batch size, stops the trace.
+model's code only multiplies it, divides it exactly, and compares it with its
+multiples. Anything else, such as a branch on the batch size, stops the trace.
 """
 
 from __future__ import annotations

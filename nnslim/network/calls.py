@@ -29,16 +29,15 @@ def check_call(node: Node, known: Mapping[str, Value]) -> None:
             values = values[1:] if values and isinstance(values[0], tuple) else [None]
         if not all(isinstance(value, int) and abs(value) < MAX_SIZE for value in values):
             raise InputError(f"node {node.name!r}: {node.op} computes on sizes only")
-    if node.op in _SPLITS and node.args and isinstance(node.args[0], Ref):
-        info = known[node.args[0].name]
+    if node.op in _SPLITS and isinstance(node.operand, Ref):
+        info = known[node.operand.name]
         if isinstance(info, TensorInfo) and _splits_batch(node, info):
             raise InputError(f"node {node.name!r}: {node.op} splits the batch")
 
 
 def _splits_batch(node: Node, info: TensorInfo) -> bool:
     """Whether a list-valued operator runs along a dimension that depends on the batch."""
-    given = dict(zip(argument_names(node.op), node.args, strict=False)) | dict(node.kwargs)
-    dim = given.get("dim", 0)
+    dim = node.argument("dim")
     size = info.shape[dim % len(info.shape)] if isinstance(dim, int) and info.shape else 0
     return size % BATCH == 0
 

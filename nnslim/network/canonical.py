@@ -24,11 +24,10 @@ from nnslim.network.operators import is_in_place
 
 __all__ = ["canonicalise"]
 
-_RESHAPES = ("aten.reshape.default", "aten.flatten.using_ints")
-_PERMUTES = ("aten.permute.default", "aten.transpose.int")
-_SHUFFLES = ("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
-_COPIES = ("aten.contiguous.default", "aten.clone.default")
-_SQUEEZES = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+_RESHAPES = ("reshape", "flatten")
+_PERMUTES = ("permute", "transpose")
+_SHUFFLES = ("channel_shuffle", "native_channel_shuffle")
+_COPIES = ("contiguous", "clone")
 
 
 def canonicalise(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
@@ -44,13 +43,13 @@ def _one_form(graph: Graph, node: Node) -> Node:
         return replace(node, op="aten.reshape.default")
     if node.op == "aten.true_divide.Tensor":
         return replace(node, op="aten.div.Tensor")
-    source, *rest = node.args or (None,)
+    source = node.operand
     if node.op == "aten.mT.default":
         return replace(node, op="aten.transpose.int", args=(source, -2, -1))
-    if node.op in _SQUEEZES and isinstance(source, Ref):
+    if node.family == "squeeze" and isinstance(source, Ref):
         info = graph.info(source.name)
         assert isinstance(info, TensorInfo)
-        asked = dims_of(rest[0] if rest else None, len(info.shape))
+        asked = dims_of(node.named_arguments.get("dim"), len(info.shape))
         dims = tuple(dim for dim in asked if info.shape[dim] == 1)
         return replace(node, op="aten.squeeze.dims", args=(source, dims), kwargs={})
     return node
@@ -61,14 +60,14 @@ def _name_constant_indices(graph: Graph) -> Graph:
     copies: dict[str, TensorRef] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op == "aten.lift_fresh_copy.default" and isinstance(node.args[0], TensorRef):
-            copies[node.name] = node.args[0]
-        if node.op == "aten.index.Tensor" and isinstance(node.args[1], tuple):
+        if node.family == "lift_fresh_copy" and isinstance(node.operand, TensorRef):
+            copies[node.name] = node.operand
+        if node.family == "index":
             named = (
                 copies.get(entry.name, entry) if isinstance(entry, Ref) else entry
-                for entry in node.args[1]
+                for entry in cast("tuple[Arg, ...]", node.argument("indices"))
             )
-            nodes.append(replace(node, args=(node.args[0], tuple(named))))
+            nodes.append(replace(node, args=(node.operand, tuple(named))))
             continue
         if is_in_place(node.op):
             copies = {n: ref for n, ref in copies.items() if Ref(n) not in refs(node.arguments)}
@@ -89,35 +88,36 @@ def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
     constants: dict[str, Tensor] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        found = _find_shuffle(graph, node, uses)
-        if found is None:
+        shuffle = _find_shuffle(graph, node, uses)
+        if shuffle is None:
             nodes.append(node)
             continue
         name = f"nnslim_index.{node.name}"
-        constants[name] = found.index
-        args: tuple[Arg, ...] = (found.source, found.dim, TensorRef(name))
+        constants[name] = shuffle.index
+        args: tuple[Arg, ...] = (shuffle.source, shuffle.dim, TensorRef(name))
         nodes.append(replace(node, op="aten.index_select.default", args=args, kwargs={}))
     return graph.with_nodes(tuple(nodes)), constants
 
 
 def _find_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle | None:
     """Match a channel shuffle, or reshape(copy?(permute(reshape(source)))) that amounts to one."""
-    if last.op in _SHUFFLES and isinstance(last.args[0], Ref):
-        index = torch.arange(last.shape[1]).view(cast("int", last.args[1]), -1).t().reshape(-1)
-        return _Shuffle(last, last.args[0], 1, index)
-    return _find_viewed_shuffle(graph, last, uses) if last.op in _RESHAPES else None
+    if last.family in _SHUFFLES and isinstance(last.operand, Ref):
+        groups = cast("int", last.argument("groups"))
+        index = torch.arange(last.shape[1]).view(groups, -1).t().reshape(-1)
+        return _Shuffle(last, last.operand, 1, index)
+    return _find_viewed_shuffle(graph, last, uses) if last.family in _RESHAPES else None
 
 
 def _find_viewed_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle | None:
     permute = _only_producer(graph, last, uses)
-    if permute is not None and permute.op in _COPIES:
+    if permute is not None and permute.family in _COPIES:
         permute = _only_producer(graph, permute, uses)
-    if permute is None or permute.op not in _PERMUTES:
+    if permute is None or permute.family not in _PERMUTES:
         return None
     first = _only_producer(graph, permute, uses)
-    if first is None or first.op not in _RESHAPES:
+    if first is None or first.family not in _RESHAPES:
         return None
-    source = first.args[0]
+    source = first.operand
     if not isinstance(source, Ref) or _written_between(graph, first, last):
         return None
     info = graph.info(source.name)
@@ -127,7 +127,7 @@ def _find_viewed_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _
 
 
 def _only_producer(graph: Graph, node: Node, uses: Mapping[str, int]) -> Node | None:
-    ref = node.args[0]
+    ref = node.operand
     if isinstance(ref, Ref) and uses[ref.name] == 1:
         return graph.by_name.get(ref.name)
     return None
@@ -142,10 +142,10 @@ def _written_between(graph: Graph, first: Node, last: Node) -> bool:
 
 def _permutation(node: Node) -> tuple[int, ...]:
     rank = len(node.shape)
-    if node.op == "aten.permute.default":
-        return tuple(int(d) % rank for d in node.args[1])  # pyright: ignore
+    if node.family == "permute":
+        return dims_of(node.argument("dims"), rank)
     order = list(range(rank))
-    a, b = int(node.args[1]) % rank, int(node.args[2]) % rank  # pyright: ignore
+    a, b = (int(node.argument(name)) % rank for name in ("dim0", "dim1"))  # pyright: ignore
     order[a], order[b] = order[b], order[a]
     return tuple(order)
 

@@ -6,12 +6,24 @@ width, so that all shape arithmetic stays integer arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
+
+from nnslim.network.arguments import (
+    Arg,
+    DeviceRef,
+    Ref,
+    TensorRef,
+    dims_of,
+    map_arg,
+    refs,
+    tensor_refs,
+)
+from nnslim.network.operators import LAYERS, argument_names, family_of
 
 __all__ = [
     "BATCH",
@@ -31,41 +43,6 @@ __all__ = [
 ]
 
 BATCH = 1_000_003
-
-
-@dataclass(frozen=True)
-class Ref:
-    """The value of an earlier node or of an input."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A named parameter or buffer of the network."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class DeviceRef:
-    """The device the network runs on, wherever an operator asks for one."""
-
-
-Leaf: TypeAlias = (
-    Ref
-    | TensorRef
-    | DeviceRef
-    | bool
-    | int
-    | float
-    | str
-    | torch.dtype
-    | torch.layout
-    | torch.memory_format
-    | None
-)
-Arg: TypeAlias = "Leaf | tuple[Arg, ...] | Mapping[str, Arg]"
 
 
 @dataclass(frozen=True)
@@ -116,6 +93,43 @@ class Node:
         """Positional and keyword arguments together."""
         return (*self.args, *self.kwargs.values())
 
+    @cached_property
+    def family(self) -> str:
+        """Kind of operator, such as ``convolution``; empty for operators that are not ATen's.
+
+        Example:
+            >>> Node("y", "aten.relu_.default", (Ref("x"),), {}, None).family
+            'relu'
+        """
+        family = family_of(self.op)
+        transposed = family == "convolution" and self.named_arguments.get("transposed")
+        return "transposed_convolution" if transposed else family
+
+    @cached_property
+    def named_arguments(self) -> Mapping[str, Arg]:
+        """All arguments by their schema names and in its order, defaults filled in."""
+        names = cast("Mapping[str, Arg]", argument_names(self.op))
+        given = dict(zip(names, self.args, strict=False)) | dict(self.kwargs)
+        return {name: given.get(name, default) for name, default in names.items()}
+
+    def argument(self, name: str) -> Arg:
+        """Return an argument by its schema name: as it was given, or its default.
+
+        Raises:
+            KeyError: The operator has no such argument.
+
+        Example:
+            >>> node = Node("y", "aten.softmax.int", (Ref("x"), -1), {}, None)
+            >>> node.argument("dim"), node.argument("dtype")
+            (-1, None)
+        """
+        return self.named_arguments[name]
+
+    @property
+    def operand(self) -> Arg:
+        """First argument, which most operators work on; None where there is none."""
+        return next(iter(self.named_arguments.values()), None)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the one tensor the call returns."""
@@ -125,9 +139,9 @@ class Node:
     @property
     def layer_weight(self) -> str | None:
         """Name of the weight of a convolution or linear layer; None for anything else."""
-        if not self.op.split(".")[1].startswith(("conv", "linear")) or len(self.args) < 2:
+        if self.family not in LAYERS:
             return None
-        weight = self.args[1]
+        weight = self.argument("weight")
         return weight.name if isinstance(weight, TensorRef) else None
 
     @property
@@ -163,7 +177,7 @@ class Graph:
     def layer_weights(self) -> Mapping[str, bool]:
         """Names of the weights of convolutions and linear layers, and which are transposed."""
         return {
-            weight: "transpose" in node.op
+            weight: node.family == "transposed_convolution"
             for node in self.nodes
             if (weight := node.layer_weight) is not None
         }
@@ -194,41 +208,3 @@ class Graph:
             result[node.name] = tuple(sorted(dying))
             seen |= used
         return result
-
-
-def map_arg(arg: Arg, function: Callable[[Arg], Arg]) -> Arg:
-    """Rebuild an argument with ``function`` applied to every leaf."""
-    if isinstance(arg, tuple):
-        return tuple(map_arg(entry, function) for entry in arg)
-    if isinstance(arg, Mapping):
-        return {key: map_arg(entry, function) for key, entry in arg.items()}
-    return function(arg)
-
-
-def _find(arg: Arg, kind: type) -> Iterator[Ref | TensorRef]:
-    if isinstance(arg, tuple):
-        for entry in arg:
-            yield from _find(entry, kind)
-    elif isinstance(arg, Mapping):
-        for entry in arg.values():
-            yield from _find(entry, kind)
-    elif isinstance(arg, kind):
-        yield arg  # pyright: ignore[reportReturnType]
-
-
-def refs(arg: Arg) -> Iterator[Ref]:
-    """Yield the values an argument refers to, in order."""
-    return _find(arg, Ref)  # pyright: ignore[reportReturnType]
-
-
-def dims_of(argument: Arg, rank: int) -> tuple[int, ...]:
-    """Normalise a ``dim`` argument: None means all dimensions, negative ones count from the end."""
-    if argument is None or argument == ():
-        return tuple(range(rank))
-    dims = argument if isinstance(argument, tuple) else (argument,)
-    return tuple(int(dim) % rank for dim in dims)  # pyright: ignore[reportArgumentType]
-
-
-def tensor_refs(arg: Arg) -> Iterator[TensorRef]:
-    """Yield the parameters and buffers an argument refers to, in order."""
-    return _find(arg, TensorRef)  # pyright: ignore[reportReturnType]

@@ -1,4 +1,4 @@
-"""Regions of an exported graph that run under another mode, written into the graph around them."""
+"""Regions of an exported graph that run under another mode, written into their caller."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def inline_regions(module: fx.GraphModule) -> None:
             module.graph.erase_node(node)
 
 
-# Where the region's own graph stands among the arguments.
+# Where the region's graph stands among the arguments.
 _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 

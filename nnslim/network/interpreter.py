@@ -33,6 +33,10 @@ class Step:
     training_position: int | None
     dead: tuple[str, ...]
 
+    def by_name(self, args: list[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Return the resolved arguments of a call by their schema names."""
+        return dict(zip(argument_names(self.node.op), args, strict=False)) | dict(kwargs)
+
 
 class Runtime(Protocol):
     """What a program needs from its surroundings: tensors by name, mode and device."""
@@ -129,10 +133,10 @@ def _training_position(node: Node) -> int | None:
     if flag is None:
         return None
     position = list(argument_names(node.op)).index(flag)
-    if node.args[position] is not False:
+    if node.argument(flag) is not False:
         return None
-    # Weight standardisation calls batch_norm without statistics of its own: never flipped.
-    if node.op == "aten.batch_norm.default" and not isinstance(node.args[3], TensorRef):
+    # Weight standardisation calls batch_norm without running statistics: never flipped.
+    if node.family == "batch_norm" and not isinstance(node.argument("running_mean"), TensorRef):
         return None
     return position
 

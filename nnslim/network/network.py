@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from nnslim.errors import InputError
-from nnslim.network.graph import BATCH, Graph, TensorInfo
+from nnslim.network.graph import BATCH, Graph, TensorInfo, refs
 from nnslim.network.interpreter import Program, compile_graph
 
 if TYPE_CHECKING:
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Network"]
 
-_OWN = ("graph", "preprocess", "classes", "history", "notes")
+_ATTRIBUTES = ("graph", "preprocess", "classes", "history", "notes")
 
 
 class Network(nn.Module):
     """A convolutional network as a graph of ATen operators plus named tensors.
 
     It trains, evaluates, moves, copies, compiles and saves like the module it was traced from,
-    without that module's source code. ``train()`` and ``eval()`` flip the batch norms that own
+    without that module's source code. ``train()`` and ``eval()`` flip the batch norms that have
     running statistics, and the dropouts.
 
     Attributes:
         graph: The operators; immutable.
-        preprocess: How an image becomes an input, or None when nobody said.
+        preprocess: How an image becomes an input, or None where that is not known.
         classes: Names of the classes in the order of the logits, or None.
         history: What was done to the network, oldest first; plain JSON values.
         notes: What the trace had to leave behind, such as unused parameters.
@@ -52,7 +52,7 @@ class Network(nn.Module):
         history: tuple[Mapping[str, object], ...] = (),
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Own ``tensors``: an ``nn.Parameter`` trains, anything else becomes a buffer.
+        """Register ``tensors``: an ``nn.Parameter`` trains, anything else becomes a buffer.
 
         Raises:
             InputError: A tensor that the graph uses is missing, or one has an impossible name.
@@ -96,7 +96,7 @@ class Network(nn.Module):
 
     def __setattr__(self, name: str, value: object) -> None:
         """Let the source model have a submodule of any name, also of one that is set here."""
-        if name in _OWN:
+        if name in _ATTRIBUTES:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
@@ -118,16 +118,9 @@ class Network(nn.Module):
     @property
     def n_classes(self) -> int | None:
         """Number of logits, or None when the output is not one ``(N, K)`` tensor."""
-        infos = list(self._output_infos())
-        return infos[0].shape[1] if len(infos) == 1 and len(infos[0].shape) == 2 else None
-
-    def _output_infos(self) -> Iterator[TensorInfo]:
-        from nnslim.network.graph import refs  # noqa: PLC0415
-
-        for ref in refs(self.graph.output):
-            info = self.graph.info(ref.name)
-            if isinstance(info, TensorInfo):
-                yield info
+        values = (self.graph.info(ref.name) for ref in refs(self.graph.output))
+        shapes = [value.shape for value in values if isinstance(value, TensorInfo)]
+        return shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else None
 
     @property
     def n_parameters(self) -> int:

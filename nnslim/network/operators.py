@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 import torch
@@ -16,9 +17,17 @@ import torch
 from nnslim.errors import UnsupportedModelError
 
 __all__ = [
+    "BATCH_NORM_TENSORS",
+    "CREATION",
+    "ELEMENTWISE",
+    "LAYERS",
     "OPERATORS",
+    "ORDERING",
+    "POOLING",
+    "STATISTICS",
     "Operator",
     "argument_names",
+    "family_of",
     "is_in_place",
     "operator_name",
     "resolve",
@@ -28,86 +37,118 @@ __all__ = [
 
 Operator: TypeAlias = Callable[..., object]
 
-_ELEMENTWISE = """
+
+def _aten_names(text: str) -> frozenset[str]:
+    names = (name if "." in name else f"{name}.default" for name in text.split())
+    return frozenset(f"aten.{name}" for name in names)
+
+
+# Each entry of the result comes from the entries at the same place.
+ELEMENTWISE = _aten_names("""
 abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar clamp clamp_ clamp_min clamp_min_
 clamp_max clamp_max_ celu celu_ cos div.Tensor div_.Tensor div.Scalar div_.Scalar
 div.Tensor_mode elu elu_ erf exp floor gelu gelu_ hardshrink hardsigmoid hardsigmoid_ hardswish
 hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_ lerp.Scalar lerp.Tensor log log1p
 logical_not maximum minimum mish mish_ mul.Tensor mul_.Tensor mul.Scalar mul_.Scalar neg neg_
-pow.Tensor_Scalar pow.Tensor_Tensor prelu reciprocal relu relu_ relu6 relu6_ round rrelu rsqrt
-rsub.Scalar rsub.Tensor selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt
-square sub.Tensor sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ where.self
+pow.Tensor_Scalar pow.Tensor_Tensor reciprocal relu relu_ relu6 relu6_ round rsqrt rsub.Scalar
+rsub.Tensor selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink sqrt square
+sub.Tensor sub_.Tensor sub.Scalar sub_.Scalar tanh tanh_ threshold threshold_ where.self
 where.ScalarOther where.ScalarSelf masked_fill.Scalar masked_fill_.Scalar masked_fill.Tensor
-log_sigmoid glu bernoulli bernoulli_.float eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar
-gt.Scalar le.Scalar ge.Scalar lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_not logical_and
-logical_or logical_xor floor_divide floor_divide.Scalar remainder.Scalar remainder.Tensor addcmul
-addcdiv pow.Scalar clamp.Tensor clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10
-tan atan sinh cosh asinh atan2 erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor
-bitwise_or.Tensor xlogy.Tensor logaddexp exp2 logit true_divide.Tensor where.Scalar
-"""
-_COPIES = """
-alias clone contiguous detach detach_ lift_fresh_copy dropout dropout_ feature_dropout
-alpha_dropout to.dtype to.device to.dtype_layout _to_copy type_as view_as expand_as reshape_as
-"""
-_LAYERS = """
-conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding convolution conv_transpose1d
-conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum
-batch_norm instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
-scaled_dot_product_attention embedding bilinear lstm.input gru.input
-rnn_tanh.input rnn_relu.input cosine_similarity cdist
-"""
-_POOLING = """
+log_sigmoid eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar gt.Scalar le.Scalar ge.Scalar
+lt.Tensor gt.Tensor le.Tensor ge.Tensor bitwise_not logical_and logical_or logical_xor
+floor_divide floor_divide.Scalar remainder.Scalar remainder.Tensor addcmul addcdiv pow.Scalar
+clamp.Tensor clamp_min.Tensor clamp_max.Tensor ceil trunc frac expm1 log2 log10 tan atan sinh
+cosh asinh atan2 erfc isnan isinf isfinite nan_to_num bitwise_and.Tensor bitwise_or.Tensor
+xlogy.Tensor logaddexp exp2 logit where.Scalar alias clone contiguous detach detach_ dropout
+dropout_ feature_dropout alpha_dropout to.dtype to.device to.dtype_layout _to_copy type_as
+zeros_like ones_like full_like empty_like
+""")
+# Pooling, resampling and mirrored padding of pixels.
+POOLING = _aten_names("""
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
 upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
 _upsample_bilinear2d_aa.vec upsample_linear1d upsample_linear1d.vec upsample_nearest1d
-upsample_nearest1d.vec upsample_nearest3d.vec upsample_trilinear3d.vec pixel_shuffle pixel_unshuffle
-channel_shuffle native_channel_shuffle grid_sampler im2col col2im
-"""
-_REDUCTIONS = """
-mean mean.dim sum sum.dim_IntList amax amin max.dim min.dim argmax std.correction std.dim
-var.correction var.dim var_mean.correction norm.ScalarOpt_dim linalg_vector_norm softmax.int
-_softmax log_softmax.int logsumexp prod.dim_int cumsum all any.dim topk sort
-max min argmin argsort median.dim cumprod
-"""
-_SHAPES = """
-cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections unbind.int
-slice.Tensor select.int narrow view reshape flatten.using_ints unflatten.int squeeze squeeze.dim
-squeeze.dims unsqueeze permute transpose.int t numpy_T expand repeat repeat_interleave.self_int
-tile roll flip pad constant_pad_nd reflection_pad2d replication_pad2d index_select index.Tensor
-gather index_put index_put_ copy_ fill_.Scalar fill_.Tensor zero_ copy unfold as_strided movedim.int
+upsample_nearest1d.vec upsample_nearest3d.vec upsample_trilinear3d.vec reflection_pad2d
+replication_pad2d
+""")
+# Statistics over the dimensions that their argument ``dim`` names.
+STATISTICS = _aten_names("""
+mean mean.dim amax amin std.correction std.dim var.correction var.dim var_mean.correction
+logsumexp
+""")
+# Places along ``dim`` matter.
+ORDERING = _aten_names("""
+max.dim min.dim argmax prod.dim_int cumsum any.dim topk sort argmin argsort median.dim cumprod
+""")
+# Tensors of literal sizes.
+CREATION = _aten_names("""
+zeros ones full empty.memory_format new_zeros new_ones new_full arange arange.start
+arange.start_step linspace eye scalar_tensor sym_size.int
+""")
+_LAYERS = _aten_names("""
+conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding convolution conv_transpose1d
+conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum
+batch_norm instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
+scaled_dot_product_attention embedding bilinear lstm.input gru.input rnn_tanh.input
+rnn_relu.input cosine_similarity cdist
+""")
+_OTHERS = _aten_names("""
+sum sum.dim_IntList norm.ScalarOpt_dim linalg_vector_norm softmax.int _softmax log_softmax.int
+all max min cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections
+unbind.int slice.Tensor select.int narrow view reshape flatten.using_ints unflatten.int squeeze
+squeeze.dim squeeze.dims unsqueeze permute transpose.int t numpy_T expand repeat
+repeat_interleave.self_int tile roll flip pad constant_pad_nd index_select index.Tensor gather
+index_put index_put_ copy_ fill_.Scalar fill_.Tensor zero_ copy unfold as_strided movedim.int
 movedim.intlist swapaxes moveaxis.int hstack vstack meshgrid meshgrid.indexing broadcast_tensors
-tril triu diagonal mT scatter.src
-"""
-_CREATION = """
-zeros ones full empty.memory_format zeros_like ones_like full_like empty_like new_zeros new_ones
-new_full new_empty arange arange.start arange.start_step linspace eye scalar_tensor rand randn
-rand_like randperm sym_size.int one_hot
-"""
+tril triu diagonal mT scatter.src pixel_shuffle pixel_unshuffle channel_shuffle
+native_channel_shuffle grid_sampler im2col col2im prelu rrelu glu bernoulli bernoulli_.float
+true_divide.Tensor lift_fresh_copy view_as expand_as reshape_as new_empty rand randn rand_like
+randperm one_hot
+""")
 _PYTHON = {
     f"python.{name}": getattr(operator, name)
     for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
 }
 
-# Name of the boolean argument that says "training", by operator.
+OPERATORS: frozenset[str] = frozenset(_PYTHON).union(
+    ELEMENTWISE, POOLING, STATISTICS, ORDERING, CREATION, _LAYERS, _OTHERS
+)
+
+# Name of the boolean argument that says "training", by family.
 _TRAINING = {
-    "aten.batch_norm.default": "training",
-    "aten.dropout.default": "train",
-    "aten.dropout_.default": "train",
-    "aten.feature_dropout.default": "train",
-    "aten.alpha_dropout.default": "train",
+    "batch_norm": "training",
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), "train"),
 }
 
 
-def _aten_names(*families: str) -> frozenset[str]:
-    names = (name for family in families for name in family.split())
-    return frozenset(f"aten.{name}" if "." in name else f"aten.{name}.default" for name in names)
+# Names that are treated alike; every other ATen operator is a family of its own.
+_FAMILIES = {
+    "convolution": "conv1d conv2d conv3d convolution",
+    "transposed_convolution": "conv_transpose1d conv_transpose2d conv_transpose3d",
+    "matmul": "mm bmm matmul",
+    "addmm": "addmm baddbmm",
+    "attention": "scaled_dot_product_attention",
+    "layer_norm": "layer_norm rms_norm",
+}
+# Families with a weight that is summed over, and what a batch norm has one entry of per channel.
+LAYERS = frozenset({"convolution", "transposed_convolution", "linear"})
+BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+_FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
 
-OPERATORS: frozenset[str] = _aten_names(
-    _ELEMENTWISE, _COPIES, _LAYERS, _POOLING, _REDUCTIONS, _SHAPES, _CREATION
-) | frozenset(_PYTHON)
+def family_of(name: str) -> str:
+    """Return the kind of an ATen operator of the closed list; empty for any other operator.
+
+    Example:
+        >>> family_of("aten.conv2d.padding"), family_of("aten.add_.Tensor"), family_of("my.add.out")
+        ('convolution', 'add', '')
+    """
+    if name not in OPERATORS or name in _PYTHON:
+        return ""
+    base = name.split(".")[1]
+    return _FAMILY_OF.get(base, base.removesuffix("_"))
 
 
 def operator_name(target: object) -> str:
@@ -137,51 +178,46 @@ def resolve(name: str) -> Operator:
         )
     if name in _PYTHON:
         return _PYTHON[name]
-    return _registered(name)
+    return resolve_custom(name)
 
 
 def resolve_custom(name: str) -> Operator:
-    """Return the function of an operator that the caller registered with ``torch.library``.
+    """Return the function of an operator that is registered with torch, by the caller perhaps.
 
     Raises:
         UnsupportedModelError: No operator of this name is registered.
     """
-    return _registered(name)
-
-
-def _registered(name: str) -> Operator:
-    found: object = torch.ops
+    function: object = torch.ops
     for part in name.split(".", 2):
         try:
-            found = getattr(found, part, None)
+            function = getattr(function, part, None)
         except RuntimeError:  # what torch raises for a namespace's missing attribute
-            found = None
-    if found is None or found is torch.ops or name.count(".") < 2:
+            function = None
+    if function is None or function is torch.ops or name.count(".") < 2:
         raise UnsupportedModelError(
             f"operator {name!r} does not exist in torch {torch.__version__}",
             hint="import the module that registers it",
         )
-    return cast("Operator", found)
+    return cast("Operator", function)
 
 
 @cache
-def _signature(name: str) -> tuple[tuple[str, object], ...]:
-    if name in _PYTHON:
-        return (("a", None),) if name == "python.neg" else (("a", None), ("b", None))
-    schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
-    return tuple(
-        (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
-    )
-
-
 def argument_names(name: str) -> Mapping[str, object]:
     """Return the operator's arguments in order, with their defaults (None where there is none).
 
     Example:
-        >>> argument_names("aten.softmax.int")
+        >>> dict(argument_names("aten.softmax.int"))
         {'self': None, 'dim': None, 'dtype': None}
     """
-    return dict(_signature(name))
+    if name in _PYTHON:
+        return MappingProxyType(dict.fromkeys("a" if name == "python.neg" else "ab"))
+    schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
+    defaults = {
+        a.name: a.default_value if a.has_default_value() else None for a in schema.arguments
+    }
+    return MappingProxyType(
+        {key: tuple(d) if isinstance(d, list) else d for key, d in defaults.items()}
+    )
 
 
 def is_in_place(name: str) -> bool:
@@ -196,4 +232,4 @@ def is_in_place(name: str) -> bool:
 
 def training_argument(name: str) -> str | None:
     """Return the name of the operator's "training" argument, or None."""
-    return _TRAINING.get(name)
+    return _TRAINING.get(family_of(name))

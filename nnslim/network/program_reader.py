@@ -36,7 +36,7 @@ _IGNORED = ("_assert", "sym_constrain", "lift_fresh_copy_guard")
 
 
 class ProgramReader:
-    """Reads an exported program into our own graph.
+    """Reads an exported program into a graph.
 
     Args:
         program: What ``torch.export`` gave for a module in eval mode.
@@ -162,7 +162,7 @@ def _place(node: fx.Node) -> tuple[str, str]:
     """Module path and the innermost source line that is not inside torch itself."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(entry[0]) for entry in stack.values()]
-    # Sizes of the input are read outside of any module, under a name of torch's own.
+    # Sizes of the input are read outside of any module, under a name that torch gives.
     module = next((path for path in reversed(paths) if "stack_from_metadata" not in path), "")
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     for path, line in reversed(frames):

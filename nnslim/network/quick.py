@@ -18,7 +18,7 @@ from nnslim.network.traced import Traced, plain_structure
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-    from nnslim.network.graph import CustomRules
+    from nnslim.network.graph import Arg, CustomRules
 
 __all__ = ["QuickTraceError", "quick_trace"]
 
@@ -55,6 +55,21 @@ def quick_trace(
     if names is None:
         return None
     recorder = Recorder(module, names[0], operators)
+    try:
+        inputs, output = _record(module, names, examples, recorder)
+    except NotRecordedError:
+        return None
+    # torch lets through whatever the model raises; the other trace meets that again.
+    except Exception as error:
+        text = str(error).strip().partition("\n")[0]
+        raise QuickTraceError(f"{type(error).__name__}: {text}") from error
+    return _traced(module, Graph(inputs, tuple(recorder.nodes), output, operators))
+
+
+def _record(
+    module: nn.Module, names: list[str], examples: tuple[Tensor, ...], recorder: Recorder
+) -> tuple[tuple[Input, ...], Arg]:
+    """Run a module on tensors without memory, its parameters and buffers among them."""
     inputs: list[Input] = []
     images: list[Tensor] = []
     for name, example in zip(names, examples, strict=True):
@@ -68,31 +83,28 @@ def quick_trace(
             tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
         )
         recorder.give(stand_in, TensorRef(name))
-    try:
-        with (
-            torch.enable_grad(),
-            torch.backends.cudnn.flags(enabled=False),  # as torch.export: operators name it
-            torch._C._EnablePythonDispatcher(),  # pyright: ignore
-            torch._C._EnablePreDispatch(),  # pyright: ignore
-            _replaced(module, stand_ins),
-            recorder,
-            WatchSizes(),
-        ):
-            result = module(*images)
-        output = plain_structure(recorder.arg(result))
-        if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
-            return None  # a batch size that stands in the code may have become a shape
-    except NotRecordedError:
-        return None
-    # torch lets through whatever the model raises; the other trace meets that again.
-    except Exception as error:
-        text = str(error).strip().partition("\n")[0]
-        raise QuickTraceError(f"{type(error).__name__}: {text}") from error
-    graph = Graph(tuple(inputs), tuple(recorder.nodes), output, operators)
+    with (
+        torch.enable_grad(),
+        torch.backends.cudnn.flags(enabled=False),  # as torch.export: operators name it
+        torch._C._EnablePythonDispatcher(),  # pyright: ignore
+        torch._C._EnablePreDispatch(),  # pyright: ignore
+        _replaced(module, stand_ins),
+        recorder,
+        WatchSizes(),
+    ):
+        result = module(*images)
+    output = plain_structure(recorder.arg(result))
+    if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
+        raise NotRecordedError("a batch size that stands in the code may have become a shape")
+    return tuple(inputs), output
+
+
+def _traced(module: nn.Module, graph: Graph) -> Traced:
+    """Add the module's tensors; a tied parameter goes by its first name."""
     state = dict(_tensors(module))
     first = {id(tensor): name for name, tensor in reversed(state.items())}
-    named = module.named_parameters(remove_duplicate=False)
-    return Traced(graph, state, tuple(first[id(tensor)] for _, tensor in named))
+    parameters = module.named_parameters(remove_duplicate=False)
+    return Traced(graph, state, tuple(first[id(tensor)] for _, tensor in parameters))
 
 
 def _input_names(module: nn.Module, count: int) -> list[str] | None:
@@ -108,21 +120,21 @@ def _input_names(module: nn.Module, count: int) -> list[str] | None:
 
 @contextmanager
 def _replaced(module: nn.Module, stand_ins: Mapping[int, Tensor]) -> Generator[None]:
-    """Put other tensors in the places of a module's own, for a while.
+    """Put other tensors in the places of a module's parameters and buffers, for a while.
 
     ``torch.func.functional_call`` would leave them in modules that have two names.
     """
-    own: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    replaced: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
     try:
         for child in module.modules():
             for table in (child._parameters, child._buffers):  # pyright: ignore
                 for name, tensor in table.items():
                     if tensor is not None:
-                        own.append((table, name, tensor))  # pyright: ignore
+                        replaced.append((table, name, tensor))  # pyright: ignore
                         table[name] = stand_ins[id(tensor)]  # pyright: ignore
         yield
     finally:
-        for table, name, tensor in own:
+        for table, name, tensor in replaced:
             table[name] = tensor
 
 

@@ -1,6 +1,6 @@
 """Notes down the ATen operators that a module calls, as it runs on tensors without memory.
 
-``torch.export`` sees the same calls through a dozen layers of its own, which take most of its time.
+``torch.export`` sees the same calls through a dozen layers, which take most of its time.
 What only ``torch.export`` can follow is left to it.
 """
 
@@ -46,7 +46,7 @@ class Recorder(SchemaCheckMode):
     """While entered, every operator that a module calls becomes a node.
 
     It stands where ``torch.export`` stands: before autograd, where a convolution is still one
-    operator. That place admits only torch's own kinds of mode; of those, this base asks for least.
+    operator. That place admits only torch's kinds of mode; of those, this base asks for least.
 
     Attributes:
         nodes: The calls so far.
@@ -111,11 +111,17 @@ class Recorder(SchemaCheckMode):
         named = {key: self.arg(arg) for key, arg in kwargs.items()}
         if is_in_place(op) and _memory(cast("Tensor", args[0])) in self._given:
             raise NotRecordedError(f"{op} writes to a weight or to the input")
-        with torch._C.DisableTorchFunction():  # pyright: ignore
-            result = self._run(func, args, kwargs)
-        name = self._name(func.overloadpacket.__name__)
         noted, named = settled_arguments(op, noted, named)
-        self._note(result, Node(name, op, noted, named, None, *self._place()))
+        node = Node("", op, noted, named, None)
+        with torch._C.DisableTorchFunction():  # pyright: ignore
+            if node.family == "batch_norm" and node.argument("training") is False:
+                # What torch does for a tensor without memory takes longer than all other operators.
+                result: object = torch.empty_like(cast("Tensor", args[0]))
+            else:
+                result = func(*args, **kwargs)
+        module, source = self._place()
+        name = self._name(func.overloadpacket.__name__)
+        self._note(result, replace(node, name=name, module=module, source=source))
         return result
 
     def _name(self, wish: str) -> str:
@@ -134,14 +140,6 @@ class Recorder(SchemaCheckMode):
                 self.nodes.insert(0, Node(name, "aten.sym_size.int", args, {}, size))
             self._sizes[times] = Ref(name)
         return self._sizes[times]
-
-    def _run(
-        self, func: OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
-        if func is torch.ops.aten.batch_norm.default and args[5] is False:
-            # What torch does for a tensor without memory takes longer than all other operators.
-            return torch.empty_like(cast("Tensor", args[0]))
-        return func(*args, **kwargs)
 
     def _note(self, result: object, node: Node) -> None:
         if isinstance(result, Tensor):
@@ -170,12 +168,12 @@ class Recorder(SchemaCheckMode):
         module, source = None, None
         frame = inspect.currentframe()
         while frame is not None and (module is None or source is None):
-            code, own = frame.f_code, frame.f_globals.get("__name__")
-            if own == _OUTERMOST:
+            code, name = frame.f_code, frame.f_globals.get("__name__")
+            if name == _OUTERMOST:
                 break
             if module is None and code.co_name == "_call_impl":
                 module = self._paths.get(id(frame.f_locals["self"]))
-            if source is None and own not in _WATCHING:
+            if source is None and name not in _WATCHING:
                 source = source_line(code.co_filename, frame.f_lineno)
             frame = frame.f_back
         return module or "", source or ""

@@ -11,7 +11,7 @@ from torch import Tensor
 from nnslim.errors import InputError
 from nnslim.network.graph import BATCH, Graph, Node, Ref, TensorInfo, TensorRef, Value
 from nnslim.network.interpreter import Program, Step, compile_graph
-from nnslim.network.operators import argument_names
+from nnslim.network.operators import BATCH_NORM_TENSORS, LAYERS, argument_names
 
 __all__ = ["check_shapes"]
 
@@ -47,25 +47,25 @@ def check_shapes(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
     }
     program = compile_graph(graph)
     for step in program.steps:
-        found = _run(program, step, runtime, env)
-        if not _agree(found, step.node.value, precision):
+        value = _run(program, step, runtime, env)
+        if not _agree(value, step.node.value, precision):
             raise InputError(
                 f"the tensors do not fit the graph at {_where(step.node)}: it gives"
-                f" {_text(found)} where the graph says {_text(step.node.value)}"
+                f" {_text(value)} where the graph says {_text(step.node.value)}"
             )
 
 
 def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, object]) -> Value:
     def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
         # Meta kernels do not mind what real ones refuse: a weight of another precision.
-        floats = {a.dtype for a in args[:3] if isinstance(a, Tensor) and a.is_floating_point()}
-        if len(floats) > 1 and step.node.op.split(".")[1].startswith(("conv", "linear")):
+        given = step.by_name(args, kwargs)
+        tensors = (value for value in given.values() if isinstance(value, Tensor))
+        floats = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        if len(floats) > 1 and step.node.family in LAYERS:
             raise TypeError("input and weight have " + " and ".join(sorted(map(str, floats))))
-        names = list(argument_names(step.node.op))
-        given = "device" in names[: len(args)] or kwargs.get("device") is not None
-        if "device" in names and not given:
+        if "device" in argument_names(step.node.op) and given.get("device") is None:
             kwargs["device"] = torch.device("meta")  # what an operator creates has no data either
-        if step.node.op == "aten.batch_norm.default" and (result := _normalised(args)) is not None:
+        if step.node.family == "batch_norm" and (result := _normalised(given)) is not None:
             return result
         return step.function(*args, **kwargs)
 
@@ -84,37 +84,38 @@ def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, obj
         raise InputError(message) from error
 
 
-def _normalised(args: list[object]) -> Tensor | None:
+def _normalised(given: Mapping[str, object]) -> Tensor | None:
     """What a batch norm of fitting tensors returns; its meta kernel takes 3 ms to say so."""
-    source, *own = (arg for arg in args[:5] if arg is not None)
+    source, *per_channel = (given[name] for name in ("input", *BATCH_NORM_TENSORS))
     if isinstance(source, Tensor) and source.dim() > 1:
-        fits = (isinstance(t, Tensor) and t.shape == source.shape[1:2] for t in own)
+        tensors = (tensor for tensor in per_channel if tensor is not None)
+        fits = (isinstance(t, Tensor) and t.shape == source.shape[1:2] for t in tensors)
         return torch.empty_like(source) if all(fits) else None
     return None
 
 
 def _precision(tensors: Mapping[str, Tensor]) -> dict[torch.dtype, torch.dtype]:
     """What ``double()`` or ``half()`` made of the traced float32; empty for mixed precision."""
-    found = {t.dtype for t in tensors.values() if t.is_floating_point()}
-    return {torch.float32: found.pop()} if len(found) == 1 else {}
+    dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
+    return {torch.float32: dtypes.pop()} if len(dtypes) == 1 else {}
 
 
-def _agree(found: Value, said: Value, precision: Mapping[torch.dtype, torch.dtype]) -> bool:
-    if isinstance(said, tuple) and isinstance(found, tuple):
-        pairs = zip(found, said, strict=False)
-        return len(found) == len(said) and all(_agree(a, b, precision) for a, b in pairs)
-    if isinstance(said, TensorInfo) and isinstance(found, TensorInfo):
-        allowed = (said.dtype, precision.get(said.dtype))
-        return found.shape == said.shape and found.dtype in allowed
-    return found == said
+def _agree(value: Value, expected: Value, precision: Mapping[torch.dtype, torch.dtype]) -> bool:
+    if isinstance(expected, tuple) and isinstance(value, tuple):
+        pairs = zip(value, expected, strict=False)
+        return len(value) == len(expected) and all(_agree(a, b, precision) for a, b in pairs)
+    if isinstance(expected, TensorInfo) and isinstance(value, TensorInfo):
+        allowed = (expected.dtype, precision.get(expected.dtype))
+        return value.shape == expected.shape and value.dtype in allowed
+    return value == expected
 
 
 def _check_indices(graph: Graph, tensors: Mapping[str, Tensor]) -> None:
     """A constant index must lie inside what it selects from, which meta tensors cannot tell."""
     for node in graph.nodes:
-        if node.op != "aten.index_select.default" or len(node.args) < 3:
+        if node.family != "index_select":
             continue
-        source, dim, index = node.args[:3]
+        source, dim, index = (node.argument(name) for name in ("self", "dim", "index"))
         if not isinstance(index, TensorRef) or not isinstance(source, Ref):
             continue
         info, values = graph.info(source.name), tensors[index.name]

@@ -40,7 +40,7 @@ def trace_network(
     Args:
         module: Any model that ``torch.export`` can follow.
         *examples: One tensor per input, ``(N, C, H, W)`` with any batch N of at least 2.
-        operators: Operators of your own that the model may use, such as ``mylib.swish.default``,
+        operators: Custom operators that the model may use, such as ``mylib.swish.default``,
             each with the rule that says what it does to channels.
 
     Returns:
@@ -117,7 +117,7 @@ def _export(module: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram:
             dynamic_shapes=(shapes,) if _variadic(module) else shapes,
             strict=False,
         )
-    # torch.export lets through whatever the model or one of its own layers raises.
+    # torch.export lets through whatever the model or one of its layers raises.
     except Exception as error:
         text = str(error).strip().splitlines()
         first = text[0] if text else type(error).__name__

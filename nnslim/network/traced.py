@@ -1,4 +1,4 @@
-"""What a trace finds, whichever way it was made: a graph, and where its tensors are."""
+"""What a trace gives, whichever way it was made: a graph, and where its tensors are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnslim.errors import UnsupportedModelError
 from nnslim.network.graph import Arg, Graph, Ref, TensorRef
-from nnslim.network.operators import argument_names, training_argument
+from nnslim.network.operators import argument_names, family_of, training_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Traced:
 
     Attributes:
         graph: The operators, before any rewrite.
-        state: The source module's own tensors, by name.
+        state: The source module's tensors, by name.
         parameters: Names of the parameters, a tied one under its first name.
     """
 
@@ -61,13 +61,12 @@ def settled_arguments(
     if training_argument(op) is None:
         return args, kwargs
     names = argument_names(op)
-    given = dict(zip(names, args, strict=False)) | kwargs
-    args = tuple(given.get(name, cast("Arg", default)) for name, default in names.items())
-    batch_norm = op == "aten.batch_norm.default"
-    if batch_norm and args[3] is not None and args[5] is False and not args[6]:
+    given = cast("dict[str, Arg]", {**names, **dict(zip(names, args, strict=False)), **kwargs})
+    evaluated = family_of(op) == "batch_norm" and given["training"] is False
+    if evaluated and given["running_mean"] is not None and not given["momentum"]:
         # momentum=None means "cumulative average", which an eval trace shows as 0.
-        args = (*args[:6], 0.1, *args[7:])
-    return args, {}
+        given["momentum"] = 0.1
+    return tuple(given.values()), {}
 
 
 def plain_structure(value: object) -> Arg:

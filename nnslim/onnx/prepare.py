@@ -12,7 +12,6 @@ from nnslim.network.graph import Arg, Node, Ref, TensorRef, map_arg
 
 __all__ = ["with_plain_attention"]
 
-_ATTENTION = "aten.scaled_dot_product_attention.default"
 _PLAIN = MappingProxyType({"memory_format": torch.contiguous_format})
 
 
@@ -33,7 +32,7 @@ def with_plain_attention(network: Network) -> Network:
         args = tuple(map_arg(arg, renamed) for arg in node.args)
         kwargs = {key: map_arg(arg, renamed) for key, arg in node.kwargs.items()}
         node = replace(node, args=args, kwargs=kwargs)  # noqa: PLW2901
-        if node.op != _ATTENTION:
+        if node.family != "attention":
             nodes.append(node)
             continue
         around = _in_four_dimensions(node)
@@ -52,7 +51,7 @@ def with_plain_attention(network: Network) -> Network:
 def _in_four_dimensions(node: Node) -> list[Node]:
     """Give attention's operands four dimensions and take them back after: ONNX's has four."""
     extra = len(node.shape) - 4
-    masked = len(node.args) > 3 or "attn_mask" in node.kwargs
+    masked = node.argument("attn_mask") is not None
     if extra == 0 or (extra > 0 and masked):
         return [node]
     change, undo = ("aten.unsqueeze.default", (0,)), ("aten.squeeze.dims", ((0,),))

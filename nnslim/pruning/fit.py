@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from nnslim.network.graph import Ref, TensorRef, refs, tensor_refs
 from nnslim.surgery.edit import resolve_edit
-from nnslim.surgery.verify import kept_entries
+from nnslim.surgery.masked import kept_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def refit_weights(  # noqa: PLR0913 - two networks and what lies between them
             value = original.program.execute(before, original, wide, images.device)
             if after.node.name in wanted:
                 layer = _Layer(after.node, cut)
-                inputs = cast("Tensor", narrow[cast("Ref", after.node.args[0]).name])
+                inputs = cast("Tensor", narrow[cast("Ref", after.node.operand).name])
                 labels = cast("Labels", channels.values[after.node.name])
                 target = kept_entries(cast("Tensor", value), labels, resolved)
                 found.append(layer.fit(inputs, target, generator))
@@ -130,11 +130,11 @@ def _layers(original: Network, cut: Network) -> set[str]:
 
 
 def _can_fit(node: Node) -> bool:
-    if node.layer_weight is None or not isinstance(node.args[0], Ref):
+    if node.layer_weight is None or not isinstance(node.operand, Ref):
         return False
-    if node.op == "aten.linear.default":
+    if node.family == "linear":
         return True
-    return node.op == "aten.conv2d.default" and (len(node.args) < 7 or node.args[6] == 1)
+    return node.op == "aten.conv2d.default" and node.argument("groups") == 1
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ class _Layer:
         """Replace the weight, and the bias where there is one."""
         name = cast("str", self.node.layer_weight)
         weight = self.network.tensor(name)
-        third = self.node.args[2] if len(self.node.args) > 2 else None
-        bias = self.network.tensor(third.name) if isinstance(third, TensorRef) else None
+        given = self.node.argument("bias")
+        bias = self.network.tensor(given.name) if isinstance(given, TensorRef) else None
         n_inputs = weight.shape[1:].numel()
         rows, wanted = self._rows(inputs, target, n_inputs, generator)
         old = weight.flatten(1).double()
@@ -174,7 +174,7 @@ class _Layer:
         self, inputs: Tensor, target: Tensor, n_inputs: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Inputs (P, n_inputs) and outputs (P, C_out) of some positions, in float64."""
-        if self.node.op == "aten.conv2d.default":
+        if self.node.family == "convolution":
             patches = self._patches(inputs)  # (N, H_out, W_out, C_in, kernel, kernel), a view
             outputs = target.permute(0, 2, 3, 1)
             places = tuple(outputs.shape[:3])
@@ -190,9 +190,10 @@ class _Layer:
         return patches[index].flatten(1).double(), outputs[index].double()
 
     def _patches(self, images: Tensor) -> Tensor:
-        given = cast("Sequence[Sequence[int]]", self.node.args[3:6])
-        defaults = ((1, 1), (0, 0), (1, 1))
-        stride, padding, dilation = (_pair(own) for own in (*given, *defaults[len(given) :]))
+        stride, padding, dilation = (
+            _pair(cast("Sequence[int]", self.node.argument(name)))
+            for name in ("stride", "padding", "dilation")
+        )
         kernel = self.network.tensor(cast("str", self.node.layer_weight)).shape[2:]
         images = functional.pad(images, (padding[1], padding[1], padding[0], padding[0]))
         out = [

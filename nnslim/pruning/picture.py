@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from nnslim.network.graph import Node, TensorInfo, TensorRef, refs
-from nnslim.surgery.edit import Cut, resolve_edit
+from nnslim.network.operators import LAYERS
+from nnslim.surgery.edit import ResolvedEdit, resolve_edit
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.channels.labels import Labels
-    from nnslim.network.network import Network
     from nnslim.pruning.plans.plan import Plan
 
 __all__ = ["picture_json"]
 
-_LAYERS = ("conv", "linear", "embedding", "matmul", "bmm", "scaled_dot_product_attention", "lstm")
+_WEIGHTED = LAYERS | {"embedding"}
+_PRODUCTS = ("matmul", "attention", "lstm")
 _JOINTS = ("add", "mul", "sub", "cat", "stack")
 
 
-def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dict[str, object]]:
+def picture_json(channels: ChannelMap, plan: Plan) -> list[dict[str, object]]:
     """Return the layers and joints of a network in the order in which they run.
 
     Layers have weights of their own or multiply activations; joints are sums, products and
@@ -35,9 +36,9 @@ def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dic
     group_of = {
         int(component): group.name for group in channels.prunable for component in group.components
     }
-    sources: dict[str, tuple[str, ...]] = {entry.name: () for entry in network.graph.inputs}
+    sources: dict[str, tuple[str, ...]] = {entry.name: () for entry in channels.graph.inputs}
     result: list[dict[str, object]] = []
-    for node in network.graph.nodes:
+    for node in channels.graph.nodes:
         feeding = dict.fromkeys(
             source for ref in refs(node.arguments) for source in sources.get(ref.name, ())
         )
@@ -61,18 +62,19 @@ def picture_json(network: Network, channels: ChannelMap, plan: Plan) -> list[dic
 
 
 def _is_shown(node: Node, n_sources: int) -> bool:
-    kind = node.op.split(".")[1].rstrip("_")
     if not isinstance(node.value, TensorInfo) or not node.value.dtype.is_floating_point:
         return False
-    if kind in _JOINTS:
+    if node.family in _JOINTS:
         values = list(refs(node.arguments))
         return n_sources > 1 and len(values) > 1
-    if kind.startswith(_LAYERS[:3]):
-        return any(isinstance(arg, TensorRef) for arg in node.args)
-    return kind in _LAYERS and n_sources > 0
+    if node.family in _WEIGHTED:
+        return any(isinstance(arg, TensorRef) for arg in node.arguments)
+    return node.family in _PRODUCTS and n_sources > 0
 
 
-def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int, str | None]:
+def _widths(
+    cut: ResolvedEdit, group_of: Mapping[int, str], node: Node
+) -> tuple[int, int, str | None]:
     """Channels of a node's value before and after, and the group of the first."""
     shape = cast("TensorInfo", node.value).shape
     labels = cast("Labels", cut.channels.values[node.name])
@@ -87,8 +89,8 @@ def _widths(cut: Cut, group_of: Mapping[int, str], node: Node) -> tuple[int, int
 
 def _channel_dims(node: Node, rank: int) -> tuple[int, ...]:
     """Where the channels of a result stand: for attention, its heads and the places in each."""
-    if "attention" in node.op and rank == 4:
+    if node.family == "attention" and rank == 4:
         return (1, 3)
-    if "conv" in node.op or rank == 4:
+    if "convolution" in node.family or rank == 4:
         return (min(1, rank - 1),)
     return (rank - 1,) if rank else ()

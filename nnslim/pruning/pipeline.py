@@ -138,7 +138,7 @@ def prune_network(
     return PruneResult(
         _with_history(course.current, network, plan, config),
         plan,
-        tuple(picture_json(network, channels, plan)),
+        tuple(picture_json(channels, plan)),
         tuple(cut.check for cut in course.cuts),
         split,
         accuracies,
@@ -166,7 +166,7 @@ def _without_data(network: Network, config: PruneConfig, context: RunContext) ->
     for warning in warnings:
         context.sink.warn(warning)
     final = _with_history(cut.network, network, plan, config)
-    layers = tuple(picture_json(network, channels, plan))
+    layers = tuple(picture_json(channels, plan))
     return PruneResult(
         final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
     )

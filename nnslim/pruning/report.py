@@ -85,7 +85,7 @@ def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
 
 def config_json(config: PruneConfig) -> dict[str, object]:
     """Return the settings of a run, resolved, as plain JSON values."""
-    values = {**asdict(config), "keep": list(config.keep)}
+    values: dict[str, object] = {**asdict(config), "keep": list(config.keep)}
     if config.max_drop is not None:  # accuracy decides how many rounds there are
         values["rounds"] = {**asdict(config.rounds), "count": None}
     return values

@@ -68,7 +68,7 @@ def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> dict[
     return {
         **plan_json(plan),
         **planned.to_json(),
-        "layers": picture_json(network, channels, plan),
+        "layers": picture_json(channels, plan),
         "model": model_json(subject.model),
         "settings": config_json(config),
     }

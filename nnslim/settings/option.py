@@ -173,7 +173,7 @@ class Setting:
         if isinstance(value, Auto):
             return "auto"
         if isinstance(value, tuple):
-            return ",".join(self.text(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+            return ",".join(self.text(item) for item in value)
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def read(self, text: str) -> object:
@@ -204,7 +204,7 @@ class Setting:
         """
         if isinstance(value, str) and not _takes_text(self.kind, value):
             raise ConfigError(f"[[{self.path}]] {value}: must be {self._wanted()}")
-        for item in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+        for item in value if isinstance(value, tuple) else (value,):
             if problem := self.option.problem(item):
                 raise ConfigError(f"[[{self.path}]] {self.text(value)}: {problem}")
 
@@ -298,7 +298,7 @@ def check_fields(settings: object, like: type | None = None) -> None:
     Raises:
         ConfigError: Names the setting, its value and what it may be.
     """
-    cls = like or type(settings)
+    cls: Any = like or type(settings)
     start, hints = getattr(cls, "SECTION", ""), get_type_hints(cls)
     for own in fields(cls):
         facts, value = own.metadata.get("option"), getattr(settings, own.name, AUTO)

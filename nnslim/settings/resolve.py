@@ -76,9 +76,9 @@ def resolved(settings: Settings, has_images: bool = True, *, has_seed: bool = Fa
     """
     values = {path: v for path, (v, _) in decisions(settings, has_images, has_seed).items()}
     result = with_values(settings, values)
-    if isinstance(result, TrainConfig):
-        return result
-    return replace(result, training=replace(result.training, seed=result.seed))
+    if not isinstance(settings, TrainConfig):
+        result = replace(result, training=replace(result.training, seed=result.seed))
+    return result
 
 
 def decisions(settings: object, has_images: bool, has_seed: bool = False) -> Decisions:

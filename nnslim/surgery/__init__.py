@@ -1,4 +1,4 @@
-"""Changing the widths of a network, and proving that nothing else changed (DESIGN: edit)."""
+"""Changing the widths of a network, and proving that nothing else changed."""
 
 from __future__ import annotations
 

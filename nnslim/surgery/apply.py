@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.labels import IntArray, Labels
 from nnslim.network.network import Network
-from nnslim.surgery.edit import Cut, Edit, resolve_edit
+from nnslim.surgery.edit import Edit, ResolvedEdit, resolve_edit
 from nnslim.surgery.plant import plant_channels
 from nnslim.surgery.rebuild import rebuilt
 
@@ -44,25 +44,25 @@ def apply_edit(network: Network, edit: Edit, channels: ChannelMap | None = None)
     return cut_network(network, resolve_edit(channels, edit))
 
 
-def cut_network(network: Network, cut: Cut) -> Network:
+def cut_network(network: Network, resolved: ResolvedEdit) -> Network:
     """Rewrite tensors and literals for a resolved edit that plants nothing."""
     tensors = {
-        name: _slice(tensor, cut, cut.channels.tensors.get(name))
+        name: _slice(tensor, resolved, resolved.channels.tensors.get(name))
         for name, tensor in network.tensors().items()
     }
-    return rebuilt(network, cut, tensors)
+    return rebuilt(network, resolved, tensors)
 
 
-def _slice(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
+def _slice(tensor: Tensor, resolved: ResolvedEdit, labels: Labels | None) -> Tensor:
     """The kept entries of a tensor, as a copy of the same kind."""
     result = tensor.detach()
     # Dimension 1 may differ from one run of rows to the next, so it goes before the rows do.
-    for dim, own in reversed(list(enumerate(labels or ()))):
-        if own is not None and own.ndim > 1:
-            result = _slice_blocks(result, cut, own)
+    for dim, along in reversed(list(enumerate(labels or ()))):
+        if along is not None and along.ndim > 1:
+            result = _slice_blocks(result, resolved, along)
             continue
-        kept = cut.kept(own)
-        if kept is not None and len(kept) < tensor.shape[dim]:
+        kept = resolved.kept(along)
+        if kept is not None:
             result = result.index_select(dim, torch.from_numpy(kept).to(tensor.device))
     result = result.clone() if result.data_ptr() == tensor.data_ptr() else result
     if isinstance(tensor, nn.Parameter):
@@ -70,9 +70,9 @@ def _slice(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
     return result
 
 
-def _slice_blocks(weight: Tensor, cut: Cut, labels: IntArray) -> Tensor:
+def _slice_blocks(weight: Tensor, resolved: ResolvedEdit, labels: IntArray) -> Tensor:
     """Keep other entries of dimension 1 in each equal run of rows; the same number in all."""
     blocks = len(labels)
-    kept = np.nonzero(cut.alive[cut.channels.component[labels]])[1].reshape(blocks, -1)
+    kept = np.nonzero(resolved.alive[resolved.channels.component[labels]])[1].reshape(blocks, -1)
     rows = torch.from_numpy(kept).to(weight.device).repeat_interleave(len(weight) // blocks, 0)
     return weight.take_along_dim(rows.view(*rows.shape, *[1] * (weight.dim() - 2)), dim=1)

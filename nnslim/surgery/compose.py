@@ -47,7 +47,7 @@ def compose_edits(steps: Sequence[tuple[ChannelMap, Edit]]) -> Edit:
         gone = _after(gone, channels, edit)
     kept = {group.name: _left(gone, group) for group in (steps[0][0].groups if steps else ())}
     whole = {group.name: group.width for group in (steps[0][0].groups if steps else ())}
-    return Edit({name: own for name, own in kept.items() if len(own) < whole[name]})
+    return Edit({name: keep for name, keep in kept.items() if len(keep) < whole[name]})
 
 
 def _after(gone: _Gone, channels: ChannelMap, edit: Edit) -> _Gone:

@@ -11,7 +11,7 @@ from nnslim.channels import ChannelGroup, ChannelMap
 from nnslim.channels.labels import DimLabels, IntArray
 from nnslim.errors import ConfigError
 
-__all__ = ["PLANT", "Cut", "Edit", "resolve_edit"]
+__all__ = ["PLANT", "Edit", "ResolvedEdit", "resolve_edit"]
 
 # Stands for a new channel in the list of a group.
 PLANT = -1
@@ -37,12 +37,12 @@ class Edit:
     @property
     def planted(self) -> dict[str, int]:
         """Number of new channels of each group that gets some."""
-        found = {name: int((own == PLANT).sum()) for name, own in self.keep.items()}
-        return {name: n for name, n in found.items() if n}
+        counts = {name: int((keep == PLANT).sum()) for name, keep in self.keep.items()}
+        return {name: n for name, n in counts.items() if n}
 
 
 @dataclass(frozen=True)
-class Cut:
+class ResolvedEdit:
     """An edit resolved against a network: how many of each channel there will be.
 
     Attributes:
@@ -63,8 +63,9 @@ class Cut:
         return self.count[self.channels.component[labels]]
 
     def kept(self, labels: DimLabels) -> IntArray | None:
-        """Indices that stay along a labelled dimension; None where nothing can change."""
-        return None if labels is None else np.flatnonzero(self.counts(labels))
+        """Indices that stay along a labelled dimension; None where all of them do."""
+        alive = None if labels is None else self.counts(labels) > 0
+        return None if alive is None or alive.all() else np.flatnonzero(alive)
 
     def size(self, labels: DimLabels, size: int) -> int:
         """New size of a dimension that had ``size`` entries."""
@@ -76,7 +77,7 @@ class Cut:
         return int(np.maximum(by_group.min(axis=1), by_group.any(axis=1)).sum())
 
 
-def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
+def resolve_edit(channels: ChannelMap, edit: Edit) -> ResolvedEdit:
     """Check an edit against the groups and return what lives.
 
     Raises:
@@ -93,7 +94,7 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> Cut:
             )
         group = names[name]
         count[group.components] = _group_count(group, np.asarray(keep, dtype=np.int64))
-    return Cut(channels, count)
+    return ResolvedEdit(channels, count)
 
 
 def _group_count(group: ChannelGroup, keep: IntArray) -> IntArray:

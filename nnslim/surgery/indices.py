@@ -11,10 +11,8 @@ from torch import Tensor
 
 from nnslim.channels.labels import IntArray
 from nnslim.channels.rules.picking import reordered
-from nnslim.channels.walk import node_arguments
 from nnslim.network.graph import Arg, Node, Ref, TensorRef, dims_of
-from nnslim.surgery.edit import Cut
-from nnslim.surgery.literals import labels_of
+from nnslim.surgery.edit import ResolvedEdit
 
 __all__ = ["kept_index", "labels_of_picked"]
 
@@ -35,62 +33,60 @@ class Picked:
 
 
 def labels_of_picked(
-    cut: Cut, node: Node, tensors: Mapping[str, Tensor]
+    edit: ResolvedEdit, node: Node, tensors: Mapping[str, Tensor]
 ) -> tuple[IntArray, Picked] | tuple[None, None]:
     """Labels of the dimension that a node of the uncut network picks from, and what it picks.
 
     Both are None for a node that picks nothing, or nothing that the edit changes.
     """
-    source = node.args[0] if node.args else None
-    if not isinstance(source, (Ref, TensorRef)) or node.op not in _PICKING:
+    source = node.operand
+    if not isinstance(source, (Ref, TensorRef)) or node.family not in _PICKING:
         return None, None
-    labels = labels_of(cut, source)
-    dim, given = _dimension(node, len(labels), [own is not None for own in labels])
+    labels = edit.channels.labels(source)
+    dim, given = _dimension(node, len(labels), [along is not None for along in labels])
     along = labels[dim] if dim is not None else None
-    if dim is None or along is None or (cut.counts(along) == 1).all():
+    if dim is None or along is None or (edit.counts(along) == 1).all():
         return None, None
     if given is not None:
         return along, Picked(dim, tensors[given.name].cpu().numpy(), given)
-    if node.op == "aten.slice.Tensor":
-        args = node_arguments(node)
-        run = slice(*(cast("int | None", args[name]) for name in ("start", "end", "step")))
+    if node.family == "slice":
+        run = slice(*(cast("int", node.argument(name)) for name in ("start", "end", "step")))
         return along, Picked(dim, np.arange(along.size)[run])
     return along, Picked(dim, reordered(node, along.size))
 
 
 def _dimension(node: Node, rank: int, labelled: list[bool]) -> tuple[int | None, TensorRef | None]:
     """The labelled dimension that a node picks from, and the tensor that says what."""
-    args = node_arguments(node)
-    if node.op == "aten.index_select.default":
-        index = args["index"]
-        found = (dims_of(args["dim"], rank)[0], index) if isinstance(index, TensorRef) else None
-    elif node.op == "aten.index.Tensor":
-        indices = cast("tuple[Arg, ...]", args["indices"])
-        used = [dim for dim, entry in enumerate(indices) if entry is not None]
-        index = indices[used[0]]
-        found = (used[0], index) if len(used) == 1 and isinstance(index, TensorRef) else None
-    elif node.op == "aten.slice.Tensor":
-        return (None if args["step"] == 1 else dims_of(args["dim"], rank)[0]), None
-    else:  # roll, flip: the rule lets only one labelled dimension through
-        moved = [dim for dim in dims_of(args["dims"], rank) if labelled[dim]]
-        return (moved[0] if moved else None), None
-    return found or (None, None)
+    match node.family:
+        case "index_select":
+            dim, index = dims_of(node.argument("dim"), rank)[0], node.argument("index")
+        case "index":
+            indices = cast("tuple[Arg, ...]", node.argument("indices"))
+            used = [dim for dim, entry in enumerate(indices) if entry is not None]
+            dim, index = used[0], indices[used[0]] if len(used) == 1 else None
+        case "slice":
+            step = node.argument("step")
+            return (None if step == 1 else dims_of(node.argument("dim"), rank)[0]), None
+        case _:  # roll, flip: the rule lets only one labelled dimension through
+            moved = [dim for dim in dims_of(node.argument("dims"), rank) if labelled[dim]]
+            return (moved[0] if moved else None), None
+    return (dim, index) if isinstance(index, TensorRef) else (None, None)
 
 
-def kept_index(cut: Cut, labels: IntArray, index: IntArray) -> IntArray:
+def kept_index(edit: ResolvedEdit, labels: IntArray, index: IntArray) -> IntArray:
     """New values of an index into a dimension that was edited.
 
     New channels stand after theirs there: after the whole run of a flattened one.
     """
-    counts = cut.counts(labels)
-    own = cut.channels.component[labels]
-    runs = _runs(own)
+    counts = edit.counts(labels)
+    components = edit.channels.component[labels]
+    runs = _runs(components)
     lengths = np.array([len(run) for run in runs])
     ends = np.cumsum(lengths * counts[[run[0] for run in runs]])
     first = np.repeat(ends - lengths * counts[[run[0] for run in runs]], lengths)
     length, offset = np.repeat(lengths, lengths), np.concatenate([r - r[0] for r in runs])
     pieces = [np.zeros(0, dtype=np.int64)]
-    for run in _runs(own[index]):
+    for run in _runs(components[index]):
         picked = index[run]
         copies = np.arange(int(counts[picked[0]]))[:, None]
         pieces.append((first[picked] + copies * length[picked] + offset[picked]).ravel())
@@ -102,12 +98,4 @@ def _runs(numbers: IntArray) -> list[IntArray]:
     return np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
 
 
-_PICKING = frozenset(
-    {
-        "aten.index_select.default",
-        "aten.index.Tensor",
-        "aten.slice.Tensor",
-        "aten.roll.default",
-        "aten.flip.default",
-    }
-)
+_PICKING = ("index_select", "index", "slice", "roll", "flip")

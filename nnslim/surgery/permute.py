@@ -42,22 +42,22 @@ def permute_channels(
     channels = channel_groups(network) if channels is None else channels
     permuted = copy.deepcopy(network)
     with torch.no_grad():
-        for name, own in order.items():
+        for name, indices in order.items():
             for member in channels[name].members:
-                _permute(permuted.tensor(member.tensor), member, own)
+                _permute(permuted.tensor(member.tensor), member, indices)
     return permuted
 
 
 def _permute(tensor: torch.Tensor, member: Member, order: IntArray) -> None:
     """Reorder a group's entries along one dimension, in place."""
 
-    def indices(own: IntArray) -> torch.Tensor:
-        return torch.from_numpy(own.ravel()).to(tensor.device)
+    def flat(positions: IntArray) -> torch.Tensor:
+        return torch.from_numpy(positions.ravel()).to(tensor.device)
 
-    new, old = indices(member.positions), indices(member.positions[order])
+    new, old = flat(member.positions), flat(member.positions[order])
     if member.blocks is None:
         tensor.index_copy_(member.dim, new, tensor.index_select(member.dim, old))
         return
     # Inputs of a grouped convolution: the entry of dimension 1 in one run of rows.
     runs = tensor.unflatten(0, (int(member.blocks.max()) + 1, -1)).transpose(1, 2)
-    runs[indices(member.blocks), new] = runs[indices(member.blocks[order]), old]
+    runs[flat(member.blocks), new] = runs[flat(member.blocks[order]), old]

@@ -2,7 +2,7 @@
 
 Where a new channel goes in a tensor follows from the operators between: after one neighbour in one
 layer, after a run of pixels in another. So nothing is worked out here twice: the graph is given its
-new sizes, its channel groups are found anew, and the entries of old channel i of a group are put
+new sizes, its channel groups are computed anew, and the entries of old channel i of a group are put
 where those of its counterpart stand.
 """
 
@@ -23,9 +23,9 @@ from nnslim.surgery.edit import PLANT, Edit, resolve_edit
 from nnslim.surgery.rebuild import rebuilt
 
 if TYPE_CHECKING:
-    from nnslim.channels.labels import IntArray, Labels
+    from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
-    from nnslim.surgery.edit import Cut
+    from nnslim.surgery.edit import ResolvedEdit
 
 __all__ = ["Planted", "plant_channels"]
 
@@ -66,50 +66,48 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
         (torch.Size([4, 3, 3, 3]), 1)
     """
     channels = channel_groups(network) if channels is None else channels
-    cut = resolve_edit(channels, edit)
-    if not cut.alive.all():
+    resolved = resolve_edit(channels, edit)
+    if not resolved.alive.all():
         raise ConfigError("one edit removes channels and plants some; make two of it")
-    tensors = {
-        name: _grown(tensor, cut, channels.tensors.get(name))
-        for name, tensor in network.tensors().items()
-    }
-    for name in _variances(network):
-        if tensors[name].shape != network.tensor(name).shape:
-            tensors[name].fill_(1.0)
-    result = rebuilt(network, cut, tensors)
+    result = rebuilt(network, resolved, _wider_tensors(network, resolved))
     wider = channel_groups(result, earlier=channels)
     counterpart = _counterparts(channels, wider, edit)
     fresh: dict[str, Tensor] = {}
     for name, tensor in network.tensors().items():
-        labels = channels.tensors.get(name)
-        if labels is not None and tensors[name].shape != tensor.shape:
+        if name in channels.tensors and result.tensor(name).shape != tensor.shape:
             places = _Places(channels, wider, counterpart, name)
-            fresh[name] = _copied(tensor.detach(), tensors[name].detach(), places)
+            fresh[name] = _copied(tensor.detach(), result.tensor(name).detach(), places)
     return Planted(result, wider, fresh)
 
 
-def _grown(tensor: Tensor, cut: Cut, labels: Labels | None) -> Tensor:
-    """A copy where nothing changes, else zeros of the new shape."""
-    shape = [
-        size if own is None else _new_size(cut, own)
-        for own, size in zip(labels or [None] * tensor.dim(), tensor.shape, strict=True)
-    ]
-    same = shape == list(tensor.shape)
-    result = tensor.detach().clone() if same else tensor.new_zeros(shape).detach()
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(result, requires_grad=tensor.requires_grad)
+def _wider_tensors(network: Network, resolved: ResolvedEdit) -> dict[str, Tensor]:
+    """Copies of the tensors that keep their shape; wider ones are zero, variances 1."""
+    variances, result = _variances(network), dict[str, Tensor]()
+    for name, tensor in network.tensors().items():
+        labels = resolved.channels.tensors.get(name, (None,) * tensor.dim())
+        shape = [
+            size if along is None else _new_size(resolved, along)
+            for along, size in zip(labels, tensor.shape, strict=True)
+        ]
+        if shape == list(tensor.shape):
+            data = tensor.detach().clone()
+        else:
+            data = tensor.detach().new_full(shape, float(name in variances))
+        trains = isinstance(tensor, nn.Parameter)
+        result[name] = nn.Parameter(data, requires_grad=tensor.requires_grad) if trains else data
     return result
 
 
-def _new_size(cut: Cut, labels: IntArray) -> int:
+def _new_size(resolved: ResolvedEdit, labels: IntArray) -> int:
     """New size of a dimension; one that differs by blocks of rows is as wide in every block."""
-    return int(cut.counts(labels).sum(axis=-1).max())
+    return int(resolved.counts(labels).sum(axis=-1).max())
 
 
 def _variances(network: Network) -> list[str]:
     """Names of the running variances of batch norms."""
-    nodes = (n for n in network.graph.nodes if n.op == "aten.batch_norm.default")
-    return [node.args[4].name for node in nodes if isinstance(node.args[4], TensorRef)]
+    nodes = (node for node in network.graph.nodes if node.family == "batch_norm")
+    variances = (node.argument("running_var") for node in nodes)
+    return [variance.name for variance in variances if isinstance(variance, TensorRef)]
 
 
 def _counterparts(channels: ChannelMap, wider: ChannelMap, edit: Edit) -> IntArray:
@@ -163,13 +161,13 @@ def _copied(old: Tensor, new: Tensor, places: _Places) -> Tensor:
     """Write the old entries to their places; returns where there are none."""
     index = [torch.from_numpy(places.along(dim, size)) for dim, size in enumerate(old.shape)]
     grid: list[Tensor] = []
-    for dim, own in enumerate(index):
-        if own.dim() > 1:  # entries of dimension 1, for each equal run of rows
-            rows = own.repeat_interleave(len(old) // len(own), 0)
+    for dim, positions in enumerate(index):
+        if positions.dim() > 1:  # entries of dimension 1, for each equal run of rows
+            rows = positions.repeat_interleave(len(old) // len(positions), 0)
             grid.append(rows.view(*rows.shape, *[1] * (old.dim() - 2)))
         else:
-            grid.append(own.view([-1 if d == dim else 1 for d in range(old.dim())]))
-    where = tuple(own.to(old.device) for own in grid)
+            grid.append(positions.view([-1 if d == dim else 1 for d in range(old.dim())]))
+    where = tuple(positions.to(old.device) for positions in grid)
     fresh = torch.ones(new.shape, dtype=torch.bool, device=new.device)
     new[where] = old
     fresh[where] = False

@@ -275,12 +275,12 @@ def _cut_by(arm: str, trainer: Trainer[PruneConfig]) -> Network:
             replace(config, saliency=replace(config.saliency, kind="taylor")),
             trainer.context.sink,
         )
-        constraints = Constraints(config.constraints.limits)
+        constraints = Constraints(config.limits)
     else:
         scores = _l1_norms(dense, channels)
-        streams = residual_streams(dense.graph, channels) if config.keep_streams else frozenset()
+        streams = residual_streams(channels) if config.keep_streams else frozenset()
         constraints = Constraints(
-            config.constraints.limits, keep=config.keep, allocation="even", streams=streams
+            config.limits, keep=config.keep, allocation="even", streams=streams
         )
     plan = make_plan(channels, CostModel(dense, channels), scores, constraints)
     return apply_edit(dense, plan.edit, channels)

@@ -37,7 +37,7 @@ def main() -> None:
         channels = channel_groups(network)
         images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
         ratios: dict[str, list[float]] = {}
-        for group in growable(network, channels):
+        for group in growable(channels):
             planted = plant(network, channels, {group.name: max(group.width // 4, 1)})
             entries = PlantedEntries(planted).train()
             trained = _step(entries, images, labels)

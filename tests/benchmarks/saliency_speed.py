@@ -102,7 +102,7 @@ def _measure(
     name: str, network: Network, batches: list[tuple[Tensor, Tensor]], args: argparse.Namespace
 ) -> list[str]:
     channels, clock = channel_groups(network.eval()), _Clock()
-    places = reading_places(network, channels)
+    places = reading_places(channels)
     readings = [find_reading(network, places, group) for group in channels.prunable]
     readings = sorted(readings, key=lambda r: r.start)
     network(batches[0][0])

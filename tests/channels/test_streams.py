@@ -12,7 +12,7 @@ from nnslim.network.network import Network
 
 
 def streams(network: Network) -> set[str]:
-    return set(residual_streams(network.graph, channel_groups(network)))
+    return set(residual_streams(channel_groups(network)))
 
 
 class Block(nn.Module):

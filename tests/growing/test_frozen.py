@@ -84,7 +84,7 @@ def test_earlier_weights_are_bit_identical(name, training):
     network = network_of(name)
     if network.n_classes is None:
         pytest.skip("no logits")
-    groups = [group.name for group in growable(network, channel_groups(network))]
+    groups = [group.name for group in growable(channel_groups(network))]
     for group in groups[:3]:
         plant_and_train(network, [group], TRAININGS[training])
     plant_and_train(network, groups, TRAININGS[training])
@@ -95,7 +95,7 @@ def test_earlier_weights_are_bit_identical_in_published_networks(name):
     """Into the first and the last group, and into all where that can be; each trained its way."""
     network = published_network(name)
     channels = channel_groups(network)
-    names = [group.name for group in growable(network, channels)]
+    names = [group.name for group in growable(channels)]
     ways = [replace(own, epochs=1) for own in TRAININGS.values()]
     everywhere = obstacle(network, channels, dict.fromkeys(names, 2)) is None
     chosen = [[names[0]], [names[-1]], *([names] if everywhere else [])]
@@ -109,7 +109,7 @@ def test_earlier_weights_are_bit_identical_in_random_networks(
 ):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    names = [group.name for group in growable(network, channels)]
+    names = [group.name for group in growable(channels)]
     assume(names)
     for chosen in ([names[seed % len(names)]], names):
         if obstacle(network, channels, dict.fromkeys(chosen, 2)) is None:
@@ -128,7 +128,7 @@ def test_batch_norms_with_and_without_scale_and_shift(affine):
 def test_what_trains_is_what_ships():
     """In eval mode the training module and the network that it writes give the same logits."""
     network = network_of("Residual")
-    group = growable(network, channel_groups(network))[0]
+    group = growable(channel_groups(network))[0]
     planted = plant(network, channel_groups(network), {group.name: 2}, seed=1)
     entries, data = PlantedEntries(planted), batches(planted.network)
     fit(entries, data, TRAININGS["adamw"], device=torch.device("cpu"))
@@ -144,7 +144,7 @@ def test_onward_wiring_leaves_what_earlier_channels_compute_as_it_was(name):
     """Without what the last layers read of new channels, the grown network is the one before."""
     network = network_of(name)
     channels = channel_groups(network)
-    planted = plant(network, channels, {own.name: 2 for own in growable(network, channels)}, seed=1)
+    planted = plant(network, channels, {own.name: 2 for own in growable(channels)}, seed=1)
     data = batches(network)
     differences: dict[bool, float] = {}
     for onward in (True, False):
@@ -169,7 +169,7 @@ def test_new_batch_norm_channels_use_the_batch_and_earlier_ones_their_own():
     network = network_of("Residual")
     group = next(
         g
-        for g in growable(network, channel_groups(network))
+        for g in growable(channel_groups(network))
         if any("running_mean" in m.tensor for m in g.members)
     )
     planted = plant(network, channel_groups(network), {group.name: 2}, seed=1)

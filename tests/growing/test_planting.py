@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnslim.channels import channel_groups
-from nnslim.channels.places import incoming_slices, outgoing_slices
 from nnslim.errors import ConfigError
 from nnslim.growing import growable, plant
 from nnslim.growing.donor import choose_donor, largest_first
@@ -46,7 +45,7 @@ def assert_same_function(network: Network, groups: list[str], seed: int) -> None
 
 @EVERY
 def test_planting_changes_nothing(name):
-    groups = growable(network_of(name), channel_groups(network_of(name)))
+    groups = growable(channel_groups(network_of(name)))
     for number, group in enumerate(groups):
         assert_same_function(network_of(name), [group.name], number)
 
@@ -54,7 +53,7 @@ def test_planting_changes_nothing(name):
 @EVERY
 def test_planting_everywhere_changes_nothing(name):
     network = network_of(name)
-    names = [group.name for group in growable(network, channel_groups(network))]
+    names = [group.name for group in growable(channel_groups(network))]
     if names:
         assert_same_function(network, names, 0)
 
@@ -71,7 +70,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
         assert name in OTHERWISE_GROUPED
         return
     most = donor.widths
-    groups = [g for g in growable(student, channels) if g.width < most[g.name]]
+    groups = [g for g in growable(channels) if g.width < most[g.name]]
     counts = {group.name: most[group.name] - group.width for group in groups}
     if not counts or obstacle(student, channels, counts) is not None:
         return
@@ -83,8 +82,8 @@ def test_what_the_teacher_gives_is_the_teachers(name):
     compared = 0
     for group in groups:
         own = planted.channels[group.name]
-        reading = {member.tensor for member in incoming_slices(planted.network, own)}
-        for member in outgoing_slices(planted.network, own):
+        reading = {member.tensor for member in own.incoming}
+        for member in own.outgoing:
             fresh = planted.fresh[member.tensor]
             rows = [i for i in member.positions.ravel().tolist() if bool(fresh[i].all())]
             found = planted.network.tensor(member.tensor)[rows]
@@ -101,7 +100,7 @@ def test_what_the_teacher_gives_is_the_teachers(name):
 def test_new_channels_read_each_other_where_many_groups_are_planted():
     network = network_of("Residual")
     channels = channel_groups(network)
-    names = [group.name for group in growable(network, channels)]
+    names = [group.name for group in growable(channels)]
     planted = plant(network, channels, dict.fromkeys(names, 2))
     new = {name: planted.channels[name].width - channels[name].width for name in names}
     joints = [
@@ -109,8 +108,8 @@ def test_new_channels_read_each_other_where_many_groups_are_planted():
         for a in names
         for b in names
         if a != b
-        for tensor in {m.tensor for m in outgoing_slices(planted.network, planted.channels[a])}
-        & {m.tensor for m in incoming_slices(planted.network, planted.channels[b])}
+        for tensor in {m.tensor for m in planted.channels[a].outgoing}
+        & {m.tensor for m in planted.channels[b].incoming}
     ]
     assert joints
     assert all(bool(joint.any()) for joint in joints)
@@ -120,7 +119,7 @@ def test_new_channels_read_each_other_where_many_groups_are_planted():
 def test_planting_changes_nothing_in_random_networks(model: RandomNet, seed: int):
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    names = [group.name for group in growable(network, channels)]
+    names = [group.name for group in growable(channels)]
     assume(names)
     for chosen in ([names[seed % len(names)]], names):
         if obstacle(network, channels, dict.fromkeys(chosen, 2)) is None:
@@ -134,7 +133,7 @@ def test_an_obstacle_is_named_and_not_planted_into():
     )
     network = trace_network(model, torch.zeros(2, 3, 8, 8))
     channels = channel_groups(network)
-    counts = {group.name: 2 for group in growable(network, channels)}
+    counts = {group.name: 2 for group in growable(channels)}
     assert counts
     assert "would belong together in another way" in obstacle(network, channels, counts)
     with pytest.raises(ConfigError, match="would belong together in another way"):
@@ -153,7 +152,7 @@ def test_a_planted_bug_is_seen(monkeypatch):
 
     monkeypatch.setattr(planting._Drawing, "_readers", lambda *_, **__: None)
     network = network_of("Residual")
-    group = growable(network, channel_groups(network))[0]
+    group = growable(channel_groups(network))[0]
     monkeypatch.setattr(planting, "plant_channels", _everywhere_random)
     with pytest.raises(AssertionError):
         assert_same_function(network, [group.name], 0)

@@ -139,7 +139,7 @@ def test_undo_in_published_networks(name):
     inputs = random_inputs(network)[0].double()
     with torch.no_grad():
         wanted = copy.deepcopy(network).double()(inputs)
-        for group in growable(network, channels)[:: max(len(channels.groups) // 6, 1)]:
+        for group in growable(channels)[:: max(len(channels.groups) // 6, 1)]:
             planted = plant_into(network, channels, {group.name: 2}, seed=1)
             found = planted.network.double()(inputs)
             assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-9, group.name

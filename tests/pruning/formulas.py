@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import incoming_slices, outgoing_slices
-
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, Member
     from nnslim.network import Network
@@ -45,7 +43,7 @@ FORMULAS: dict[str, Callable[[Kernels], Tensor]] = {
 
 
 def slices_of(network: Network, group: ChannelGroup, side: str) -> tuple[Member, ...]:
-    return (incoming_slices if side == "feature" else outgoing_slices)(network, group)
+    return group.incoming if side == "feature" else group.outgoing
 
 
 def kernels_of(weight: Tensor, member: Member, channel: int) -> Kernels:

@@ -183,7 +183,7 @@ def test_streams_kept_on_request_stay_through_all_rounds(network, digits):
         training=TrainConfig(epochs=0),
     )
     rows = {row.group.name: row for row in prune_network(network, digits, config).plan.rows}
-    streams = residual_streams(network.graph, channel_groups(network))
+    streams = residual_streams(channel_groups(network))
     assert streams
     for name in streams:
         assert rows[name].reason == "residual stream, kept on request"

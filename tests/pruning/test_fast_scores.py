@@ -32,7 +32,7 @@ ONE_INPUT = sorted(name for name, case in ZOO.items() if len(case.shapes) == 1)
 def naive(network: Network, x: Tensor) -> dict[str, list[float]]:
     """Zero the incoming slices of every channel, run the whole network, compare the logits."""
     channels, network = channel_groups(network), copy.deepcopy(network).eval()
-    places, dense = reading_places(network, channels), network(x.clone())
+    places, dense = reading_places(channels), network(x.clone())
     found: dict[str, list[float]] = {}
     for group in channels.prunable:
         reading = find_reading(network, places, group)
@@ -151,7 +151,7 @@ def test_the_screen_of_the_zoo(name):
         return
     channels, step = channel_groups(network), 1e-5
     found = jacobian(network, channels, [(x, torch.zeros(2).long())], probes=4)
-    places = reading_places(network, channels)
+    places = reading_places(channels)
     uses = Counter(r.name for node in network.graph.nodes for r in tensor_refs(node.arguments))
     readings = (find_reading(network, places, group) for group in channels.prunable)
     for reading in readings:
@@ -188,7 +188,7 @@ def test_norms_are_folded_and_in_place_operators_are_plain():
 def entered(network: Network) -> dict[str, bool]:
     """Whether each group's first reader need not run again, by group."""
     channels, fast = channel_groups(network), streamlined(network.double())
-    places, found = reading_places(network, channels), {}
+    places, found = reading_places(channels), {}
     number = {node.name: index for index, node in enumerate(fast.graph.nodes)}
     for group in channels.prunable:
         reading = find_reading(network, places, group)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnslim.channels import channel_groups
-from nnslim.channels.places import incoming_slices
 from nnslim.errors import ConfigError
 from nnslim.network import Network, trace_network
 from nnslim.pruning.scores.jacobian import jacobian
@@ -37,7 +36,7 @@ def slopes(network: Network, samples: Batches, name: str, step: float = 1e-5) ->
         ends = []
         for factor in (1 + step, 1 - step):
             twin = copy.deepcopy(network)
-            for member in incoming_slices(network, group):
+            for member in group.incoming:
                 twin.tensor(member.tensor)[:, member.positions[channel]] *= factor
             ends.append(twin(x.clone()))
         found.append(float(((ends[0] - ends[1]) / (2 * step)).square().mean()))

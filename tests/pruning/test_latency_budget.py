@@ -317,7 +317,7 @@ def test_a_plan_far_below_the_target_is_said():
 
 @pytest.mark.parametrize(("amount", "relative"), [(0, True), (-1, False), (1.2, True), (0, False)])
 def test_budgets_out_of_range(amount, relative):
-    with pytest.raises(ConfigError, match="a latency of .*: must be above 0"):
+    with pytest.raises(ConfigError, match=r"a latency of .*: must be above 0"):
         LatencyBudget(amount, relative)
 
 

@@ -154,9 +154,9 @@ def test_without_data_the_magnitude_cut_says_what_was_not_done(model):
     assert result.warnings == ("no data: accuracy was neither measured nor recovered",)
     assert result.accuracies is None
     assert result.plan.after.params <= 0.6 * result.plan.before.params
-    with pytest.raises(ConfigError, match="saliency.kind=loss measures on images"):
+    with pytest.raises(ConfigError, match=r"saliency\.kind=loss measures on images"):
         prune_network(model.network, config=PruneConfig(saliency=SaliencyConfig("loss")))
-    with pytest.raises(ConfigError, match="training.epochs=2: there are no images"):
+    with pytest.raises(ConfigError, match=r"training\.epochs=2: there are no images"):
         prune_network(model.network, config=settings(saliency=SaliencyConfig("magnitude")))
 
 

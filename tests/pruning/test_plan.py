@@ -219,7 +219,7 @@ def test_a_kept_stream_stays_and_what_the_blocks_have_of_their_own_goes():
         Constraints({"params": share(0.8)}, allocation="even"),
     )
     channels, _ = facts("Residual")
-    streams = residual_streams(traced("Residual").graph, channels)
+    streams = residual_streams(channels)
     assert streams == {"stem", "b2"}
     plan = plan_of("Residual", scores, replace(constraints, streams=streams))
     kept = {row.group.name for row in plan.rows if row.reason == "residual stream, kept on request"}

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.magnitude import magnitude
-from nnslim.channels.places import incoming_slices
 from nnslim.network import Network, trace_network
 from nnslim.pruning.scores.measured import measured, taylor
 from nnslim.surgery import Edit, apply_edit
@@ -198,7 +197,7 @@ def test_taylor_is_the_first_order_of_the_removal(name):
     channels = channel_groups(network)
     found = taylor(network, channels, samples)
     for group in channels.prunable:
-        members = incoming_slices(network, group)
+        members = group.incoming
         for channel in range(group.width):
             slopes = [
                 scaled_loss(network, members, channel, 1 + step, batch)

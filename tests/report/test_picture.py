@@ -23,7 +23,7 @@ CONFIG = PruneConfig(saliency=SaliencyConfig("magnitude"), approximate=True)
 def layers_of(name: str):
     network = network_of(name)
     channels, planned = plan_pruning(network, None, CONFIG)
-    return picture_json(network, channels, planned.plan)
+    return picture_json(channels, planned.plan)
 
 
 def test_layers_and_joints_with_their_sources():

@@ -24,22 +24,20 @@ def cat(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     along = int(args["dim"]) % rank  # pyright: ignore[reportArgumentType]
     result: list[DimLabels] = []
     for dim in range(rank):
-        found = [walk.labels(part)[dim] for part in parts]
+        operands = [walk.labels(part)[dim] for part in parts]
         if dim == along:
-            result.append(_joined(walk, found, [walk.shape(part)[dim] for part in parts]))
+            result.append(_joined(walk, operands, [walk.shape(part)[dim] for part in parts]))
         else:
-            for other in found[1:]:
-                walk.tie(found[0], other)
-            result.append(next((labels for labels in found if labels is not None), None))
+            result.append(walk.tie_all(operands))
     return tuple(result)
 
 
-def _joined(walk: Walk, found: list[DimLabels], sizes: list[int]) -> DimLabels:
-    if all(labels is None for labels in found):
+def _joined(walk: Walk, operands: list[DimLabels], sizes: list[int]) -> DimLabels:
+    if all(labels is None for labels in operands):
         return None
     runs = [
         _fixed_run(walk, size) if labels is None else labels
-        for labels, size in zip(found, sizes, strict=True)
+        for labels, size in zip(operands, sizes, strict=True)
     ]
     return np.concatenate(runs)
 
@@ -52,7 +50,7 @@ def _fixed_run(walk: Walk, size: int) -> IntArray:
 
 
 def split(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``split``, ``chunk``, ``tensor_split``: each output is its own run of the channels."""
+    """``split``, ``chunk``, ``tensor_split``: each output is a run of the channels."""
     infos = node.value
     assert isinstance(infos, tuple)
     labels = walk.labels(args["self"])
@@ -66,7 +64,7 @@ def split(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 
 def pad(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``pad``: the padded entries get labels of their own, so they can be cut like channels."""
+    """``pad``: the padded entries get new labels, so they can be cut like channels."""
     labels = list(walk.labels(args["self"]))
     amounts = args["pad"]
     assert isinstance(amounts, tuple)
@@ -87,10 +85,10 @@ def pad(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 def repeat(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``repeat``, ``tile``: the run again and again; new dimensions come first and are fixed."""
-    labels, own = walk.labels(args["self"]), walk.shape(args["self"])
-    extra = len(node.shape) - len(own)
+    labels, shape = walk.labels(args["self"]), walk.shape(args["self"])
+    extra = len(node.shape) - len(shape)
     result: list[DimLabels] = [None] * extra
-    for along, before, after in zip(labels, own, node.shape[extra:], strict=True):
+    for along, before, after in zip(labels, shape, node.shape[extra:], strict=True):
         result.append(None if along is None else np.tile(along, after // before))
     return tuple(result)
 
@@ -124,13 +122,8 @@ def stack(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     assert isinstance(tensors, tuple)
     assert isinstance(node.value, TensorInfo)
     at = int(args["dim"]) % len(node.shape)  # pyright: ignore[reportArgumentType]
-    found = [walk.labels(part) for part in tensors]
-    for other in found[1:]:
-        for a, b in zip(found[0], other, strict=True):
-            walk.tie(a, b)
-    merged = [
-        next((x for x in column if x is not None), None) for column in zip(*found, strict=True)
-    ]
+    columns = zip(*(walk.labels(part) for part in tensors), strict=True)
+    merged = [walk.tie_all(column) for column in columns]
     return (*merged[:at], None, *merged[at:])
 
 

@@ -27,14 +27,14 @@ def convolution(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         return walk.refuse(node, f"input without a batch at {node.place}")
     incoming = walk.labels(image)
     if isinstance(weight, TensorRef):
-        own = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))
+        labels = walk.labels(weight, dims=(0,) if groups > 1 else (0, 1))
     else:  # a computed weight, such as a standardised one
-        own = walk.labels(weight)
-    for kernel in own[2:]:
+        labels = walk.labels(weight)
+    for kernel in labels[2:]:
         walk.freeze(kernel, f"kernel of {node.place}")
-    channels, out = incoming[1], own[0]
+    channels, out = incoming[1], labels[0]
     if groups == 1:
-        walk.tie(channels, own[1])
+        walk.tie(channels, labels[1])
     else:
         _grouped(walk, groups, channels, weight)
     if walk.is_tensor(args["bias"]):
@@ -116,17 +116,9 @@ def embedding(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return (*(None,) * (len(node.shape) - 1), columns)
 
 
-def _names(name: str, overloads: tuple[str, ...]) -> list[str]:
-    return [f"aten.{name}.{overload}" for overload in overloads]
-
-
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **{
-            name: convolution
-            for dims in (1, 2, 3)
-            for name in _names(f"conv{dims}d", ("default", "padding"))
-        },
+        **{f"aten.conv{n}d.{o}": convolution for n in (1, 2, 3) for o in ("default", "padding")},
         "aten.linear.default": linear,
         "aten.embedding.default": embedding,
         "aten.conv_transpose1d.default": transposed_convolution,

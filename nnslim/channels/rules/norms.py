@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from nnslim.channels.labels import DimLabels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import Node
+from nnslim.network.operators import BATCH_NORM_TENSORS
 
 __all__ = ["RULES"]
 
@@ -14,12 +16,10 @@ __all__ = ["RULES"]
 def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``batch_norm``: scale, shift and statistics belong to the channels of dimension 1.
 
-    Without statistics of its own (weight standardisation) it runs over all other dimensions.
+    Without running statistics (weight standardisation) it runs over all other dimensions.
     """
     labels = walk.labels(args["input"])
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if walk.is_tensor(args[name]) and walk.shape(args[name])[0] > 1:
-            walk.tie(labels[1], walk.labels(args[name])[0])
+    _tie_per_channel(walk, labels[1], args)
     if args["training"] is True:
         for along in (labels[0], *labels[2:]):
             walk.approximate(along)
@@ -43,9 +43,7 @@ def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``group_norm``: whole groups are dropped exactly, an equal number in each approximately."""
     labels = walk.labels(args["input"])
     channels, groups = labels[1], int(args["num_groups"])  # pyright: ignore[reportArgumentType]
-    for name in ("weight", "bias"):
-        if walk.is_tensor(args[name]):
-            walk.tie(channels, walk.labels(args[name])[0])
+    _tie_per_channel(walk, channels, args)
     for along in labels[2:]:
         walk.freeze(along, f"statistics are taken over it at {walk.place}")
     if channels is None:
@@ -62,12 +60,17 @@ def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 def instance_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``instance_norm``: one mean and variance per channel and image, over the pixels."""
     labels = walk.labels(args["input"])
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if walk.is_tensor(args[name]):
-            walk.tie(labels[1], walk.labels(args[name])[0])
+    _tie_per_channel(walk, labels[1], args)
     for along in labels[2:]:
         walk.freeze(along, f"statistics are taken over it at {walk.place}")
     return labels
+
+
+def _tie_per_channel(walk: Walk, channels: DimLabels, args: Arguments) -> None:
+    """Tie the channels to what a norm has one entry of for each."""
+    for name in BATCH_NORM_TENSORS:
+        if walk.is_tensor(args.get(name)) and walk.shape(args[name])[0] > 1:
+            walk.tie(channels, walk.labels(args[name])[0])
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

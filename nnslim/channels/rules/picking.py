@@ -123,9 +123,9 @@ def _numbers(arg: Arg) -> tuple[Arg, ...]:
 def reordered(node: Node, size: int) -> IntArray:
     """Where each entry of the one dimension that ``roll`` or ``flip`` moves comes from."""
     order = np.arange(size)
-    if node.op.startswith("aten.flip."):
+    if node.family == "flip":
         return order[::-1]
-    return np.roll(order, int(_numbers(node.args[1])[0]))  # pyright: ignore[reportArgumentType]
+    return np.roll(order, int(_numbers(node.argument("shifts"))[0]))  # pyright: ignore[reportArgumentType]
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

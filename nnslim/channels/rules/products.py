@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from nnslim.channels.contractions import einsum_letters
+from nnslim.channels.contractions import einsum_letters, factors
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.rules.elementwise import join
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
@@ -17,19 +17,17 @@ __all__ = ["RULES"]
 
 def matmul(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``matmul``, ``mm``, ``bmm``: the last dimension of one operand meets rows of the other."""
-    left, right = list(args.values())[:2]
-    return _product(walk, node, left, right)
+    return _product(walk, node, args)
 
 
 def added_product(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``addmm``, ``baddbmm``: a product and a bias, tied by broadcasting."""
-    bias, left, right = list(args.values())[:3]
-    product = _product(walk, node, left, right)
-    return join(walk, [(product, node.shape), _sized(walk, bias)], node.shape)
+    product = _product(walk, node, args)
+    return join(walk, [(product, node.shape), _sized(walk, args["self"])], node.shape)
 
 
-def _product(walk: Walk, node: Node, left: Arg, right: Arg) -> Labels:
-    (a, a_shape), (b, b_shape) = _sized(walk, left), _sized(walk, right)
+def _product(walk: Walk, node: Node, args: Arguments) -> Labels:
+    (a, a_shape), (b, b_shape) = (_sized(walk, args[name]) for name in factors(node))
     rows = min(2, len(b))  # of a vector, its one dimension
     walk.tie(a[-1], b[-rows])
     ends = (*a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
@@ -47,19 +45,17 @@ def einsum(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     operands = args["tensors"]
     if letters is None or not isinstance(operands, tuple):
         return walk.refuse(node, f"repeated or dotted letters at {node.place}")
-    found: dict[str, list[DimLabels]] = {}
-    for own, operand in zip(letters[0], operands, strict=True):
-        for letter, along, size in zip(own, *_sized(walk, operand), strict=True):
+    by_letter: dict[str, list[DimLabels]] = {}
+    for names, operand in zip(letters[0], operands, strict=True):
+        for letter, along, size in zip(names, *_sized(walk, operand), strict=True):
             if size != 1:  # what has size 1 broadcasts
-                found.setdefault(letter, []).append(along)
-    for same in found.values():
-        for other in same[1:]:
-            walk.tie(same[0], other)
-    return tuple(_first(found.get(letter, [])) for letter in letters[1])
+                by_letter.setdefault(letter, []).append(along)
+    tied = {letter: walk.tie_all(same) for letter, same in by_letter.items()}
+    return tuple(tied.get(letter) for letter in letters[1])
 
 
 def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
-    """``scaled_dot_product_attention``: queries and keys share positions, values have their own."""
+    """``scaled_dot_product_attention``: queries and keys share positions, values have others."""
     (q, q_shape), (k, k_shape), (v, v_shape) = (
         _sized(walk, args[name]) for name in ("query", "key", "value")
     )
@@ -68,7 +64,7 @@ def attention(walk: Walk, node: Node, args: Arguments) -> RuleResult:
         walk.freeze(tokens, f"softmax runs over it at {node.place}")
     batch = node.shape[:-2]
     if args.get("enable_gqa") and k_shape[-3] != q_shape[-3]:
-        k, v = (_served(walk, own, q_shape[-3]) for own in (k, v))
+        k, v = (_served(walk, labels, q_shape[-3]) for labels in (k, v))
         k_shape, v_shape = ((*s[:-3], q_shape[-3], *s[-2:]) for s in (k_shape, v_shape))
     leading = [(q[:-2], q_shape[:-2]), (k[:-2], k_shape[:-2]), (v[:-2], v_shape[:-2])]
     rows = (*join(walk, leading, batch), q[-2])
@@ -86,10 +82,6 @@ def _served(walk: Walk, labels: Labels, n_queries: int) -> Labels:
     if heads is None:
         return labels
     return (*labels[:-3], heads.repeat(n_queries // heads.size), *labels[-2:])
-
-
-def _first(found: list[DimLabels]) -> DimLabels:
-    return next((along for along in found if along is not None), None)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

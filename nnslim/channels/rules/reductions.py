@@ -8,30 +8,14 @@ from types import MappingProxyType
 from nnslim.channels.labels import DimLabels, Labels
 from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
 from nnslim.network.graph import Node, dims_of
+from nnslim.network.operators import ORDERING, POOLING, STATISTICS
 
 __all__ = ["RULES"]
-
-_SPATIAL = """
-max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
-adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
-upsample_bilinear2d.vec upsample_bicubic2d upsample_bicubic2d.vec _upsample_bicubic2d_aa.vec
-_upsample_bilinear2d_aa.vec reflection_pad2d replication_pad2d
-upsample_linear1d upsample_linear1d.vec upsample_nearest1d upsample_nearest1d.vec
-upsample_nearest3d.vec upsample_trilinear3d.vec
-"""
-_MIXING = """
-mean.dim mean var.correction var.dim std.correction std.dim var_mean.correction amax amin logsumexp
-"""
-_ORDERING = """
-max.dim min.dim median.dim argmax argmin argsort topk sort cumsum cumprod prod.dim_int any.dim
-"""
 
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """Pooling, resampling and mirrored padding work on the pixels (dimensions 2 on)."""
-    first = next(iter(args.values()))
-    labels = walk.labels(first)
+    labels = walk.labels(node.operand)
     pixels = 1 if "1d" in node.op else 3 if "3d" in node.op else 2
     for pixel_labels in labels[-pixels:]:
         walk.freeze(pixel_labels, f"pixels are pooled at {node.place}")
@@ -86,17 +70,15 @@ def _reduce(walk: Walk, args: Arguments) -> Labels:
     return tuple(kept)
 
 
-def _table() -> dict[str, Rule]:
-    def full(name: str) -> str:
-        return f"aten.{name}" if "." in name else f"aten.{name}.default"
+_SUMS = ("sum.default", "sum.dim_IntList", "linalg_vector_norm.default", "norm.ScalarOpt_dim")
 
-    table: dict[str, Rule] = {full(name): spatial for name in _SPATIAL.split()}
-    table.update({full(name): mixing_reduction for name in _MIXING.split()})
-    table.update({full(name): ordering for name in _ORDERING.split()})
-    table.update({full(name): softmax for name in ("softmax.int", "log_softmax.int")})
-    for name in ("sum", "sum.dim_IntList", "linalg_vector_norm", "norm.ScalarOpt_dim"):
-        table[full(name)] = reduction
-    return table
-
-
-RULES: Mapping[str, Rule] = MappingProxyType(_table())
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **dict.fromkeys(POOLING, spatial),
+        **dict.fromkeys(STATISTICS, mixing_reduction),
+        **dict.fromkeys(ORDERING, ordering),
+        **{f"aten.{name}": reduction for name in _SUMS},
+        "aten.softmax.int": softmax,
+        "aten.log_softmax.int": softmax,
+    }
+)

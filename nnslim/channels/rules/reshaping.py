@@ -61,7 +61,7 @@ def movedim(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``movedim`` and its kin: a permutation, read off what torch does to distinct sizes."""
     labels = walk.labels(args["self"])
     sizes = torch.empty(*range(2, len(labels) + 2), device="meta")
-    moved = cast("torch.Tensor", resolve(node.op)(sizes, *list(node.args)[1:]))
+    moved = cast("torch.Tensor", resolve(node.op)(**{**args, "self": sizes}))
     return tuple(labels[size - 2] for size in moved.shape)
 
 
@@ -158,10 +158,10 @@ def _atoms(old: list[int], new: list[int]) -> _Atoms | None:
     def pieces(shape: list[int]) -> list[list[int]]:
         rest, result = list(sizes), []
         for size in shape:
-            own: list[int] = []
-            while int(np.prod(own, dtype=object)) != size:
-                own.append(rest.pop(0))
-            result.append(own)
+            atoms: list[int] = []
+            while int(np.prod(atoms, dtype=object)) != size:
+                atoms.append(rest.pop(0))
+            result.append(atoms)
         return result
 
     return _Atoms(pieces(old), pieces(new))

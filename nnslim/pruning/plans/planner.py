@@ -75,7 +75,7 @@ class Planner:
 
     def whole(self) -> dict[str, str | None]:
         """Why each group of the dense network must stay whole; None where it may be cut."""
-        return why_whole(self.channels, self._constraints(self.dense, self.channels))
+        return why_whole(self.channels, self._constraints(self.channels))
 
     def plan(self, network: Network, channels: ChannelMap, limits: Limits) -> Planned:
         """Score a network's channels and choose those that go.
@@ -84,9 +84,7 @@ class Planner:
             ConfigError: A limit cannot be reached, or the saliency needs images.
         """
         scores = score_channels(network, channels, self.data, self.config, self.context.sink)
-        constraints = replace(
-            self._constraints(network, channels), limits=limits, floors=self._floors()
-        )
+        constraints = replace(self._constraints(channels), limits=limits, floors=self._floors())
         if not self.config.measures_plans:
             return Planned(make_plan(channels, CostModel(network, channels), scores, constraints))
         latency = self.config.latency
@@ -105,7 +103,7 @@ class Planner:
         if self.config.max_drop is not None:
             return
         dense, channels = self.dense, self.channels
-        constraints = replace(self._constraints(dense, channels), floors=self._floors())
+        constraints = replace(self._constraints(channels), floors=self._floors())
         scores = {group.name: np.zeros(group.width) for group in channels.prunable}
         shortest_prefix(
             rank_channels(channels, CostModel(dense, channels), scores, constraints), constraints
@@ -114,7 +112,7 @@ class Planner:
     def _floors(self) -> dict[str, int]:
         return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
 
-    def _constraints(self, network: Network, channels: ChannelMap) -> Constraints:
+    def _constraints(self, channels: ChannelMap) -> Constraints:
         widths = {group.name: group.width for group in self.channels.groups}
         config = self.config
         constraints = Constraints(
@@ -129,7 +127,7 @@ class Planner:
         )
         if not self.config.keep_streams:
             return constraints
-        return replace(constraints, streams=residual_streams(network.graph, channels))
+        return replace(constraints, streams=residual_streams(channels))
 
     def _measured(
         self, device: Device, scores: dict[str, np.ndarray], constraints: Constraints

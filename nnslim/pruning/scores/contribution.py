@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Layer", "enter"]
 
-# Position of ``groups``, and whether channels are the last dimension.
-_LAYERS = {
-    **{f"aten.conv{n}d.{kind}": (6, False) for n in (1, 2, 3) for kind in ("default", "padding")},
-    "aten.linear.default": (None, True),
-}
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -67,9 +61,8 @@ class Layer:
         weight = network.tensor(self.weight).index_select(1, index)
         if not (x.any() and weight.any()):
             return None
-        rest = cast("tuple[object, ...]", self.step.node.args[3:])
-        settings = [list(arg) if isinstance(arg, tuple) else arg for arg in rest]
-        part = cast("Tensor", self.step.function(x, weight, None, *settings))
+        given = {**self.step.node.named_arguments, "input": x, "weight": weight, "bias": None}
+        part = cast("Tensor", self.step.function(**given))
         return torch.sub(self.value, part, out=part)
 
 
@@ -107,13 +100,12 @@ def enter(
 def _operands(step: Step) -> tuple[str, str, int] | None:
     """Names of the input and the weight of a layer, and the input's channel dimension."""
     node = step.node
-    if node.op not in _LAYERS or node.kwargs or node.name in step.dead:
+    if node.family not in ("convolution", "linear") or node.name in step.dead:
         return None
-    groups, last = _LAYERS[node.op]
-    if groups is not None and len(node.args) > groups and node.args[groups] != 1:
+    if node.named_arguments.get("groups", 1) != 1:
         return None
-    source, weight = node.args[:2]
+    source, weight = node.argument("input"), node.argument("weight")
     if not isinstance(source, Ref) or not isinstance(weight, TensorRef):
         return None
     rank = len(node.shape)
-    return source.name, weight.name, rank - 1 if last else 1
+    return source.name, weight.name, rank - 1 if node.family == "linear" else 1

@@ -20,9 +20,9 @@ from nnslim.pruning.scores.streamline import streamlined
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
+    from nnslim.channels.contractions import Operand
     from nnslim.channels.labels import IntArray
     from nnslim.channels.places import Place
-    from nnslim.network.graph import Arg
     from nnslim.network.interpreter import Step
     from nnslim.network.network import Network
 
@@ -78,7 +78,7 @@ def jacobian(  # noqa: PLR0913 - keyword-only settings
         raise ConfigError("the logits are not one (N, K) tensor, so no channel can be screened")
     if probes < 1:
         raise ConfigError(f"{probes} probes: at least 1 random sum of logits is needed")
-    screen = _Screen(streamlined(network), channels, reading_places(network, channels))
+    screen = _Screen(streamlined(network), channels, reading_places(channels))
     generator = torch.Generator().manual_seed(seed)
     batches = list(batches)
     total, done = sum(len(labels) for _, labels in batches), 0
@@ -110,7 +110,7 @@ class _Read:
     Channels of all groups are numbered together; -1 is none.
     """
 
-    path: tuple[int, ...]
+    operand: Operand
     dim: int
     columns: Tensor
 
@@ -139,15 +139,16 @@ class _Screen:
     def squares(self, images: Tensor, directions: list[Tensor]) -> Tensor:
         """Sum over samples and directions of every channel's squared first-order effect."""
         device = next(self._network.parameters()).device
-        seen: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        seen: dict[tuple[str, Operand], Tensor] = {}
 
         def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-            for path in {read.path for read in self._reads.get(step.node.name, ())}:
-                holder = cast("list[object]", args[path[0]]) if path[1:] else args
+            if step.node.name not in self._reads:
+                return step.function(*args, **kwargs)
+            given = step.by_name(args, kwargs)
+            for operand in {read.operand for read in self._reads[step.node.name]}:
                 # A copy: its gradient is that of this reader alone, and nothing overwrites it.
-                copy = cast("Tensor", holder[path[-1]]).clone()
-                holder[path[-1]] = seen[step.node.name, path] = copy
-            return step.function(*args, **kwargs)
+                seen[step.node.name, operand] = operand.update(given, Tensor.clone)
+            return step.function(**given)
 
         inputs = images.to(device).detach().requires_grad_().clone()
         self._network.check_inputs((inputs,))
@@ -173,12 +174,12 @@ class _Screen:
             total += self._effects(products, len(images)).square().sum(0).cpu()
         return total
 
-    def _effects(self, products: Mapping[tuple[str, tuple[int, ...]], Tensor], n: int) -> Tensor:
+    def _effects(self, products: Mapping[tuple[str, Operand], Tensor], n: int) -> Tensor:
         """Sum activation x gradient over all places of a channel, ``(n, n_channels)``."""
         effects: Tensor | None = None
-        for (node, path), product in products.items():
+        for (node, operand), product in products.items():
             for read in self._reads[node]:
-                if read.path == path:
+                if read.operand == operand:
                     kept = {0, read.dim} if self._by_sample else {read.dim}
                     others = [d for d in range(product.dim()) if d not in kept]
                     sums = (product.sum(others) if others else product).reshape(n, -1).double()
@@ -201,17 +202,16 @@ def _reads(places: tuple[Place, ...], columns: IntArray) -> dict[str, list[_Read
     for place in places:
         own = columns[place.components]
         for read in found.get(place.node, ()):
-            if read.path != place.path:
+            if read.operand != place.operand:
                 own = np.where(np.isin(own, read.columns.numpy()), -1, own)
         if (own >= 0).any():
-            read = _Read(place.path, place.dim, torch.from_numpy(own))
+            read = _Read(place.operand, place.dim, torch.from_numpy(own))
             found.setdefault(place.node, []).append(read)
     return found
 
 
 def _is_by_sample(network: Network, place: Place) -> bool:
     """Whether dimension 0 of an operand counts the samples and nothing else."""
-    operand: Arg = network.graph.by_name[place.node].args[place.path[0]]
-    operand = operand[place.path[1]] if isinstance(operand, tuple) else operand
+    operand = place.operand.of(network.graph.by_name[place.node])
     info = network.graph.info(operand.name) if isinstance(operand, Ref) else None
     return isinstance(info, TensorInfo) and info.shape[0] == BATCH and place.dim != 0

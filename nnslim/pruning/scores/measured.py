@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnslim.channels.magnitude import sum_per_channel
-from nnslim.channels.places import incoming_slices, outgoing_slices, reading_places
+from nnslim.channels.places import reading_places
 from nnslim.pruning.scores.contribution import enter
 from nnslim.pruning.scores.removal import find_reading
 from nnslim.pruning.scores.replay import Replay
@@ -42,10 +42,7 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
     network = copy.deepcopy(network).eval()
     # A channel that only a sum reads has no incoming slices; its own filters stand in for them.
-    slices = {
-        g.name: incoming_slices(network, g) or outgoing_slices(network, g) or g.members
-        for g in channels.prunable
-    }
+    slices = {g.name: g.incoming or g.outgoing or g.members for g in channels.prunable}
     device = next(network.parameters()).device
     names = sorted({m.tensor for members in slices.values() for m in members})
     if not names:
@@ -123,7 +120,7 @@ def _in_order(
     network: Network, fast: Network, channels: ChannelMap
 ) -> list[tuple[int, list[Reading]]]:
     """Readings by the number of the node of ``fast`` that is the first to read them."""
-    places = reading_places(network, channels)
+    places = reading_places(channels)
     number = {node.name: index for index, node in enumerate(fast.graph.nodes)}
     found: dict[int, list[Reading]] = {}
     for group in channels.prunable:

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnslim.channels.places import incoming_slices
 from nnslim.network.graph import tensor_refs
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, Member
+    from nnslim.channels.contractions import Operand
     from nnslim.channels.labels import IntArray
     from nnslim.channels.places import Place
     from nnslim.network.interpreter import Call, Step
@@ -34,9 +35,14 @@ _Sums: TypeAlias = "dict[str, list[_Sum]]"
 class _Sum:
     """A place as one group sees it: the positions of each of its channels."""
 
-    path: tuple[int, ...]
+    operand: Operand
     dim: int
     positions: Callable[[int], np.ndarray]
+
+    def without(self, channel: int, value: Tensor) -> Tensor:
+        """The operand with the entries of one channel at zero."""
+        index = torch.from_numpy(self.positions(channel)).to(value.device)
+        return value.index_fill(self.dim, index, 0.0)
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,12 @@ class Reading:
 
     def _call(self, channel: int) -> Call:
         def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
-            for place in self.sums.get(step.node.name, ()):
-                first, *rest = place.path
-                holder = cast("list[object]", args[first]) if rest else args
-                number = rest[0] if rest else first
-                value = cast("Tensor", holder[number])
-                index = torch.from_numpy(place.positions(channel)).to(value.device)
-                holder[number] = value.index_fill(place.dim, index, 0.0)
-            return step.function(*args, **kwargs)
+            if step.node.name not in self.sums:
+                return step.function(*args, **kwargs)
+            given = step.by_name(args, kwargs)
+            for place in self.sums[step.node.name]:
+                place.operand.update(given, partial(place.without, channel))
+            return step.function(**given)
 
         return call
 
@@ -89,14 +93,14 @@ def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGrou
         places: Its ``reading_places``.
         group: One of its groups.
     """
-    slices = {m.tensor: m for m in incoming_slices(network, group) if m.dim == 1}
+    slices = {m.tensor: m for m in group.incoming if m.dim == 1}
     weights = tuple(m for m in slices.values() if m.blocks is None)
     names = {member.tensor for member in weights}
     sums: _Sums = {}
     for place in places:
         if place.weight not in names and np.isin(place.components, group.components).any():
             positions = _positions(place.components, group.components)
-            sums.setdefault(place.node, []).append(_Sum(place.path, place.dim, positions))
+            sums.setdefault(place.node, []).append(_Sum(place.operand, place.dim, positions))
     starts = (
         index
         for index, node in enumerate(network.graph.nodes)

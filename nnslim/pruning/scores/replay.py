@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
+# Operators that return a view of their operand when they can.
+_MAYBE_VIEWS = ("reshape", "contiguous", "flatten", "to", "dropout")
+
 
 class Replay:
     """One batch on its way through a network.
@@ -94,7 +97,7 @@ def _safe_starts(graph: Graph) -> list[int]:
     born = {node.name: index for index, node in enumerate(graph.nodes)}
     unsafe = [False] * (len(graph.nodes) + 1)
     for index, node in enumerate(graph.nodes):
-        target = node.args[0] if node.args else None
+        target = node.operand
         if is_in_place(node.op) and isinstance(target, Ref):
             first = born.get(roots.get(target.name, target.name), -1) + 1
             # Between the birth of the memory and the write, a prefix would hold what is written to.
@@ -109,7 +112,7 @@ def _storage_roots(nodes: tuple[Node, ...]) -> dict[str, str]:
     """For each value, the earliest value whose memory it may share."""
     roots: dict[str, str] = {}
     for node in nodes:
-        source = node.args[0] if node.args else None
+        source = node.operand
         shares = isinstance(source, Ref) and _may_alias(node)
         roots[node.name] = roots.get(source.name, source.name) if shares else node.name  # pyright: ignore
     return roots
@@ -117,15 +120,9 @@ def _storage_roots(nodes: tuple[Node, ...]) -> dict[str, str]:
 
 def _may_alias(node: Node) -> bool:
     """Views, in-place operators, list items, and copies that are views when they can be."""
-    if node.op == "python.getitem" or node.op.split(".")[1] in (
-        "reshape",
-        "contiguous",
-        "flatten",
-        "to",
-        "dropout",
-    ):
+    if node.op == "python.getitem" or node.family in _MAYBE_VIEWS:
         return True
-    if not node.op.startswith("aten."):
+    if not node.family:
         return False
     schema = resolve(node.op)._schema  # pyright: ignore
     return bool(schema.arguments) and schema.arguments[0].alias_info is not None

@@ -17,6 +17,7 @@ import torch
 
 from nnslim.network.graph import Ref, TensorInfo, TensorRef, map_arg, refs, tensor_refs
 from nnslim.network.network import Network
+from nnslim.network.operators import BATCH_NORM_TENSORS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +37,8 @@ _IN_PLACE: Mapping[str, str] = {
     for name in names.split()
 }
 _PLAIN: Mapping[str, str] = {in_place: plain for plain, in_place in _IN_PLACE.items()}
-_CONVOLUTIONS = frozenset(
-    f"aten.conv{n}d.{kind}" for n in (1, 2, 3) for kind in ("default", "padding")
-)
-# Operators that always return memory of their own.
-_ALLOCATING = frozenset(
-    {*_IN_PLACE, *_CONVOLUTIONS, "aten.linear.default", "aten.batch_norm.default"}
-)
+# Families that always return memory of their own.
+_ALLOCATING = ("convolution", "linear", "batch_norm")
 
 
 def streamlined(network: Network) -> Network:
@@ -91,11 +87,13 @@ def owned_operand(graph: Graph, node: Node, once: frozenset[str]) -> tuple[str, 
         else may see the operand's memory, or the result has another shape or element type.
     """
     operator = _IN_PLACE.get(_PLAIN.get(node.op, node.op))
-    operand = node.args[0] if node.args else None
+    operand = node.operand
     if operator is None or not isinstance(operand, Ref) or operand.name not in once:
         return None
     producer = graph.by_name.get(operand.name)
-    if producer is None or _PLAIN.get(producer.op, producer.op) not in _ALLOCATING:
+    if producer is None:
+        return None
+    if producer.family not in _ALLOCATING and _PLAIN.get(producer.op, producer.op) not in _IN_PLACE:
         return None
     if producer.op in _PLAIN and owned_operand(graph, producer, once) is None:
         return None  # an in-place operator whose result somebody else can see
@@ -149,18 +147,18 @@ def _foldable(
     graph: Graph, norm: Node, once: frozenset[str], users: Mapping[str, int]
 ) -> Node | None:
     """Return the convolution before a batch norm, if the norm is all that reads it."""
-    if norm.op != "aten.batch_norm.default" or norm.args[5] is not False:
+    if norm.family != "batch_norm" or norm.argument("training") is not False:
         return None
-    source = norm.args[0]
+    source = norm.operand
     conv = graph.by_name.get(source.name) if isinstance(source, Ref) else None
-    if conv is None or conv.op not in _CONVOLUTIONS or conv.name not in once:
+    if conv is None or conv.family != "convolution" or conv.name not in once:
         return None
     # Both are overwritten, so nothing else may use them.
-    overwritten = (conv.args[1], norm.args[3])
+    overwritten = (conv.argument("weight"), norm.argument("running_mean"))
     private = all(isinstance(arg, TensorRef) and users[arg.name] == 1 for arg in overwritten)
-    biased = conv.args[2] if len(conv.args) > 2 else None
-    plain = biased is None or isinstance(biased, TensorRef)
-    return conv if private and plain and "bias" not in conv.kwargs else None
+    bias = conv.argument("bias")
+    plain = bias is None or isinstance(bias, TensorRef)
+    return conv if private and plain else None
 
 
 def _folded(network: Network, conv: Node, norm: Node) -> Node:
@@ -169,17 +167,18 @@ def _folded(network: Network, conv: Node, norm: Node) -> Node:
     def double(arg: Arg) -> Tensor | None:
         return network.tensor(arg.name).detach().double() if isinstance(arg, TensorRef) else None
 
-    scale, shift, mean, variance = (double(arg) for arg in norm.args[1:5])
+    scale, shift, mean, variance = (double(norm.argument(n)) for n in BATCH_NORM_TENSORS)
     assert mean is not None
     assert variance is not None
-    factor = (variance + cast("float", norm.args[7])).rsqrt()
+    factor = (variance + cast("float", norm.argument("eps"))).rsqrt()
     factor = factor if scale is None else factor * scale
-    weight = network.tensor(cast("TensorRef", conv.args[1]).name)
-    bias = double(conv.args[2]) if len(conv.args) > 2 else None
+    weight = network.tensor(cast("TensorRef", conv.argument("weight")).name)
+    bias = double(conv.argument("bias"))
     offset = (-mean if bias is None else bias - mean) * factor
     offset = offset if shift is None else offset + shift
     shape = (-1, *(1 for _ in range(weight.dim() - 1)))
     weight.data = (weight.detach().double() * factor.reshape(shape)).to(weight.dtype)
-    name = cast("TensorRef", norm.args[3]).name
+    name = cast("TensorRef", norm.argument("running_mean")).name
     network.tensor(name).data = offset.to(weight.dtype)
-    return replace(conv, args=(*conv.args[:2], TensorRef(name), *conv.args[3:]))
+    args = {**conv.named_arguments, "bias": TensorRef(name)}
+    return replace(conv, args=tuple(args.values()), kwargs={})

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnslim.channels.places import incoming_slices, outgoing_slices
-
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.channels.labels import IntArray
@@ -121,7 +119,7 @@ class Kernels:
 
 def slices(network: Network, group: ChannelGroup, side: Side) -> tuple[Member, ...]:
     """Trainable slices by which layers read (``feature``) or produce (``neuron``) a group."""
-    found = (incoming_slices if side == "feature" else outgoing_slices)(network, group)
+    found = group.incoming if side == "feature" else group.outgoing
     tensors = ((member, network.tensor(member.tensor)) for member in found)
     return tuple(m for m, t in tensors if isinstance(t, nn.Parameter) and t.requires_grad)
 

@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nnslim.settings.prune import Penalty
+    from nnslim.settings.prune import RegularizerName
 
 __all__ = [
     "Form",
@@ -56,7 +56,7 @@ class Form:
         return self.power * (2.0 if self.outer == "square" else 0.5)
 
 
-def form_of(name: Penalty) -> Form:
+def form_of(name: RegularizerName) -> Form:
     """Return the form of a penalty (Mitsuno et al., IJCNN 2020, with this project's own names).
 
     Raises:
@@ -66,7 +66,7 @@ def form_of(name: Penalty) -> Form:
         >>> form_of("group_lasso")
         Form(norm=2, power=2, outer='root')
     """
-    forms: dict[Penalty, Form] = {
+    forms: dict[RegularizerName, Form] = {
         "group_lasso": Form(2, 2, "root"),
         "hierarchical_sqrt_group_lasso": Form(2, 1, "root"),
         "hierarchical_squared_group_lasso": Form(2, 1, "square"),
