@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from nnslim.surgery import Edit
     from nnslim.train import GradientPenalty, TrainConfig
 
-__all__ = ["Epochs", "PruneCourse", "Waypoint"]
+__all__ = ["Epochs", "PruneCourse", "StageResult"]
 
 # Shares of the parameters that a round under a largest drop takes; the next where one was too much.
 _BITES = (0.2, 0.1, 0.05)
 
 
 @dataclass(frozen=True)
-class Waypoint:
+class StageResult:
     """The network after one stage.
 
     Attributes:
@@ -87,7 +87,7 @@ class PruneCourse:
         current: The network after the stages so far.
         cuts: The removals that led to it.
         seen: Networks to measure in the end, by stage: of each kind the last.
-        trail: What every stage left behind, in order.
+        stages: What every stage left behind, in order.
         training: Every training, in order.
         warnings: What the user should know.
         planned: How the last removal was planned, see ``Planned.to_json``.
@@ -100,7 +100,7 @@ class PruneCourse:
         self.current: Network = trainer.teacher
         self.cuts: tuple[Removal, ...] = ()
         self.seen: dict[str, Network] = {"dense": trainer.teacher}
-        self.trail: list[Waypoint] = []
+        self.stages: list[StageResult] = []
         self.training: list[Epochs] = []
         self.warnings: list[str] = []
         self.planned: Record = {}
@@ -282,11 +282,11 @@ class PruneCourse:
             obstacle = None  # a smaller bite can be taken: from here on accuracy decides
             if self._config.rounds.epochs:
                 self._train(f"recovered-{number}", "recovered", number, self._config.recovery)
-            if dense_top1 - cast("float", self.trail[-1].val_top1_pct) > max_drop:
+            if dense_top1 - cast("float", self.stages[-1].val_top1_pct) > max_drop:
                 self.current, self.cuts, self.seen = good
-                self.trail = [
+                self.stages = [
                     replace(point, taken_back=point.taken_back or point.round == number)
-                    for point in self.trail
+                    for point in self.stages
                 ]
                 bites.pop(0)
         if not self.cuts:
@@ -308,7 +308,7 @@ class PruneCourse:
         """Note where the run stands, and say so."""
         costs = count_costs(network)
         value = cast("float | None", top1)
-        self.trail.append(Waypoint(stage, number, costs.params, costs.macs, value))
+        self.stages.append(StageResult(stage, number, costs.params, costs.macs, value))
         self.current = network
         self.seen[stage] = network
         where = f" {number}" if number else ""

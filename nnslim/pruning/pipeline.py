@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.measure.macs import count_costs
-from nnslim.pruning.course import Epochs, PruneCourse, Waypoint
+from nnslim.pruning.course import Epochs, PruneCourse, StageResult
 from nnslim.pruning.picture import picture_json
 from nnslim.pruning.plans.planner import Planned, Planner
 from nnslim.pruning.rounds import Removal, overall_plan, remove_and_verify
@@ -47,7 +47,7 @@ class PruneResult:
         split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
         accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
             ``refitted`` or ``calibrated``, ``tuned``; measured in the end; empty without data.
-        trail: What every stage left behind.
+        stages: What every stage left behind.
         training: The epochs of every training.
         warnings: What the user should know.
         planned: How the last removal was planned: a latency search, a choice of alignment.
@@ -59,7 +59,7 @@ class PruneResult:
     checks: tuple[CutCheck, ...]
     split: str | None = None
     accuracies: dict[str, Accuracy] | None = None
-    trail: tuple[Waypoint, ...] = ()
+    stages: tuple[StageResult, ...] = ()
     training: tuple[Epochs, ...] = ()
     warnings: tuple[str, ...] = ()
     planned: Mapping[str, object] = field(default_factory=dict)
@@ -142,7 +142,7 @@ def prune_network(
         tuple(cut.check for cut in course.cuts),
         split,
         accuracies,
-        tuple(course.trail),
+        tuple(course.stages),
         tuple(course.training),
         tuple(course.warnings),
         course.planned,

@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "config_json", "plan_json", "result_json"]
 
-SCHEMA = "nnslim.prune/1"
-
-# Key of the report and the stage whose network was measured.
-_MEASURED = {
-    "sparse_top1_pct": "sparse",
-    "removed_top1_pct": "cut",
-    "refitted_top1_pct": "refitted",
-    "recalibrated_top1_pct": "calibrated",
-}
+SCHEMA = "nnslim.prune/2"
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
@@ -45,20 +37,33 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
     """Return what a run did and measured, as plain JSON values."""
-    found = result.accuracies or {}
-    final = next((found[stage] for stage in reversed(found)), None)
+    accuracies = result.accuracies or {}
+    final = next((accuracies[stage] for stage in reversed(accuracies)), None)
     report = plan_json(result.plan)
-    report["before"] = _state(result.plan.before, found.get("dense"))
+    report["before"] = _state(result.plan.before, accuracies.get("dense"))
     report["after"] = _state(result.plan.after, final)
     report["settings"] = config_json(config)
-    for key, stage in _MEASURED.items():
-        report[key] = found[stage].top1_pct if stage in found else None
+    report["stages"] = _stages(result)
     report["check"] = _checks(result.checks)
     report["training"] = _epochs(result.training)
-    report["trail"] = [asdict(waypoint) for waypoint in result.trail]
     report |= {"latency_search": None, "alignment": None, **result.planned}
     report["warnings"] = list(result.warnings)
     return report
+
+
+def _stages(result: PruneResult) -> list[dict[str, object]]:
+    """Every stage in order; the last of a kind that stayed was measured on the test images."""
+    accuracies = result.accuracies or {}
+    last = {own.stage: own for own in result.stages if not own.taken_back}
+    return [
+        {
+            **asdict(own),
+            "top1_pct": accuracies[own.stage].top1_pct
+            if own is last.get(own.stage) and own.stage in accuracies
+            else None,
+        }
+        for own in result.stages
+    ]
 
 
 def _checks(checks: Sequence[CutCheck]) -> dict[str, object]:

@@ -12,9 +12,9 @@ __all__ = [
     "Model",
     "PairedLatency",
     "PruneReport",
+    "StageResult",
     "State",
     "TensorPart",
-    "Waypoint",
 ]
 
 
@@ -82,15 +82,16 @@ class Epoch(TypedDict):
     seconds: float
 
 
-class Waypoint(TypedDict):
+class StageResult(TypedDict):
     """The network after one stage of the run."""
 
     stage: str
     round: int
     params: int
     macs: int
+    top1_pct: float | None
     val_top1_pct: float | None
-    taken_back: NotRequired[bool]
+    taken_back: bool
 
 
 class PairedLatency(TypedDict):
@@ -126,13 +127,9 @@ class PruneReport(TypedDict):
     model: NotRequired[Model]
     data: NotRequired[Mapping[str, object] | None]
     settings: NotRequired[Mapping[str, object]]
-    sparse_top1_pct: NotRequired[float | None]
-    removed_top1_pct: NotRequired[float | None]
-    refitted_top1_pct: NotRequired[float | None]
-    recalibrated_top1_pct: NotRequired[float | None]
     check: NotRequired[Mapping[str, object]]
     training: NotRequired[list[Epoch]]
-    trail: NotRequired[list[Waypoint]]
+    stages: NotRequired[list[StageResult]]
     latency: NotRequired[list[PairedLatency]]
     latency_search: NotRequired[Mapping[str, object] | None]
     alignment: NotRequired[Mapping[str, object] | None]

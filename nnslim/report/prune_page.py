@@ -13,14 +13,14 @@ from nnslim.report.prune_tables import (
     alignment_table,
     cost_table,
     group_note,
-    trail_table,
+    stages_table,
     training_table,
     trials_table,
     verdict,
 )
 
 if TYPE_CHECKING:
-    from nnslim.report.prune_document import Epoch, PruneReport, TensorPart, Waypoint
+    from nnslim.report.prune_document import Epoch, PruneReport, StageResult, TensorPart
 
 __all__ = ["render_html"]
 
@@ -52,7 +52,7 @@ def render_html(report: Mapping[str, object]) -> str:
         picture=network_picture(document.get("layers") or ()),
         panels=_panels(document),
         epochs=training_table(report),
-        trail=trail_table(report),
+        stages=stages_table(report),
         trials=trials_table(report),
         alignments=alignment_table(report),
         check=document.get("check"),
@@ -70,22 +70,22 @@ def render_html(report: Mapping[str, object]) -> str:
 
 def _panels(document: PruneReport) -> tuple[Panel, ...]:
     """What is left after each stage; loss and accuracy over the epochs."""
-    return (*_trail_panels(document), *_epoch_panels(document))
+    return (*_stage_panels(document), *_epoch_panels(document))
 
 
-def _trail_panels(document: PruneReport) -> tuple[Panel, ...]:
-    trail: Sequence[Waypoint] = [
-        point for point in document.get("trail") or [] if not point.get("taken_back")
+def _stage_panels(document: PruneReport) -> tuple[Panel, ...]:
+    stages: Sequence[StageResult] = [
+        point for point in document.get("stages") or [] if not point["taken_back"]
     ]
-    if len(trail) < 2:
+    if len(stages) < 2:
         return ()
     before = document["before"]
     series: dict[str, Sequence[float | None]] = {
-        "parameters": [100 * point["params"] / before["params"] for point in trail],
-        "MACs": [100 * point["macs"] / max(before["macs"], 1) for point in trail],
-        "validation top-1": [point["val_top1_pct"] for point in trail],
+        "parameters": [100 * point["params"] / before["params"] for point in stages],
+        "MACs": [100 * point["macs"] / max(before["macs"], 1) for point in stages],
+        "validation top-1": [point["val_top1_pct"] for point in stages],
     }
-    return (line_panel("%", range(1, len(trail) + 1), series, "stage"),)
+    return (line_panel("%", range(1, len(stages) + 1), series, "stage"),)
 
 
 def _epoch_panels(document: PruneReport) -> tuple[Panel, ...]:

@@ -9,7 +9,7 @@ from nnslim.report.table import Table
 from nnslim.report.units import count, percent, scaled, size
 
 if TYPE_CHECKING:
-    from nnslim.report.prune_document import Group, PruneReport, Waypoint
+    from nnslim.report.prune_document import Group, PruneReport, StageResult
 
 __all__ = [
     "accuracy_table",
@@ -18,7 +18,7 @@ __all__ = [
     "frozen_table",
     "group_table",
     "prune_tables",
-    "trail_table",
+    "stages_table",
     "training_table",
     "trials_table",
     "verdict",
@@ -26,6 +26,13 @@ __all__ = [
 
 _LAYERS_SHOWN = 1
 _UNKNOWN = "-"
+# Stages between the dense network and the last one, as the table of accuracies calls them.
+_STAGE_NAMES = {
+    "sparse": "after sparse training",
+    "cut": "right after the removal",
+    "refitted": "with its weights fitted anew",
+    "calibrated": "with new batch norm statistics",
+}
 
 
 def prune_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
@@ -81,10 +88,11 @@ def accuracy_table(report: Mapping[str, object]) -> Table:
     tuned = f"after fine-tuning ({len(tuning)} epochs)"
     steps: list[tuple[str, object, object]] = [
         ("before", before["top1_pct"], before["top5_pct"]),
-        ("after sparse training", document.get("sparse_top1_pct"), None),
-        ("right after the removal", document.get("removed_top1_pct"), None),
-        ("with its weights fitted anew", document.get("refitted_top1_pct"), None),
-        ("with new batch norm statistics", document.get("recalibrated_top1_pct"), None),
+        *(
+            (_STAGE_NAMES[stage["stage"]], stage["top1_pct"], None)
+            for stage in document.get("stages") or []
+            if stage["stage"] in _STAGE_NAMES
+        ),
         (tuned if tuning else "after", after["top1_pct"], after["top5_pct"]),
         ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),
     ]
@@ -150,7 +158,7 @@ def training_table(report: Mapping[str, object]) -> Table:
     return Table.of("Epochs", [">epoch", "stage", *figures], rows)
 
 
-def trail_table(report: Mapping[str, object]) -> Table:
+def stages_table(report: Mapping[str, object]) -> Table:
     """Follow the network from stage to stage: what is left of it, and how well it does."""
     document = _document(report)
     before = document["before"]
@@ -162,7 +170,7 @@ def trail_table(report: Mapping[str, object]) -> Table:
             _share(point["macs"], before["macs"]),
             _percent(point["val_top1_pct"]),
         ]
-        for point in document.get("trail") or []
+        for point in document.get("stages") or []
     ]
     headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
     return Table.of("From stage to stage", headings, rows)
@@ -188,11 +196,11 @@ def trials_table(report: Mapping[str, object]) -> Table:
         ["check", "", "", f"target {100 * search['target_ratio']:.1f} %", _ratios(search["check"])]
     )
     headings = [">trial", ">parameters", ">MACs", ">estimated", "measured, of the latency before"]
-    return Table.of(f"Plans measured for --latency {search['budget']}", headings, rows)
+    return Table.of(f"Plans measured for a latency of {search['budget']}", headings, rows)
 
 
 def alignment_table(report: Mapping[str, object]) -> Table:
-    """List the multiples that ``--align auto`` tried."""
+    """List the multiples of channels that were tried."""
     choice = cast("Mapping[str, Any] | None", report.get("alignment"))
     if choice is None:
         return Table.of("", [], [])
@@ -225,9 +233,9 @@ def _ratios(measured: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _stage(point: Waypoint) -> str:
+def _stage(point: StageResult) -> str:
     name = f"{point['stage']} {point['round']}" if point["round"] else point["stage"]
-    return f"{name}, taken back" if point.get("taken_back") else name
+    return f"{name}, taken back" if point["taken_back"] else name
 
 
 def _document(report: Mapping[str, object]) -> PruneReport:

@@ -69,7 +69,7 @@ def main() -> None:
 
 def _measured(path: Path, data: Data, workers: int) -> Iterator[str]:
     chosen = data.preprocess
-    settings = EvalSettings(device="cpu", workers=workers)
+    settings = EvalSettings(SessionSettings("cpu"), workers=workers)
     size = images_per_run(settings, chosen)
     session = open_session(path, SessionSettings(device="cpu", batch=size))
     loader = Loader(data.test, chosen, size)

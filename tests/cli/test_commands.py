@@ -318,7 +318,7 @@ class TestPrune:
     def test_run_without_data_says_what_was_not_done(self, stored, tmp_path):
         out, err = run("prune", stored, "--params", "60%", "-o", "slim", "--json")
         report = json.loads(out)
-        assert report["schema"] == "nnslim.prune/1"
+        assert report["schema"] == "nnslim.prune/2"
         assert report["after"]["params"] <= 0.6 * report["before"]["params"]
         assert report["check"]["error"] <= 1e-9
         assert "warning: no data: accuracy was neither measured nor recovered" in err

@@ -73,9 +73,9 @@ STAGES = [
 
 def test_every_stage_runs_once_and_rounds_approach_the_budget(network, digits):
     result = prune_network(network, digits, settings())
-    assert [(point.stage, point.round) for point in result.trail] == STAGES
+    assert [(point.stage, point.round) for point in result.stages] == STAGES
     assert len(result.checks) == 3
-    sizes = [point.params for point in result.trail if point.stage == "cut"]
+    sizes = [point.params for point in result.stages if point.stage == "cut"]
     assert sizes[0] > sizes[1] > sizes[2] == result.network.n_parameters
     assert sizes[2] <= 0.5 * network.n_parameters
     assert [own.stage for own in result.training] == [
@@ -94,9 +94,9 @@ def test_without_a_fit_batch_norms_are_calibrated(network, digits):
         sparse=SparseConfig(), rounds=RoundConfig(), training=TrainConfig(epochs=0), refit_images=0
     )
     calibrated = prune_network(network, digits, replace(config, recalibrate_batches=2))
-    assert [point.stage for point in calibrated.trail] == ["dense", "cut", "calibrated"]
+    assert [point.stage for point in calibrated.stages] == ["dense", "cut", "calibrated"]
     left = prune_network(network, digits, replace(config, recalibrate_batches=0))
-    assert [point.stage for point in left.trail] == ["dense", "cut"]
+    assert [point.stage for point in left.stages] == ["dense", "cut"]
 
 
 def test_a_fit_is_the_default_only_where_no_training_follows():
@@ -343,11 +343,11 @@ def test_max_drop_stops_before_the_accuracy_does(network, digits):
     )
     result = prune_network(dense, digits, config)
     assert result.network.n_parameters < dense.n_parameters
-    kept = [p for p in result.trail if p.stage == "recovered"]
-    first = result.trail[0].val_top1_pct
+    kept = [p for p in result.stages if p.stage == "recovered"]
+    first = result.stages[0].val_top1_pct
     inside = [p for p in kept if first - p.val_top1_pct <= 3.0]
     assert result.network.n_parameters == min(p.params for p in inside)
-    stayed = [p for p in result.trail if not p.taken_back]
+    stayed = [p for p in result.stages if not p.taken_back]
     assert stayed[-1].params == result.network.n_parameters
     assert [p for p in kept if p.taken_back] == [p for p in kept if p not in inside]
     strict = replace(config, max_drop=0.0, rounds=RoundConfig(epochs=0))

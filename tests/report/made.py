@@ -39,7 +39,7 @@ def plan() -> dict:
     """A dry run."""
     return copy.deepcopy(
         {
-            "schema": "nnslim.prune/1",
+            "schema": "nnslim.prune/2",
             "before": STATE,
             "after": STATE | {"params": 480, "macs": 21_000, "bytes": 1920},
             "groups": [
@@ -68,10 +68,6 @@ def cut_only() -> dict:
     """A run without data."""
     return plan() | {
         "data": None,
-        "sparse_top1_pct": None,
-        "removed_top1_pct": None,
-        "refitted_top1_pct": None,
-        "recalibrated_top1_pct": None,
         "check": {
             "error": 1.3e-15,
             "float32_noise": 7e-7,
@@ -82,7 +78,7 @@ def cut_only() -> dict:
             "rounds": 1,
         },
         "training": [],
-        "trail": [],
+        "stages": [],
         "latency_search": None,
         "alignment": None,
         "onnx": None,
@@ -111,7 +107,6 @@ def whole(epochs: int = 3) -> dict:
         "val": 5000,
         "test": 10_000,
     }
-    report["removed_top1_pct"], report["recalibrated_top1_pct"] = 38.2, 71.3
     report["training"] = [
         {
             "epoch": n + 1,
@@ -134,10 +129,23 @@ def whole(epochs: int = 3) -> dict:
             "candidate_ms": 0.41,
         }
     ]
-    stages = (("dense", 0, 1000, 92.1), ("cut", 1, 480, 40.2), ("tuned", 1, 480, 90.9))
-    report["trail"] = [
-        {"stage": stage, "round": n, "params": params, "macs": 50 * params, "val_top1_pct": top1}
-        for stage, n, params, top1 in stages
+    stages = (
+        ("dense", 0, 1000, 92.1, 91.73),
+        ("cut", 1, 480, 40.2, 38.2),
+        ("calibrated", 1, 480, 73.0, 71.3),
+        ("tuned", 1, 480, 90.9, 90.41),
+    )
+    report["stages"] = [
+        {
+            "stage": stage,
+            "round": n,
+            "params": params,
+            "macs": 50 * params,
+            "top1_pct": top1,
+            "val_top1_pct": val,
+            "taken_back": False,
+        }
+        for stage, n, params, val, top1 in stages
     ]
     report["onnx"] = {
         "path": "model.onnx",

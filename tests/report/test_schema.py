@@ -77,7 +77,7 @@ def test_a_cut_can_be_repeated_from_the_report_alone(name):
 
 BROKEN = {
     "no groups": lambda r: r.pop("groups"),
-    "another schema": lambda r: r.update(schema="nnslim.prune/2"),
+    "another schema": lambda r: r.update(schema="nnslim.prune/3"),
     "unknown key": lambda r: r.update(extra=1),
     "check without data": lambda r: r.pop("data"),
     "accuracy above 100": lambda r: r["after"].update(top1_pct=100.1),
