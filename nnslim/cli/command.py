@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import typer
 
 from nnslim.cli.sources import Sources
-from nnslim.cli.versions import version_text
 from nnslim.errors import NnslimError
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.option import AUTO, PANELS, settings_of, with_values
@@ -60,6 +59,8 @@ class Call(Generic[Settings]):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from nnslim.cli.versions import version_text
+
         typer.echo(version_text())
         raise typer.Exit
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
+from functools import cache
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -229,7 +230,7 @@ class Setting:
 def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     """Yield the settings of a dataclass in order, those of its sections in their places."""
     instance = cls()
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for own in fields(cls):
         default = getattr(instance, own.name)
         if (facts := own.metadata.get("option")) is not None:
@@ -299,11 +300,16 @@ def check_fields(settings: object, like: type | None = None) -> None:
         ConfigError: Names the setting, its value and what it may be.
     """
     cls = like or type(settings)
-    start, hints = getattr(cls, "SECTION", ""), get_type_hints(cls)
+    start, hints = getattr(cls, "SECTION", ""), _hints(cls)
     for own in fields(cls):
         facts, value = own.metadata.get("option"), getattr(settings, own.name, AUTO)
         if facts is not None and value is not AUTO:
             Setting(start + own.name, facts, hints[own.name], own.default).check(value)
+
+
+@cache  # evaluating them takes most of the time that a settings object takes
+def _hints(cls: type) -> Mapping[str, object]:
+    return get_type_hints(cls)
 
 
 def _fields(settings: object) -> tuple[Field[Any], ...]:
