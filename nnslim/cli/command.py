@@ -65,7 +65,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _print_help(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
+def _print_help(context: typer.Context, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
         typer.echo(context.get_help())
         raise typer.Exit
@@ -130,9 +130,9 @@ _EXTRA = {
 
 
 def epilog(examples: Sequence[str]) -> str:
-    """Return what stands under a command's options: three examples, exit codes, sources."""
+    """Return what stands under a command's options: exit codes, sources, examples."""
     lines = "\n\n".join(f"  [bold]{example}[/bold]" for example in examples)
-    return f"Examples:\n\n{lines}\n\n{EPILOG}\n\n{_SOURCES}"
+    return f"{EPILOG}\n\n{_SOURCES}\n\nExamples:\n\n{lines}"
 
 
 def add_command(
@@ -213,7 +213,7 @@ def _run(
 ) -> None:
     """Settle the settings, open the output and run; errors speak of what the user wrote."""
     cls = settings_by_command()[name]
-    sources = Sources(name, list(settings_of(cls)))
+    sources = Sources(name)
     try:
         values = sources.values(given, given.pop("set_") or (), given.pop("config"))
         settings = with_values(cls(), values)

@@ -23,7 +23,7 @@ __all__ = ["ARGUMENTS", "EXAMPLES", "eval_command"]
 
 ARGUMENTS = {
     "files": Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...",
             help="Models or result folders: .onnx is measured as it is, others are exported first.",
@@ -46,6 +46,8 @@ def eval_command(call: Call[EvalCommand]) -> None:
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
 
     said, sink = call.settings, call.sink
+    if not call.arguments["files"]:
+        raise ConfigError("nothing to measure", hint="give a FILE")
     _check_gates(said)
     overwrite, samples = said.output.overwrite, said.reports.samples
     reports = check_reports([Path(own) for own in said.reports.report], overwrite=overwrite)
