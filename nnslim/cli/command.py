@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnslim.settings.commands import TalkSettings
     from nnslim.settings.option import Setting
 
-__all__ = ["EPILOG", "Call", "Version", "add_command", "epilog"]
+__all__ = ["EPILOG", "NO_VALUE", "Call", "Version", "add_command", "epilog"]
 
 EPILOG = (
     "Exit codes: 0 done; 1 a gate failed; 2 usage, configuration or input; 3 could not run; "
@@ -35,7 +35,7 @@ _SOURCES = (
     " as NNSLIM_* variable; --settings lists them."
 )
 
-_NO_VALUE = " "  # a switch takes none, and Typer would show <bool>
+NO_VALUE = " "  # a switch takes none, and Typer would show <bool>
 
 Settings = TypeVar("Settings")
 
@@ -78,7 +78,7 @@ Version = Annotated[
         help="Show the versions of nnslim and of what it stands on, and exit.",
         is_eager=True,
         callback=_print_version,
-        metavar=_NO_VALUE,
+        metavar=NO_VALUE,
         rich_help_panel="Expert",
     ),
 ]
@@ -91,7 +91,7 @@ Help = Annotated[
         is_eager=True,
         callback=_print_help,
         expose_value=False,
-        metavar=_NO_VALUE,
+        metavar=NO_VALUE,
         rich_help_panel="Output",
     ),
 ]
@@ -110,7 +110,7 @@ _EXTRA = {
         typer.Option(
             "--settings",
             help="List every setting, its value and where that comes from, and exit.",
-            metavar=_NO_VALUE,
+            metavar=NO_VALUE,
             rich_help_panel="Expert",
         ),
     ],
@@ -168,12 +168,7 @@ def add_command(
     function.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     function.__annotations__ = {own.name: own.annotation for own in parameters}
     function.__doc__ = body.__doc__
-    app.command(
-        name,
-        add_help_option=False,
-        epilog=epilog(examples),
-        no_args_is_help=True,
-    )(function)
+    app.command(name, add_help_option=False, epilog=epilog(examples))(function)
 
 
 def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
@@ -203,7 +198,7 @@ def _annotation(setting: Setting) -> object:
         rich_help_panel=facts.panel,
     )
     if setting.switch:
-        return Annotated[bool | None, option(metavar=_NO_VALUE)]
+        return Annotated[bool | None, option(metavar=NO_VALUE)]
     kind = list[str] | None if setting.repeatable else str | None
     return Annotated[kind, option(metavar=setting.metavar)]
 

@@ -39,6 +39,8 @@ EXAMPLES = (
 
 def eval_command(call: Call[EvalCommand]) -> None:
     """Measure accuracy, latency, parameters, multiply-adds and size in onnxruntime."""
+    if not call.arguments["files"]:
+        raise ConfigError("nothing to measure", hint="give a FILE")
     from nnslim.cli.eval_output import check_reports, publish, write_reports
     from nnslim.cli.inputs import open_data
     from nnslim.measure import check_gates
@@ -46,8 +48,6 @@ def eval_command(call: Call[EvalCommand]) -> None:
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
 
     said, sink = call.settings, call.sink
-    if not call.arguments["files"]:
-        raise ConfigError("nothing to measure", hint="give a FILE")
     _check_gates(said)
     overwrite, samples = said.output.overwrite, said.reports.samples
     reports = check_reports([Path(own) for own in said.reports.report], overwrite=overwrite)

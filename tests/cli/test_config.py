@@ -41,7 +41,7 @@ def test_flag_beats_variable_beats_file_beats_default(here):
 
 
 def test_flag_and_set_of_one_setting_are_refused():
-    with pytest.raises(ConfigError, match="--epochs and --set training.epochs say the same"):
+    with pytest.raises(ConfigError, match=r"--epochs and --set training\.epochs say the same"):
         epochs("--epochs", "1", "--set", "training.epochs=1")
 
 
