@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import typer
 
 from nnslim.cli.sources import Sources
-from nnslim.cli.versions import version_text
 from nnslim.errors import NnslimError
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.option import AUTO, PANELS, settings_of, with_values
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from nnslim.settings.commands import TalkSettings
     from nnslim.settings.option import Setting
 
-__all__ = ["EPILOG", "Call", "Version", "add_command", "epilog"]
+__all__ = ["EPILOG", "NO_VALUE", "Call", "Version", "add_command", "epilog"]
 
 EPILOG = (
     "Exit codes: 0 done; 1 a gate failed; 2 usage, configuration or input; 3 could not run; "
@@ -36,7 +35,7 @@ _SOURCES = (
     " as NNSLIM_* variable; --settings lists them."
 )
 
-_NO_VALUE = " "  # a switch takes none, and Typer would show <bool>
+NO_VALUE = " "  # a switch takes none, and Typer would show <bool>
 
 Settings = TypeVar("Settings")
 
@@ -60,6 +59,8 @@ class Call(Generic[Settings]):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from nnslim.cli.versions import version_text
+
         typer.echo(version_text())
         raise typer.Exit
 
@@ -77,7 +78,7 @@ Version = Annotated[
         help="Show the versions of nnslim and of what it stands on, and exit.",
         is_eager=True,
         callback=_print_version,
-        metavar=_NO_VALUE,
+        metavar=NO_VALUE,
         rich_help_panel="Expert",
     ),
 ]
@@ -90,7 +91,7 @@ Help = Annotated[
         is_eager=True,
         callback=_print_help,
         expose_value=False,
-        metavar=_NO_VALUE,
+        metavar=NO_VALUE,
         rich_help_panel="Output",
     ),
 ]
@@ -109,7 +110,7 @@ _EXTRA = {
         typer.Option(
             "--settings",
             help="List every setting, its value and where that comes from, and exit.",
-            metavar=_NO_VALUE,
+            metavar=NO_VALUE,
             rich_help_panel="Expert",
         ),
     ],
@@ -129,9 +130,9 @@ _EXTRA = {
 
 
 def epilog(examples: Sequence[str]) -> str:
-    """Return what stands under a command's options: three examples, exit codes, sources."""
+    """Return what stands under a command's options: exit codes, sources, examples."""
     lines = "\n\n".join(f"  [bold]{example}[/bold]" for example in examples)
-    return f"Examples:\n\n{lines}\n\n{EPILOG}\n\n{_SOURCES}"
+    return f"{EPILOG}\n\n{_SOURCES}\n\nExamples:\n\n{lines}"
 
 
 def add_command(
@@ -167,12 +168,7 @@ def add_command(
     function.__signature__ = inspect.Signature(parameters)
     function.__annotations__ = {own.name: own.annotation for own in parameters}
     function.__doc__ = body.__doc__
-    app.command(
-        name,
-        add_help_option=False,
-        epilog=epilog(examples),
-        no_args_is_help=True,
-    )(function)
+    app.command(name, add_help_option=False, epilog=epilog(examples))(function)
 
 
 def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
@@ -202,7 +198,7 @@ def _annotation(setting: Setting) -> object:
         rich_help_panel=facts.panel,
     )
     if setting.switch:
-        return Annotated[bool | None, option(metavar=_NO_VALUE)]
+        return Annotated[bool | None, option(metavar=NO_VALUE)]
     kind = list[str] | None if setting.repeatable else str | None
     return Annotated[kind, option(metavar=setting.metavar)]
 
@@ -212,7 +208,7 @@ def _run(
 ) -> None:
     """Settle the settings, open the output and run; errors speak of what the user wrote."""
     cls = settings_by_command()[name]
-    sources = Sources(name, list(settings_of(cls)))
+    sources = Sources(name)
     try:
         values = sources.values(given, given.pop("set_") or (), given.pop("config"))
         settings = with_values(cls(), values)

@@ -31,13 +31,12 @@ class Entry(NamedTuple):
     path: Path
 
 
-def find_file(named: Path | None, command: str) -> tuple[Path | None, list[Entry]]:
-    """Return the configuration file in force and what it says to a command.
+def find_file(named: Path | None) -> tuple[Path | None, dict[str, list[Entry]]]:
+    """Return the configuration file in force and what it says, by command.
 
     Args:
         named: What ``--config`` says; None takes the nearest file, from the working directory
             upwards.
-        command: Whose table is read.
 
     Raises:
         InputError: The file cannot be read or is not TOML.
@@ -45,15 +44,13 @@ def find_file(named: Path | None, command: str) -> tuple[Path | None, list[Entry
     """
     path, tables = _find(named)
     if path is None:
-        return None, []
+        return None, {}
     commands = settings_by_command()
     _check_tables(tables, commands, path)
-    entries: list[Entry] = []
-    for name, table in tables.items():
-        known = _sections(commands[name])
-        own = list(_flat(_table(table, path, name), path, (name,), known))
-        entries += own if name == command else ()
-    return path, entries
+    return path, {
+        name: list(_flat(_table(table, path, name), path, (name,), _sections(commands[name])))
+        for name, table in tables.items()
+    }
 
 
 def _sections(cls: type) -> set[str]:

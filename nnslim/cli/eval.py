@@ -23,7 +23,7 @@ __all__ = ["ARGUMENTS", "EXAMPLES", "eval_command"]
 
 ARGUMENTS = {
     "files": Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...",
             help="Models or result folders: .onnx is measured as it is, others are exported first.",
@@ -39,6 +39,8 @@ EXAMPLES = (
 
 def eval_command(call: Call[EvalCommand]) -> None:
     """Measure accuracy, latency, parameters, multiply-adds and size in onnxruntime."""
+    if not call.arguments["files"]:
+        raise ConfigError("nothing to measure", hint="give a FILE")
     from nnslim.cli.eval_output import check_reports, publish, write_reports
     from nnslim.cli.inputs import open_data
     from nnslim.measure import check_gates

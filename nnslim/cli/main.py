@@ -9,12 +9,13 @@ import traceback
 from typing import TYPE_CHECKING
 
 import typer
+from typer.core import TyperGroup
 
 from nnslim.cli import eval as evaluating
 from nnslim.cli import export as exporting
 from nnslim.cli import grow as growing
 from nnslim.cli import prune as pruning
-from nnslim.cli.command import EPILOG, Version, add_command
+from nnslim.cli.command import EPILOG, NO_VALUE, Version, add_command
 from nnslim.cli.sources import refuse_moved_flags
 from nnslim.errors import NnslimError
 
@@ -23,8 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+
+class _Group(TyperGroup):
+    """Switches without a value are false: to read None, Typer imports pydantic (0.1 s)."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        for switch in self.get_params(ctx):
+            switch.default, switch.metavar = switch.default or False, NO_VALUE
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="nnslim",
+    cls=_Group,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     no_args_is_help=True,

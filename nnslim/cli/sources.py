@@ -6,19 +6,26 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nnslim.cli.config import Entry, find_file
 from nnslim.errors import ConfigError
+from nnslim.settings.commands import settings_by_command
 from nnslim.settings.moved import moved_names
-from nnslim.settings.option import Setting
+from nnslim.settings.option import settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nnslim.settings.option import Setting
+
 __all__ = ["Origin", "Sources", "refuse_moved_flags"]
 
 Kind = Literal["flag", "set", "variable", "file"]
+
+# What a command line has and no setting is.
+_NO_SETTINGS = frozenset({"config", "help", "set", "settings", "version"})
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,14 @@ class Sources:
     """The settings of one call of a command, and where each was said.
 
     Attributes:
+        settings: All that the command has.
         file: The configuration file that was used, if any.
         origins: By path, for what was said at all.
     """
 
-    def __init__(self, command: str, settings: Sequence[Setting]) -> None:
-        self.command, self.settings = command, settings
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.settings = settings = list(settings_of(settings_by_command()[command]))
         self.file: Path | None = None
         self.origins: dict[str, Origin] = {}
         self._by_name = {own.path: own for own in settings} | {own.key: own for own in settings}
@@ -59,11 +68,15 @@ class Sources:
         Raises:
             ConfigError: A name that is not known, or a value that its setting does not take.
         """
-        texts: dict[str, object] = {}
-        self.file, entries = find_file(config, self.command)
-        for entry in entries:
-            self._note(texts, self._in_file(entry), entry.value, Origin("file", entry.where))
-        self._read_variables(texts)
+        values: dict[str, object] = {}
+        self.file, tables = find_file(config)
+        for command, entries in tables.items():
+            reader = self if command == self.command else Sources(command)
+            for entry in entries:
+                setting = reader._in_file(entry)  # a mistake in any table is one
+                if reader is self:
+                    self._note(values, setting, entry.value, Origin("file", entry.where))
+        self._read_variables(values)
         said: dict[str, object] = {}
         for setting in self.settings:
             value = given.pop(setting.key, None) if setting.option.flag else None
@@ -76,7 +89,7 @@ class Sources:
                 message = f"[[{setting.path}]] and --set {name} say the same"
                 raise ConfigError(message, hint="give one")
             self._note(said, setting, value, Origin("set", f"--set {setting.path}"))
-        return {path: self._read(path, text) for path, text in {**texts, **said}.items()}
+        return values | said
 
     def name(self, path: str, value: str | None) -> str:
         """Name a setting as its user does; see ``NnslimError.named``."""
@@ -93,24 +106,13 @@ class Sources:
         return f"{origin.where}{between}{value}"
 
     def _note(
-        self, texts: dict[str, object], setting: Setting, value: object, origin: Origin
+        self, values: dict[str, object], setting: Setting, value: object, origin: Origin
     ) -> None:
-        texts[setting.path] = value
+        """Read a value, whose errors then name where it was written."""
         self.origins[setting.path] = origin
+        values[setting.path] = _read(setting, value)
 
-    def _read(self, path: str, value: object) -> object:
-        """Read a text, a switch or a list of texts."""
-        setting = self._by_name[path]
-        if setting.repeatable:
-            items = value if isinstance(value, (list, tuple)) else [value]
-            return tuple(str(item) for item in cast("Sequence[object]", items))
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, list):
-            value = ",".join(str(item) for item in cast("list[object]", value))
-        return setting.read(str(value))
-
-    def _read_variables(self, texts: dict[str, object]) -> None:
+    def _read_variables(self, values: dict[str, object]) -> None:
         for old, path in moved_names(self.command).items():
             variable = _variable(old)
             if variable in os.environ and old not in self._by_name:
@@ -120,13 +122,14 @@ class Sources:
             variable = _variable(setting.key)
             if setting.option.file and (text := os.environ.get(variable)):
                 value = text.split() if setting.repeatable else text
-                self._note(texts, setting, value, Origin("variable", variable))
+                self._note(values, setting, value, Origin("variable", variable))
 
     def _in_file(self, entry: Entry) -> Setting:
-        setting = self._named(entry.name, entry.where, entry.path)
-        if not setting.option.file:
-            flag = f"--{setting.option.flag}"
+        known = self._by_name.get(entry.name)
+        if entry.name in _NO_SETTINGS or (known is not None and not known.option.file):
+            flag = f"--{entry.name if known is None else known.option.flag}"
             raise ConfigError(f"{entry.where} can only be given as the flag {flag}")
+        setting = self._named(entry.name, entry.where, in_file=True)
         if isinstance(entry.value, bool) != setting.switch and not (
             isinstance(entry.value, bool) and "true" in setting.metavar
         ):
@@ -153,7 +156,7 @@ class Sources:
                 yield name, value.strip()
         yield from repeated.items()
 
-    def _named(self, name: str, where: str, path: Path | None = None) -> Setting:
+    def _named(self, name: str, where: str, *, in_file: bool = False) -> Setting:
         """Return the setting of a name.
 
         Raises:
@@ -163,10 +166,14 @@ class Sources:
             return setting
         moved = moved_names(self.command).get(name)
         if moved is not None:
-            raise ConfigError(f"{where}: {name} is {moved} now", hint=_hint(moved, path))
-        nearest = get_close_matches(name, self._by_name, n=1, cutoff=0.5)
-        tail = [known for known in self._by_name if known.rpartition(".")[2] == name]
-        near = tail or nearest
+            table, _, key = f"{self.command}.{moved}".rpartition(".")
+            hint = f"write {key} in [{table}]" if in_file else f"write {moved}"
+            raise ConfigError(f"{where}: {name} is {moved} now", hint=hint)
+        tables = {own.path.rpartition(".")[0] for own in self.settings} if in_file else set[str]()
+        if name in tables:
+            raise ConfigError(f"{where}: must be a table, written as [{self.command}.{name}]")
+        near = [known for known in self._by_name if known.rpartition(".")[2] == name]
+        near += get_close_matches(name, [*self._by_name, *tables], n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "--settings lists them all"
         raise ConfigError(f"{where}: there is no such setting", hint=hint)
 
@@ -178,24 +185,29 @@ def refuse_moved_flags(arguments: Sequence[str]) -> None:
         ConfigError: Names what to write instead.
     """
     moved = moved_names(arguments[0]) if arguments else {}
-    for argument in arguments[1:]:
-        flag = argument.partition("=")[0]
+    for argument in takewhile(lambda text: text != "--", arguments[1:]):
+        flag, _, value = argument.partition("=")
         name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
         if flag.startswith("--") and name in moved:
-            value = {"distill": "0", "cuda_option": ""}.get(name, "VALUE")
-            value = "false" if flag.startswith("--no-") and name != "distill" else value
-            suffix = ".NAME=VALUE" if name == "cuda_option" else f"={value}"
+            if flag.startswith("--no-"):
+                value = "0" if name == "distill" else "false"
             raise ConfigError(
-                f"{flag} is a setting without a flag now", hint=f"write --set {moved[name]}{suffix}"
+                f"{flag} is a setting without a flag now",
+                hint=f"write --set {moved[name]}={value or 'VALUE'}",
             )
+
+
+def _read(setting: Setting, value: object) -> object:
+    """Read a text, a switch or a list of texts."""
+    if setting.repeatable:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(str(item) for item in cast("Sequence[object]", items))
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list):
+        value = ",".join(str(item) for item in cast("list[object]", value))
+    return setting.read(str(value))
 
 
 def _variable(name: str) -> str:
     return f"NNSLIM_{name.replace('.', '_').upper()}"
-
-
-def _hint(path: str, file: Path | None) -> str:
-    if file is None:
-        return f"write {path}"
-    table, _, key = path.rpartition(".")
-    return f"write {key} in the table .{table}" if table else f"write {key}"

@@ -30,7 +30,7 @@ class Limit:
     relative: bool
 
     def __str__(self) -> str:
-        return f"{100 * self.amount:g}%" if self.relative else f"{self.amount:.0f}"
+        return f"{100 * self.amount:.10g}%" if self.relative else f"{self.amount:.0f}"
 
     def of(self, total: int) -> int:
         """Return the largest whole number that keeps to this limit when the input has ``total``."""
@@ -61,7 +61,7 @@ class LatencyBudget:
             )
 
     def __str__(self) -> str:
-        return f"{100 * self.amount:g}%" if self.relative else f"{self.amount:g}ms"
+        return f"{100 * self.amount:.10g}%" if self.relative else f"{self.amount:.10g}ms"
 
     def share_of(self, parent_ms: Mapping[int, float]) -> float:
         """Return the share of a network's latency that may remain.

@@ -9,7 +9,13 @@ from typing import ClassVar, Literal, TypeAlias
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
 from nnslim.settings.option import AUTO, check_fields, option, section
-from nnslim.settings.parse import parse_count, parse_latency, parse_limit, parse_share
+from nnslim.settings.parse import (
+    parse_count,
+    parse_latency,
+    parse_limit,
+    parse_share,
+    write_share,
+)
 from nnslim.settings.train import TrainConfig
 
 __all__ = ["Gain", "GrowConfig", "Init", "PerCost", "SeedConfig", "TeacherOrder"]
@@ -45,6 +51,7 @@ class SeedConfig:
         above=0,
         below=1,
         read=parse_share,
+        write=write_share,
         auto="60%",
     )
     epochs: int = option(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nnslim.settings.option import check_fields, option
-from nnslim.settings.parse import parse_floats, parse_size
+from nnslim.settings.parse import parse_floats, parse_size, write_size
 
 __all__ = [
     "DataSettings",
@@ -67,6 +67,7 @@ class PreprocessSettings:
         flag="input-size",
         metavar="N|HxW",
         read=parse_size,
+        write=write_size,
         panel="Model and data",
         none="auto",
     )

@@ -63,7 +63,7 @@ _EVAL = {
     "threads": "session.threads",
     "latency_budget": "paired.budget_s",
     "samples": "reports.samples",
-    "cuda_option": "session.cuda",
+    "cuda_option": "session.cuda.NAME",
     "engine_cache": "session.engine_cache",
 }
 _EXPORT = {

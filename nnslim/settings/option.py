@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
+from functools import cache
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -62,8 +63,9 @@ class Option:
         above: Values must be above this.
         below: Values must be below this.
         none: How None is written.
-        read: Reads a text that the type alone does not explain; called with the text and the
-            setting's name in brackets.
+        read: Reads a text that the type alone does not explain; called with the text and with what
+            names setting and text in an error.
+        write: Writes a value as ``read`` reads it, where plain text does not.
         file: Whether a file or a variable may say it.
     """
 
@@ -79,6 +81,7 @@ class Option:
     below: float | None = None
     none: str = "none"
     read: Callable[[str, str], object] | None = None
+    write: Callable[[Any], str] | None = None
     file: bool = True
 
     def problem(self, value: object) -> str | None:
@@ -166,15 +169,16 @@ class Setting:
 
     def text(self, value: object) -> str:
         """Write a value as ``--set`` reads it."""
-        if value is None:
-            return self.option.none
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, Auto):
-            return "auto"
+        if value is None or isinstance(value, (bool, Auto)):
+            words = {None: self.option.none, AUTO: "auto"}
+            return words.get(value, str(value).lower())
+        if self.option.write is not None:
+            return self.option.write(value)
         if isinstance(value, tuple):
             return ",".join(self.text(item) for item in value)
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return f"{value:g}" if float(f"{value:g}") == value else str(value)
+        return str(value)
 
     def read(self, text: str) -> object:
         """Read a value.
@@ -182,17 +186,17 @@ class Setting:
         Raises:
             ConfigError: It is none that this setting takes; says which it does.
         """
-        name = f"[[{self.path}]]"
+        said = f"[[{self.path}={text}]]"
         if text == "auto" and self.default is AUTO:
             return AUTO
-        if text == self.option.none and NoneType in _members(self.kind):
+        if text == self.option.none and {NoneType, object} & set(_members(self.kind)):
             return None
         if self.option.read is not None:
-            value = self.option.read(text, name)
+            value = self.option.read(text, said)
         else:
             value = _read(self.kind, text)
         if value is MISSING:
-            raise ConfigError(f"{name} {text}: must be {self._wanted()}")
+            raise ConfigError(f"{said}: must be {self._wanted()}")
         self.check(value)
         return value
 
@@ -203,10 +207,10 @@ class Setting:
             ConfigError: Says what it may be.
         """
         if isinstance(value, str) and not _takes_text(self.kind, value):
-            raise ConfigError(f"[[{self.path}]] {value}: must be {self._wanted()}")
+            raise ConfigError(f"[[{self.path}={value}]]: must be {self._wanted()}")
         for item in value if isinstance(value, tuple) else (value,):
             if problem := self.option.problem(item):
-                raise ConfigError(f"[[{self.path}]] {self.text(value)}: {problem}")
+                raise ConfigError(f"[[{self.path}={self.text(value)}]]: {problem}")
 
     def _wanted(self) -> str:
         names = {
@@ -221,7 +225,7 @@ class Setting:
                 wanted += map(str, get_args(kind))
             else:
                 wanted.append(names.get(kind, self.metavar))
-        if self.default is AUTO:
+        if self.default is AUTO and "auto" not in wanted:
             wanted.append("auto")
         return f"{', '.join(wanted[:-1])} or {wanted[-1]}" if wanted[1:] else wanted[0]
 
@@ -229,7 +233,7 @@ class Setting:
 def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     """Yield the settings of a dataclass in order, those of its sections in their places."""
     instance = cls()
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for own in fields(cls):
         default = getattr(instance, own.name)
         if (facts := own.metadata.get("option")) is not None:
@@ -299,11 +303,16 @@ def check_fields(settings: object, like: type | None = None) -> None:
         ConfigError: Names the setting, its value and what it may be.
     """
     cls: Any = like or type(settings)
-    start, hints = getattr(cls, "SECTION", ""), get_type_hints(cls)
+    start, hints = getattr(cls, "SECTION", ""), _hints(cls)
     for own in fields(cls):
         facts, value = own.metadata.get("option"), getattr(settings, own.name, AUTO)
         if facts is not None and value is not AUTO:
             Setting(start + own.name, facts, hints[own.name], own.default).check(value)
+
+
+@cache  # evaluating them takes most of the time that a settings object takes
+def _hints(cls: type) -> Mapping[str, object]:
+    return get_type_hints(cls)
 
 
 def _fields(settings: object) -> tuple[Field[Any], ...]:

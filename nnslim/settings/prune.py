@@ -191,7 +191,7 @@ class SparseConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.fades and not self.focus and self.epochs:
+        if self.fades and not self.focus and self.epochs not in {0, AUTO}:
             raise ConfigError(
                 "[[sparse.focus=false]]: fading needs to know which channels will go",
                 hint="leave it out, or name a penalty with [[sparse.regularizer.name]]",

@@ -106,7 +106,7 @@ class TrainConfig:
         if self.nesterov and not self.momentum > 0:
             raise ConfigError("[[training.nesterov]] needs a [[training.momentum]] above 0")
         if self.seed < 0:
-            raise ConfigError(f"[[seed]] {self.seed}: must be at least 0")
+            raise ConfigError(f"[[seed={self.seed}]]: must be at least 0")
 
     @property
     def loss(self) -> LossConfig:

@@ -13,15 +13,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import typer.main
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
 from nnslim.artifact import load_network, save_network
-from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model, training_device
+from nnslim.cli.inputs import chosen_preprocess, open_model, training_device
 from nnslim.cli.main import app
-from nnslim.cli.prune_settings import prune_settings
 from nnslim.data import load_data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
@@ -39,8 +37,11 @@ from nnslim.pruning import (
     SparseConfig,
 )
 from nnslim.settings.eval import LatencySettings
+from nnslim.settings.inputs import DeviceSettings, ModelSettings, PreprocessSettings
+from nnslim.settings.resolve import resolved
 from nnslim.sink import SILENT
 from nnslim.train import TrainConfig
+from tests.cli.parsing import parsed
 
 GRAY = Preprocess(size=(8, 8), mean=(0.5,), std=(0.25,))
 
@@ -78,6 +79,10 @@ def stored(made, tmp_path, monkeypatch):
 @pytest.fixture
 def exported(made, tmp_path):
     return Path(shutil.copy(made / "net.onnx", tmp_path))
+
+
+def set_(*assignments):
+    return [text for assignment in assignments for text in ("--set", assignment)]
 
 
 def run(*arguments, expect=None):
@@ -125,7 +130,7 @@ class TestExport:
             "export", path, "--onnx", "-o", tmp_path / "b.onnx", "--mean", 0.1, "--std", 0.2
         )
         assert "warning" not in err
-        assert "mean 0.1, std 0.2 (flags)" in err
+        assert "mean 0.1, std 0.2 (as given)" in err
 
     @pytest.mark.parametrize(
         ("arguments", "error"),
@@ -193,8 +198,9 @@ class TestEval:
 
     def test_baseline_is_measured_and_not_gated(self, exported, tmp_path):
         big = Path(shutil.copy(exported, tmp_path / "big.onnx"))
-        arguments = ("--max-params", "1k", "--json", "--device", "cpu", "--latency-budget", "1")
-        samples = ("--samples", tmp_path / "samples.npz")
+        arguments = ("--max-params", "1k", "--json", "--device", "cpu")
+        samples = ("--set", "paired.budget_s=1")
+        samples += ("--set", f"reports.samples={tmp_path / 'samples.npz'}")
         document = json.loads(run("eval", exported, "--baseline", big, *arguments, *samples)[0])
         (found,) = document["files"][0]["against_baseline"]["latency"]
         with np.load(tmp_path / "samples.npz") as table:
@@ -226,14 +232,34 @@ class TestEval:
         assert raised.exit_code == 3
 
 
-BALANCED = PruneConfig(saliency=SaliencyConfig("jacobian", 512), training=TrainConfig(epochs=13))
-BEST = PruneConfig(
+# What the profiles are, in numbers: `resolved` must not be asked what it should have said.
+TUNED = {"lr": 0.05, "optimizer": "sgd", "compile": "auto"}
+BALANCED = PruneConfig(
+    limits={"params": Limit(0.5, relative=True)},
+    saliency=SaliencyConfig("jacobian", 512),
+    keep_streams=False,
+    allocation="global",
+    per_cost=True,
+    sparse=SparseConfig(0),
+    rounds=RoundConfig(1, 1),
+    refit_images=0,
+    recalibrate_batches=50,
+    training=TrainConfig(epochs=13, distill_weight=0.5, **TUNED),
+)
+BEST = replace(
+    BALANCED,
+    profile="best",
     saliency=SaliencyConfig("magnitude", 512),
-    allocation="even",
     keep_streams=True,
-    training=TrainConfig(epochs=30, distill_weight=0.9),
+    allocation="even",
+    per_cost=False,
+    training=TrainConfig(epochs=30, distill_weight=0.9, **TUNED),
 )
 PENALTY = RegularizerConfig("group_lasso")
+
+
+def trained(config, **changes):
+    return replace(config, training=replace(config.training, **changes))
 
 
 class TestPrune:
@@ -246,7 +272,7 @@ class TestPrune:
                 replace(BALANCED, limits={"macs": Limit(20e6, False)}),
             ),
             (["--data", "d", "--keep", "a", "--keep", "b"], replace(BALANCED, keep=("a", "b"))),
-            (["--data", "d", "--keep-streams"], replace(BALANCED, keep_streams=True)),
+            (["--data", "d", "--set", "keep_streams=true"], replace(BALANCED, keep_streams=True)),
             (
                 ["--data", "d", "--regularizer", "group_lasso"],
                 replace(BALANCED, sparse=SparseConfig(2, regularizer=PENALTY)),
@@ -256,15 +282,15 @@ class TestPrune:
                 replace(BALANCED, sparse=SparseConfig(0, regularizer=PENALTY)),
             ),
             (
-                ["--data", "d", "--alpha", "0.7", "--temperature", "2"],
-                replace(BALANCED, training=TrainConfig(13, distill_weight=0.7, temperature=2.0)),
+                ["--data", "d", *set_("training.distill_weight=0.7", "training.temperature=2")],
+                trained(BALANCED, distill_weight=0.7, temperature=2.0),
             ),
             (
-                ["--data", "d", "--no-distill"],
-                replace(BALANCED, training=TrainConfig(13, distill_weight=0.0)),
+                ["--data", "d", *set_("training.distill_weight=0")],
+                trained(BALANCED, distill_weight=0.0),
             ),
             (
-                ["--data", "d", "--latency", "1.5ms", "--align", "auto", "--rounds", "1"],
+                ["--data", "d", "--latency", "1.5ms", "--align", "auto", *set_("rounds.count=1")],
                 replace(
                     BALANCED,
                     limits={},
@@ -277,37 +303,56 @@ class TestPrune:
                 BEST,
             ),
             (
-                ["--data", "d", "--profile", "best", "--allocation", "global", "--alpha", "0"],
-                replace(BEST, allocation="global", training=TrainConfig(30, distill_weight=0.0)),
+                [
+                    "--data",
+                    "d",
+                    "--profile",
+                    "best",
+                    *set_("allocation=global"),
+                    *set_("training.distill_weight=0"),
+                ],
+                trained(replace(BEST, allocation="global"), distill_weight=0.0),
             ),
             (
-                ["--data", "d", "--profile", "best", "--no-keep-streams", "--saliency", "loss"],
-                replace(BEST, keep_streams=False, saliency=SaliencyConfig("loss", 512)),
-            ),
-            (
-                ["--profile", "best"],
-                PruneConfig(
-                    saliency=SaliencyConfig("magnitude", 512),
-                    rounds=RoundConfig(1, 0),
-                    training=TrainConfig(epochs=0, distill_weight=0.9),
+                [
+                    "--data",
+                    "d",
+                    "--profile",
+                    "best",
+                    *set_("keep_streams=no"),
+                    "--saliency",
+                    "loss",
+                ],
+                replace(
+                    BEST, keep_streams=False, saliency=SaliencyConfig("loss", 512), per_cost=True
                 ),
             ),
             (
-                ["--data", "d", "--profile", "fast", "--size", "2M", "--ema", "0.99"],
-                PruneConfig(
-                    limits={"bytes": Limit(2e6, False)},
-                    saliency=SaliencyConfig("jacobian", 512),
+                ["--profile", "best"],
+                replace(
+                    BEST,
+                    keep_streams=False,
+                    allocation="global",
                     rounds=RoundConfig(1, 0),
-                    training=TrainConfig(epochs=3, ema=0.99),
+                    recalibrate_batches=0,
+                    training=TrainConfig(epochs=0, distill_weight=0.9, **TUNED),
+                ),
+            ),
+            (
+                ["--data", "d", "--profile", "fast", "--size", "2M", *set_("training.ema=0.99")],
+                replace(
+                    BALANCED,
+                    profile="fast",
+                    limits={"size": Limit(2e6, False)},
+                    rounds=RoundConfig(1, 0),
+                    training=TrainConfig(epochs=3, distill_weight=0.5, ema=0.99, **TUNED),
                 ),
             ),
         ],
     )
     def test_flags_that_are_not_given_leave_the_librarys_defaults(self, flags, expected):
-        group = typer.main.get_command(app)
-        parent = group.make_context("nnslim", ["prune"])
-        context = group.commands["prune"].make_context("prune", ["m.pt", *flags], parent=parent)
-        assert prune_settings(context.params) == expected
+        said = parsed("prune", *flags)
+        assert resolved(said.config, said.data.source is not None) == expected
 
     def test_plan_is_shown_and_nothing_is_written(self, stored):
         out, _ = run("prune", stored, "--params", "60%", "--dry-run")
@@ -330,8 +375,8 @@ class TestPrune:
     def test_run_on_images_measures_trains_and_prints_where_the_files_are(self, stored, tmp_path):
         out, err = run(
             "prune", stored, "--data", "digits", "--params", "60%", "--epochs", "1",
-            "--samples", "16", "--subset", "200", "--batch-size", "50", "-o", "slim",
-            "--sparse-epochs", "1", "--rounds", "2", "--recovery-epochs", "1",
+            *set_("saliency.samples=16", "data.subset=200"), "--batch-size", "50", "-o", "slim",
+            "--sparse-epochs", "1", *set_("rounds.count=2", "rounds.epochs=1"),
         )  # fmt: skip
         assert "Accuracy on 360 images" in out
         assert out.splitlines()[-1] == "wrote slim"
@@ -344,8 +389,8 @@ class TestPrune:
 
     def test_without_validation_all_images_train_and_the_test_images_measure(self, stored):
         out, err = run(
-            "prune", stored, "--data", "digits", "--validation", "0", "--saliency", "magnitude",
-            "--epochs", "1", "--params", "60%", "-o", "slim", "--json",
+            "prune", stored, "--data", "digits", *set_("data.validation=0"), "--epochs", "1",
+            "--saliency", "magnitude", "--params", "60%", "-o", "slim", "--json",
         )  # fmt: skip
         report = json.loads(out)
         sizes = {name: report["data"][name] for name in ("train", "val", "test")}
@@ -356,21 +401,34 @@ class TestPrune:
     @pytest.mark.parametrize(
         ("flags", "said"),
         [
-            (["--sparse-epochs", "2"], "no images to train on"),
-            (["--rounds", "2"], "without images there is nothing to recover with"),
+            (["--sparse-epochs", "2"], "--sparse-epochs 2: there are no images to train on"),
+            (set_("rounds.count=2"), "=2: without images there is nothing to recover with"),
             (["--max-drop", "1"], "--max-drop is judged on validation images"),
-            (["--max-drop", "1", "--rounds", "3"], "--max-drop takes as many rounds as it needs"),
-            (["--strength", "2"], "--strength 2: fading has none"),
-            (["--max-drop", "1", "--params", "50%", "--data", "digits"], "--params says how far"),
-            (["--max-drop", "1", "--data", "digits", "--validation", "0"], "judged on validation"),
-            (["--validation", "0"], "--validation 0: there are no images"),
-            (["--latency", "60"], "--latency 60: not a latency"),
-            (["--latency", "60%", "--rounds", "2", "--data", "digits"], "is met in one round"),
-            (["--align", "0"], "--align 0: must be auto or a whole number"),
-            (["--regularizer", "lasso", "--data", "digits"], "there is no regularizer 'lasso'"),
-            (["--strength", "hard", "--regularizer", "group_lasso"], "--strength hard"),
             (
-                ["--no-focus", "--sparse-epochs", "2", "--data", "digits"],
+                ["--max-drop", "1", *set_("rounds.count=3")],
+                "rounds.count=3: --max-drop takes as many rounds as it needs",
+            ),
+            (set_("sparse.regularizer.strength=2"), "strength=2: fading has none"),
+            (["--max-drop", "1", "--params", "50%", "--data", "digits"], "--params says how far"),
+            (
+                ["--max-drop", "1", "--data", "digits", *set_("data.validation=0")],
+                "judged on validation",
+            ),
+            (set_("data.validation=0"), "--set data.validation=0: there are no images"),
+            (["--latency", "60"], "--latency 60: not a latency"),
+            (
+                ["--latency", "60%", *set_("rounds.count=2"), "--data", "digits"],
+                "--latency is met in one round",
+            ),
+            (["--align", "0"], "--align 0: must be at least 1"),
+            (["--align", "none"], "--align none: must be a whole number or auto"),
+            (["--regularizer", "lasso", "--data", "digits"], "--regularizer lasso: must be fading"),
+            (
+                [*set_("sparse.regularizer.strength=hard"), "--regularizer", "group_lasso"],
+                "--set sparse.regularizer.strength=hard: must be a number or auto",
+            ),
+            (
+                [*set_("sparse.focus=false"), "--sparse-epochs", "2", "--data", "digits"],
                 "fading needs to know which channels will go",
             ),
         ],
@@ -386,32 +444,40 @@ class TestPrune:
 
 class TestInputs:
     @pytest.mark.parametrize(
-        ("flags", "said"),
+        ("given", "said"),
         [
-            (PreprocessFlags(), None),
-            (PreprocessFlags("16"), Preprocess((16, 16), (0.5,), (0.25,))),
-            (PreprocessFlags("8x4", "0.1", "1"), Preprocess((8, 4), (0.1,), (1.0,))),
-            (PreprocessFlags(std="1"), Preprocess((8, 8), (0.5,), (1.0,))),
+            (PreprocessSettings(), None),
+            (PreprocessSettings((16, 16)), Preprocess((16, 16), (0.5,), (0.25,))),
+            (PreprocessSettings((8, 4), (0.1,), (1.0,)), Preprocess((8, 4), (0.1,), (1.0,))),
+            (PreprocessSettings(std=(1.0,)), Preprocess((8, 8), (0.5,), (1.0,))),
         ],
     )
-    def test_flags_go_over_what_is_known(self, flags, said):
-        assert flags.over(GRAY) == said
+    def test_what_is_given_goes_over_what_is_known(self, given, said):
+        assert chosen_preprocess(given, GRAY) == said
+
+    def test_flags_are_read_as_pixels_and_numbers(self):
+        said = parsed("eval", "--input-size", "8x4", "--mean", "0.1", "--std", "1").preprocess
+        assert said == PreprocessSettings((8, 4), (0.1,), (1.0,))
+        assert parsed("eval", "--input-size", "16").preprocess.input_size == (16, 16)
 
     def test_scaling_before_the_crop_keeps_its_proportion(self):
         imagenet = Preprocess((224, 224), (0.5,), (0.5,), resize=256)
-        said = PreprocessFlags("112").over(imagenet)
+        said = chosen_preprocess(PreprocessSettings((112, 112)), imagenet)
         assert (said.size, said.resize) == ((112, 112), 128)
 
-    @pytest.mark.parametrize("flags", [PreprocessFlags("8"), PreprocessFlags("8", mean="0.5")])
-    def test_incomplete_flags_without_a_default_are_refused(self, flags):
+    @pytest.mark.parametrize(
+        "given", [PreprocessSettings((8, 8)), PreprocessSettings((8, 8), mean=(0.5,))]
+    )
+    def test_incomplete_flags_without_a_default_are_refused(self, given):
         with pytest.raises(ConfigError, match="incomplete"):
-            flags.over(None)
+            chosen_preprocess(given, None)
 
     def test_file_beats_data_and_flags_beat_both(self, stored):
-        data = load_data("digits")
-        assert open_model(stored, ModelFlags(), data, SILENT).network.preprocess == GRAY
-        flags = ModelFlags(preprocess=PreprocessFlags(mean="0.1", std="0.3"))
-        said = open_model(stored, flags, data, SILENT).network.preprocess
+        data, model = load_data("digits"), ModelSettings()
+        opened = open_model(stored, model, PreprocessSettings(), data, SILENT)
+        assert opened.network.preprocess == GRAY
+        given = PreprocessSettings(mean=(0.1,), std=(0.3,))
+        said = open_model(stored, model, given, data, SILENT).network.preprocess
         assert (said.mean, said.std) == ((0.1,), (0.3,))
 
     def test_bare_weights_take_the_size_and_the_default_of_the_data(self, tmp_path):
@@ -419,15 +485,15 @@ class TestInputs:
 
         data, path = load_data("digits"), tmp_path / "w.safetensors"
         save_file(architecture("cifar_resnet20").make({"in_channels": 1}).state_dict(), path)
-        network = open_model(path, ModelFlags(), data, SILENT).network
-        assert network.preprocess == data.preprocess
-        assert network.input_shape[1:] == data.preprocess.size
+        opened = open_model(path, ModelSettings(), PreprocessSettings(), data, SILENT)
+        assert opened.network.preprocess == data.preprocess
+        assert opened.network.input_shape[1:] == data.preprocess.size
 
     def test_images_of_another_kind_are_refused(self, tmp_path):
         path = tmp_path / "colour.safetensors"
         save_network(trace_network(_Net(channels=3), torch.zeros(2, 3, 8, 8)), path)
         with pytest.raises(InputError, match="3 channels, but the preprocessing has 1"):
-            open_model(path, ModelFlags(), load_data("digits"), SILENT)
+            open_model(path, ModelSettings(), PreprocessSettings(), load_data("digits"), SILENT)
 
     @pytest.mark.parametrize(
         ("n_gpus", "name", "require", "expected"),
@@ -448,10 +514,12 @@ class TestInputs:
     def test_training_device(self, monkeypatch, n_gpus, name, require, expected):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
         if isinstance(expected, str):
-            assert training_device(name, require_gpu=require) == torch.device(expected)
+            assert training_device(DeviceSettings(name, require_gpu=require)) == torch.device(
+                expected
+            )
         else:
             with pytest.raises(NnslimError) as caught:
-                training_device(name, require_gpu=require)
+                training_device(DeviceSettings(name, require_gpu=require))
             assert type(caught.value) is expected
 
 
@@ -459,8 +527,9 @@ class TestInputs:
 def grown(made, tmp_path_factory):
     """A growing run of one round, with the tiny network as the teacher."""
     out = tmp_path_factory.mktemp("grown") / "run"
-    arguments = ["--data", "digits", "--subset", "128", "--params", "90%", "--seed-width", "2"]
-    quick = ["--seed-epochs", "1", "--epochs", "1", "--rounds", "1", "--batch-size", "32"]
+    arguments = ["--data", "digits", "--params", "90%", "--where", "group"]
+    seed = set_("data.subset=128", "seed_network.width=2", "seed_network.epochs=1")
+    quick = [*seed, "--epochs", "1", "--rounds", "1", "--batch-size", "32"]
     result = CliRunner().invoke(
         app,
         ["grow", "--teacher", str(made / "net.safetensors"), *arguments, *quick, "-o", str(out)],
@@ -507,18 +576,24 @@ def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
         (["--data", "digits"], "growing needs a teacher"),
         (["--teacher", "{net}"], "growing needs images"),
         (["--teacher", "{net}", "--data", "digits", "--params", "1%"], "nothing can be planted"),
-        (["--teacher", "{net}", "--data", "digits", "--seed-share", "4"], "not a share"),
+        (["--teacher", "{net}", "--data", "digits", *set_("seed_network.share=4")], "not a share"),
         (
-            ["--teacher", "{net}", "--data", "digits", "--seed-share", "40%", "--seed-width", "2"],
-            "say the same",
+            [
+                *("--teacher", "{net}", "--data", "digits"),
+                *set_("seed_network.share=40%", "seed_network.width=2"),
+            ],
+            "--set seed_network.width and --set seed_network.share say the same",
         ),
         (
             ["--teacher", "{net}", "--data", "digits", "--candidates", "0"],
             "--candidates 0: must be a whole number of at least 1",
         ),
-        (["{odd}", "--teacher", "{net}", "--data", "digits"], "name the network with --seed-arch"),
         (
-            ["--teacher", "{net}", "--data", "digits", "--validation", "0"],
+            ["{odd}", "--teacher", "{net}", "--data", "digits"],
+            r"name the network.* with --set seed_model\.arch",
+        ),
+        (
+            ["--teacher", "{net}", "--data", "digits", *set_("data.validation=0")],
             "judges candidates on validation images",
         ),
     ],
@@ -530,7 +605,7 @@ def test_grow_refuses_in_one_sentence(made, tmp_path, arguments, message):
     with pytest.raises(NnslimError, match=message):
         CliRunner().invoke(
             app,
-            ["grow", *given, "--seed-epochs", "0", "-o", str(tmp_path / "o")],
+            ["grow", *given, *set_("seed_network.epochs=0"), "-o", str(tmp_path / "o")],
             catch_exceptions=False,
         )
     assert not (tmp_path / "o").exists()

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import Annotated
 
 import numpy as np
 import onnx
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from nnslim.cli import options
 from nnslim.cli.main import app as nnslim
-from nnslim.cli.options import COMMAND_SETTINGS, option
 from nnslim.errors import ConfigError, GateFailedError, InputError
 from nnslim.measure import evaluation
+from nnslim.settings.budget import Limit
 from nnslim.settings.eval import Gates, LatencySettings
-
-app = typer.Typer()
-
-
-@app.command(context_settings=COMMAND_SETTINGS)
-def shrink(
-    context: typer.Context,
-    params: Annotated[str, option()] = "50%",
-    epochs: Annotated[int, option(min=0)] = 10,
-    lr: Annotated[float, option()] = 0.1,
-    batch_size: Annotated[str, option()] = "1",
-    keep: Annotated[list[str] | None, option()] = None,
-    distill: Annotated[bool, option("--distill/--no-distill")] = True,
-    trust_pickle: options.TrustPickle = False,
-    config: options.Config = None,
-):
-    typer.echo((params, epochs, lr, batch_size, keep or [], distill, trust_pickle))
-
-
-@app.command(context_settings=COMMAND_SETTINGS)
-def other(context: typer.Context, config: options.Config = None):
-    typer.echo("other")
+from nnslim.settings.option import AUTO
+from tests.cli.parsing import parsed
 
 
 @pytest.fixture(autouse=True)
@@ -50,129 +27,174 @@ def here(tmp_path, monkeypatch):
     return tmp_path / "project"
 
 
-def run(*arguments, env=None, command="shrink"):
-    done = CliRunner().invoke(app, [command, *arguments], env=env)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
-def values(*arguments, env=None):
-    done = run(*arguments, env=env)
-    assert done.exit_code == 0, done.output
-    return eval(done.stdout)
+def epochs(*arguments, env=None):
+    return parsed("prune", *arguments, env=env).config.training.epochs
 
 
 def test_flag_beats_variable_beats_file_beats_default(here):
-    assert values()[1] == 10
-    (here / "nnslim.toml").write_text("[shrink]\nepochs = 20\n")
-    assert values()[1] == 20
-    assert values(env={"NNSLIM_EPOCHS": "30"})[1] == 30
-    assert values("--epochs", "40", env={"NNSLIM_EPOCHS": "30"})[1] == 40
+    assert epochs() is AUTO
+    (here / "nnslim.toml").write_text("[prune]\nepochs = 20\n")
+    assert epochs() == 20
+    assert epochs(env={"NNSLIM_EPOCHS": "30"}) == 30
+    assert epochs("--epochs", "40", env={"NNSLIM_EPOCHS": "30"}) == 40
+    assert epochs("--set", "training.epochs=50", env={"NNSLIM_EPOCHS": "30"}) == 50
+
+
+def test_flag_and_set_of_one_setting_are_refused():
+    with pytest.raises(ConfigError, match=r"--epochs and --set training\.epochs say the same"):
+        epochs("--epochs", "1", "--set", "training.epochs=1")
 
 
 def test_every_kind_of_value_is_carried(here):
     (here / "nnslim.toml").write_text(
-        "[shrink]\nparams = 130_000\nlr = 1e-4\nbatch_size = [1, 32]\nkeep = ['a', 'b']\n"
-        "distill = false\n"
+        "[prune]\nparams = 130_000\nlr = 1e-4\nkeep = ['a', 'b']\nkeep_streams = false\n"
+        "[prune.latency]\nbatch_sizes = [1, 32]\n"
+        "[prune.sparse.regularizer]\nname = 'group_lasso'\nstrength = 2\n"
+        "[eval]\nbatch_size = [1, 32]\n"
     )
-    assert values() == ("130000", 10, 1e-4, "1,32", ["a", "b"], False, False)
+    said = parsed("prune").config
+    assert said.limits == {"params": Limit(130_000, relative=False)}
+    assert (said.training.lr, said.keep, said.keep_streams) == (1e-4, ("a", "b"), False)
+    assert said.latency.batch_sizes == (1, 32)
+    assert (said.sparse.regularizer.name, said.sparse.regularizer.strength) == ("group_lasso", 2)
+    assert parsed("eval").config.batch_sizes == (1, 32)
+
+
+def keep(*arguments):
+    return parsed("prune", *arguments).config.keep
 
 
 def test_one_value_for_a_repeatable_flag_is_a_list_of_one(here):
-    (here / "nnslim.toml").write_text("[shrink]\nkeep = 'conv1'\n")
-    assert values()[4] == ["conv1"]
+    (here / "nnslim.toml").write_text("[prune]\nkeep = 'conv1'\n")
+    assert keep() == ("conv1",)
 
 
 def test_flag_replaces_the_list_of_the_file(here):
-    (here / "nnslim.toml").write_text("[shrink]\nkeep = ['a', 'b']\n")
-    assert values("--keep", "c")[4] == ["c"]
+    (here / "nnslim.toml").write_text("[prune]\nkeep = ['a', 'b']\n")
+    assert keep("--keep", "c") == ("c",)
+    assert keep("--set", "keep=c,d", "--set", "keep=e") == ("c", "d", "e")
+    assert keep("--set", "keep=") == ()
 
 
-def test_negative_flag_beats_file_and_variable(here):
-    (here / "nnslim.toml").write_text("[shrink]\ndistill = true\n")
-    assert values("--no-distill", env={"NNSLIM_DISTILL": "1"})[5] is False
-    assert values(env={"NNSLIM_DISTILL": "false"})[5] is False
+def test_false_beats_file_and_variable(here):
+    (here / "nnslim.toml").write_text("[prune]\nkeep_streams = true\nresume = true\n")
+    variable = {"NNSLIM_KEEP_STREAMS": "1"}
+    said = ("--set", "keep_streams=false", "--set", "resume=no")
+    assert parsed("prune", *said, env=variable).config.keep_streams is False
+    assert parsed("prune", *said).output.resume is False
+    variable = {"NNSLIM_KEEP_STREAMS": "false"}
+    assert parsed("prune", env=variable).config.keep_streams is False
 
 
 def test_nearest_file_wins_and_a_pyproject_without_our_table_is_passed_by(here):
-    (here / "pyproject.toml").write_text("[tool.nnslim.shrink]\nepochs = 7\n")
+    (here / "pyproject.toml").write_text("[tool.nnslim.prune]\nepochs = 7\n")
     (here / "deep" / "pyproject.toml").write_text("[tool.ruff]\n")
-    assert values()[1] == 7
-    (here / "deep" / "nnslim.toml").write_text("[shrink]\nepochs = 8\n")
-    assert values()[1] == 8
+    assert epochs() == 7
+    (here / "deep" / "nnslim.toml").write_text("[prune]\nepochs = 8\n")
+    assert epochs() == 8
 
 
 def test_nnslim_toml_beats_pyproject_beside_it(here):
-    (here / "pyproject.toml").write_text("[tool.nnslim.shrink]\nepochs = 7\n")
-    (here / "nnslim.toml").write_text("[shrink]\nepochs = 8\n")
-    assert values()[1] == 8
+    (here / "pyproject.toml").write_text("[tool.nnslim.prune]\nepochs = 7\n")
+    (here / "nnslim.toml").write_text("[prune]\nepochs = 8\n")
+    assert epochs() == 8
 
 
 @pytest.mark.parametrize("name", ["other.toml", "pyproject.toml"])
 def test_named_file_replaces_the_nearest(here, name):
-    (here / "nnslim.toml").write_text("[shrink]\nepochs = 7\n")
+    (here / "nnslim.toml").write_text("[prune]\nepochs = 7\n")
     folder = here / "elsewhere"
     folder.mkdir()
-    table = "tool.nnslim.shrink" if name == "pyproject.toml" else "shrink"
+    table = "tool.nnslim.prune" if name == "pyproject.toml" else "prune"
     (folder / name).write_text(f"[{table}]\nepochs = 9\n")
-    assert values("--config", str(folder / name))[1] == 9
-    assert values(env={"NNSLIM_CONFIG": str(folder / name)})[1] == 9
+    assert epochs("--config", str(folder / name)) == 9
+    assert epochs(env={"NNSLIM_CONFIG": str(folder / name)}) == 9
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[shrink]\nepoch = 1\n", r"\[shrink\] has no key epoch; did you mean epochs\?"),
-        ("[shrink]\nbatch-size = 1\n", "no key batch-size; did you mean batch_size"),
-        ("[shrinc]\n", "table has no key shrinc; did you mean shrink"),
-        ("epochs = 1\n", "table has no key epochs"),
-        ("[other]\nepochs = 1\n", r"\[other\] has no key epochs"),
-        ("shrink = 1\n", "shrink must be a table"),
-        ("[shrink]\nepochs = 'many'\n", r"\[shrink\] epochs = 'many': .*integer"),
-        ("[shrink]\nepochs = -1\n", r"\[shrink\] epochs = -1: "),
-        ("[shrink]\nepochs = true\n", "must be not true or false"),
-        ("[shrink]\nepochs = [1, 2]\n", r"epochs = \[1, 2\]: "),
-        ("[shrink]\nepochs = {a = 1}\n", r"epochs = \{'a': 1\}: "),
-        ("[shrink]\ndistill = 1\n", "must be true or false"),
-        ("[shrink]\ndistill = 'yes'\n", "must be true or false"),
-        ("[shrink]\ntrust_pickle = true\n", "only be given as the flag --trust-pickle"),
-        ("[shrink]\nconfig = 'x'\n", "only be given as the flag --config"),
+        ("[prune]\nepoch = 1\n", r"\[prune\] epoch: there is no such .*; did you mean epochs\?"),
+        ("[prune]\nbatch-size = 1\n", "batch-size: there is no .*; did you mean batch_size"),
+        ("[prunc]\n", "there is no table prunc; did you mean prune"),
+        ("epochs = 1\n", "there is no table epochs"),
+        ("[eval]\nepochs = 1\n", r"\[eval\] epochs: there is no such setting"),
+        ("prune = 1\n", "prune must be a table"),
+        ("[prune]\ntraining = 1\n", r"training: must be a table, written as \[prune.training\]"),
+        ("[prune]\nepochs = 'many'\n", r"\[prune\] epochs = many: must be a whole number or auto"),
+        ("[prune]\nepochs = -1\n", r"\[prune\] epochs = -1: must be at least 0"),
+        ("[prune.training]\nepochs = -1\n", r"\[prune.training\] epochs = -1: must be at least 0"),
+        ("[prune]\nepochs = true\n", "must be not true or false"),
+        ("[prune]\nepochs = [1, 2]\n", r"epochs = 1,2: must be a whole number"),
+        ("[prune]\nepochs = {a = 1}\n", r"epochs = \{'a': 1\}: must not be a table"),
+        ("[prune]\nresume = 1\n", "must be true or false"),
+        ("[prune]\nresume = 'yes'\n", "must be true or false"),
+        ("[prune]\ntrust_pickle = true\n", "only be given as the flag --trust-pickle"),
+        ("[prune.model]\ntrust_pickle = true\n", "only be given as the flag --trust-pickle"),
+        ("[prune]\nconfig = 'x'\n", "only be given as the flag --config"),
+        (
+            "[prune]\nepochs = 1\n[prune.training]\nepochs = 1\n",
+            r"\[prune.training\] epochs and .*\[prune\] epochs say the same; keep one",
+        ),
     ],
 )
 def test_wrong_file_is_refused_and_names_file_and_key(here, text, message):
     path = here / "nnslim.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        run()
+        epochs()
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["shrink", "other"])
+def test_value_that_is_out_of_its_range_is_refused_even_where_a_flag_goes_first(here):
+    (here / "nnslim.toml").write_text("[prune]\nepochs = -1\n")
+    with pytest.raises(ConfigError, match=r"\[prune\] epochs = -1"):
+        epochs("--epochs", "3")
+
+
+@pytest.mark.parametrize("command", ["prune", "eval"])
 def test_mistake_in_another_commands_table_is_found_too(here, command):
-    (here / "nnslim.toml").write_text("[shrink]\nepoch = 1\n")
-    with pytest.raises(ConfigError):
-        run(command=command)
+    (here / "nnslim.toml").write_text("[prune]\nepoch = 1\n")
+    with pytest.raises(ConfigError, match=r"\[prune\] epoch: "):
+        parsed(command)
 
 
-@pytest.mark.parametrize("content", [b"[shrink\n", b"\xff\xfe", None])
+@pytest.mark.parametrize("content", [b"[prune\n", b"\xff\xfe", None])
 def test_unreadable_file_is_refused(here, content):
     path = here / "named.toml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"named\.toml"):
-        run("--config", str(path))
+        epochs("--config", str(path))
 
 
 def test_no_variable_makes_a_pickle_trusted():
-    assert values(env={"NNSLIM_TRUST_PICKLE": "1"})[6] is False
-    assert values("--trust-pickle")[6] is True
+    variables = {"NNSLIM_TRUST_PICKLE": "1", "NNSLIM_MODEL_TRUST_PICKLE": "1"}
+    assert parsed("prune", env=variables).model.trust_pickle is False
+    assert parsed("prune", "--trust-pickle").model.trust_pickle is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        (["--lr", "-1"], {}, "^--lr -1: must be above 0 and at most 1e.06$"),
+        ([], {"NNSLIM_LR": "-1"}, "^NNSLIM_LR=-1: must be above 0"),
+        (["--set", "training.lr=-1"], {}, "^--set training.lr=-1: must be above 0"),
+        (["--set", "lr=-1"], {}, "^--set training.lr=-1: must be above 0"),
+        (["--set", "training.lr"], {}, "^--set training.lr: expected NAME=VALUE"),
+        (["--params", "half"], {}, "^--params half: neither a share nor a number"),
+        (["--set", "params=half"], {}, "^--set params=half: neither a share nor a number"),
+    ],
+)
+def test_wrong_value_is_named_as_it_was_written(arguments, env, message):
+    with pytest.raises(ConfigError, match=message):
+        epochs(*arguments, env=env)
 
 
 def test_help_works_beside_a_broken_file(here):
-    (here / "nnslim.toml").write_text("[shrink\n")
-    assert "--epochs" in run("--help").stdout
+    (here / "nnslim.toml").write_text("[prune\n")
+    assert "--epochs" in CliRunner().invoke(nnslim, ["prune", "--help"]).stdout
 
 
 @pytest.fixture(scope="module")
@@ -229,24 +251,27 @@ def test_every_limit_can_stand_among_the_gates(here, model):
     limits = [field.name for field in fields(Gates)]
     lines = [f"{name} = {values.get(name, 7)}" for name in limits]
     (here / "nnslim.toml").write_text("\n".join(["[eval.gates]", *lines]))
-    with pytest.raises(ConfigError, match="--min-top1 needs images to measure on"):
+    with pytest.raises(ConfigError, match=r"\[eval.gates\] min_top1 needs images to measure on"):
         gates(model)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[eval.gates]\nmax_param = 1\n", r"\[eval.gates\] has no key max_param; .*max_params\?"),
-        ("[eval.gates]\ndevice = 'cpu'\n", r"\[eval.gates\] has no key device"),
-        ("[eval]\ngate = 1\n", r"\[eval\] has no key gate; did you mean gates"),
-        ("[eval]\ngates = 1\n", r"eval.gates must be a table, written as \[eval.gates\]"),
-        ("[eval.gates]\nmin_top1 = 'all'\n", r"\[eval.gates\] min_top1 = 'all': "),
-        ("[eval.gates]\nmin_top1 = 101\n", r"\[eval.gates\] min_top1 = 101: "),
+        (
+            "[eval.gates]\nmax_param = 1\n",
+            r"\[eval.gates\] max_param: there is no such setting; .*max_params\?",
+        ),
+        ("[eval.gates]\ndevice = 'cpu'\n", r"\[eval.gates\] device: there is no such setting"),
+        ("[eval]\ngate = 1\n", r"\[eval\] gate: there is no such setting; did you mean gates"),
+        ("[eval]\ngates = 1\n", r"\[eval\] gates: must be a table, written as \[eval.gates\]"),
+        ("[eval.gates]\nmin_top1 = 'all'\n", r"\[eval.gates\] min_top1 = all: must be a number"),
+        ("[eval.gates]\nmin_top1 = 101\n", r"\[eval.gates\] min_top1 = 101: .* at most 100"),
         (
             "[eval]\nmax_drop = 1\n[eval.gates]\nmax_drop = 1\n",
-            r"max_drop stands in \[eval\] and in \[eval.gates\]; keep one",
+            r"\[eval.gates\] max_drop and .*\[eval\] max_drop say the same; keep one",
         ),
-        ("[prune.gates]\nmax_drop = 1\n", r"\[prune\] has no key gates"),
+        ("[prune.gates]\nmax_drop = 1\n", r"\[prune\] gates: there is no such setting"),
     ],
 )
 def test_wrong_gates_are_refused_and_name_file_and_key(here, model, text, message):

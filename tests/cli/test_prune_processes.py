@@ -38,9 +38,10 @@ def launch(folder, out, processes):
     ]
     command = [
         *(sys.executable, *(launcher if processes > 1 else ["-m"]), "nnslim", "prune"),
-        *("dense.safetensors", "--data", "digits", "--params", "60%", "--subset", "400"),
-        *("--sparse-epochs", "1", "--rounds", "2", "--recovery-epochs", "1", "--epochs", "2"),
-        *("--samples", "64", "--batch-size", "50", "--no-distill", "-o", out, "--no-progress"),
+        *("dense.safetensors", "--data", "digits", "--params", "60%", "--sparse-epochs", "1"),
+        *("--epochs", "2", "--batch-size", "50", "-o", out, "--no-progress"),
+        *("--set", "data.subset=400", "--set", "rounds.count=2", "--set", "rounds.epochs=1"),
+        *("--set", "saliency.samples=64", "--set", "training.distill_weight=0"),
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
