@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nnslim.settings.eval import EvalSettings, Gates, ReportSettings
 from nnslim.settings.export import ExportSettings, FormatSettings, PrecisionSettings
@@ -37,14 +37,12 @@ __all__ = [
 class TalkSettings:
     """How much a command says, and in what form."""
 
-    json: bool = option(
-        False, "Write the result as one JSON document.", flag="json", panel="Output"
-    )
-    verbose: bool = option(False, "Say more on stderr.", flag="verbose", short="v", panel="Output")
-    quiet: bool = option(
-        False, "Say only warnings and errors.", flag="quiet", short="q", panel="Output"
-    )
-    no_progress: bool = option(False, "Show no progress.", flag="no-progress")
+    PANEL: ClassVar[str] = "Output"
+
+    json: bool = option(False, "Write the result as one JSON document.", flag="json")
+    verbose: bool = option(False, "Say more on stderr.", flag="verbose", short="v")
+    quiet: bool = option(False, "Say only warnings and errors.", flag="quiet", short="q")
+    no_progress: bool = option(False, "Show no progress.", flag="no-progress", panel="Expert")
 
 
 def _overwrite() -> Any:  # noqa: ANN401 - as `option`
@@ -62,19 +60,17 @@ class OverwriteSettings:
 class RunOutput:
     """Where a run writes to."""
 
+    PANEL: ClassVar[str] = "Output"
+
     out: Path = option(
         Path("nnslim-out"),
         "Directory to write the result to.",
         flag="out",
         short="o",
         metavar="DIR",
-        panel="Output",
     )
     resume: bool = option(
-        False,
-        "Go on with an interrupted run in the output directory.",
-        flag="resume",
-        panel="Output",
+        False, "Go on with an interrupted run in the output directory.", flag="resume"
     )
     overwrite: bool = _overwrite()
 
@@ -83,15 +79,14 @@ class RunOutput:
 class PlanOutput(RunOutput):
     """Whether a plan is all that is wanted."""
 
-    dry_run: bool = option(
-        False, "Show the plan and write nothing.", flag="dry-run", panel="Output"
-    )
+    PANEL: ClassVar[str] = "Output"
+
+    dry_run: bool = option(False, "Show the plan and write nothing.", flag="dry-run")
     html: Path | None = option(
         None,
         "With --dry-run: write a page with a picture of the network, before and after.",
         flag="html",
         metavar="FILE",
-        panel="Output",
     )
 
 

@@ -28,9 +28,7 @@ class LatencySettings:
     warmup_s: float = option(0.5, "Untimed seconds at least; with no calls no warm-up.", low=0)
     warmup_cap_s: float = option(5.0, "Untimed seconds at most, but never under one call.", low=0)
     settled: float = option(
-        0.02,
-        "Warm-up goes on until the medians of three blocks agree within this share.",
-        low=0,
+        0.02, "Warm-up goes on until the medians of three blocks agree within this share.", low=0
     )
     block_s: float = option(
         0.01, "Seconds that a turn of the fastest candidate lasts at least.", low=0
@@ -150,6 +148,7 @@ class Gates:
         ConfigError: A limit that is not a finite number.
     """
 
+    PANEL: ClassVar[str] = "Budget"
     SECTION: ClassVar[str] = "gates."
 
     min_top1: float | None = option(
@@ -159,7 +158,6 @@ class Gates:
         metavar="PCT",
         low=0,
         high=100,
-        panel="Budget",
     )
     max_drop: float | None = option(
         None,
@@ -167,7 +165,6 @@ class Gates:
         "baseline: the upper end of the 95 % interval counts.",
         flag="max-drop",
         metavar="POINTS",
-        panel="Budget",
     )
     max_latency_ratio: float | None = option(
         None,
@@ -175,15 +172,9 @@ class Gates:
         flag="max-latency-ratio",
         metavar="X",
         low=0,
-        panel="Budget",
     )
     max_latency_ms: float | None = option(
-        None,
-        "Fail above this median latency.",
-        flag="max-latency-ms",
-        metavar="MS",
-        low=0,
-        panel="Budget",
+        None, "Fail above this median latency.", flag="max-latency-ms", metavar="MS", low=0
     )
     max_params: int | None = option(
         None,
@@ -191,7 +182,6 @@ class Gates:
         flag="max-params",
         metavar="N",
         read=parse_count,
-        panel="Budget",
     )
     max_macs: int | None = option(
         None,
@@ -199,7 +189,6 @@ class Gates:
         flag="max-macs",
         metavar="N",
         read=parse_count,
-        panel="Budget",
     )
     max_bytes: int | None = option(
         None,
@@ -207,22 +196,18 @@ class Gates:
         flag="max-bytes",
         metavar="N",
         read=parse_count,
-        panel="Budget",
     )
     max_params_ratio: float | None = option(
-        None, "Fail above this share of the baseline's parameters.", low=0, panel="Budget"
+        None, "Fail above this share of the baseline's parameters.", low=0
     )
     max_macs_ratio: float | None = option(
-        None, "Fail above this share of the baseline's multiply-adds.", low=0, panel="Budget"
+        None, "Fail above this share of the baseline's multiply-adds.", low=0
     )
     max_bytes_ratio: float | None = option(
-        None, "Fail above this share of the baseline's size.", low=0, panel="Budget"
+        None, "Fail above this share of the baseline's size.", low=0
     )
     latency_device: Literal["cpu", "cuda"] | None = option(
-        None,
-        "Where limits on latency are meant; elsewhere they are skipped.",
-        none="any",
-        panel="Budget",
+        None, "Where limits on latency are meant; elsewhere they are skipped.", none="any"
     )
 
     def __post_init__(self) -> None:
@@ -242,6 +227,8 @@ class Gates:
 class ReportSettings:
     """What else is compared, what fails the command, and where the result is written too."""
 
+    PANEL: ClassVar[str] = "Output"
+
     baseline: Path | None = option(
         None,
         "One more file to compare with; no gate applies to it.",
@@ -250,18 +237,12 @@ class ReportSettings:
         panel="Model and data",
     )
     strict: bool = option(
-        False,
-        "Fail where a gate is inconclusive or skipped, too.",
-        flag="strict",
-        panel="Budget",
+        False, "Fail where a gate is inconclusive or skipped, too.", flag="strict", panel="Budget"
     )
     report: tuple[str, ...] = option(
         (),
         "Write the result here too: .json, .md, .xml (JUnit) or .html; repeatable.",
         flag="report",
         metavar="PATH",
-        panel="Output",
     )
-    samples: Path | None = option(
-        None, "Write every timed call to this .npz file.", metavar="FILE", panel="Output"
-    )
+    samples: Path | None = option(None, "Write every timed call to this .npz file.", metavar="FILE")

@@ -26,9 +26,9 @@ class ExportSettings:
         ConfigError: A number out of its range or a reserved metadata key.
     """
 
-    opset: int = option(
-        20, "Version of the ONNX operators.", flag="opset", low=18, high=25, panel="Method"
-    )
+    PANEL: ClassVar[str] = "Method"
+
+    opset: int = option(20, "Version of the ONNX operators.", flag="opset", low=18, high=25)
     batch: int | None = option(
         None,
         "Images per run: dynamic for any number, or a number.",
@@ -37,23 +37,16 @@ class ExportSettings:
         none="dynamic",
         low=1,
         read=parse_count,
-        panel="Method",
     )
-    half: bool = option(
-        False,
-        "Compute in float16; input and logits stay float32.",
-        flag="half",
-        panel="Method",
-    )
+    half: bool = option(False, "Compute in float16; input and logits stay float32.", flag="half")
     with_preprocess: bool = option(
         False,
         "Take pixels, uint8 (N, H, W, C), and normalise inside; resize before it.",
         flag="with-preprocess",
-        panel="Method",
     )
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     rtol: float | None = None
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
+    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,17 +67,11 @@ class PrecisionSettings:
         ConfigError: A number out of its range.
     """
 
+    PANEL: ClassVar[str] = "Method"
     SECTION: ClassVar[str] = "precision."
 
-    int8: bool = option(
-        False,
-        "Compute in 8-bit integers, for the CPU; needs images.",
-        flag="int8",
-        panel="Method",
-    )
-    calibration_samples: int = option(
-        128, "Training images that give int8 its scales.", low=1, panel="Method"
-    )
+    int8: bool = option(False, "Compute in 8-bit integers, for the CPU; needs images.", flag="int8")
+    calibration_samples: int = option(128, "Training images that give int8 its scales.", low=1)
     max_drop: float = option(
         2.0,
         "Points of top-1 accuracy that float16 or int8 may lose; otherwise nothing is written.",
@@ -92,7 +79,6 @@ class PrecisionSettings:
         metavar="POINTS",
         low=0,
         high=100,
-        panel="Method",
     )
     seed: int = 0
     symmetric: bool = False
@@ -105,14 +91,11 @@ class PrecisionSettings:
 class FormatSettings:
     """Which file is written, for where."""
 
-    onnx: bool = option(
-        False, "Write ONNX; so it is without a format.", flag="onnx", panel="Output"
-    )
+    PANEL: ClassVar[str] = "Output"
+
+    onnx: bool = option(False, "Write ONNX; so it is without a format.", flag="onnx")
     pt2: bool = option(
-        False,
-        "Write an archive of torch.export, which plain torch reads.",
-        flag="pt2",
-        panel="Output",
+        False, "Write an archive of torch.export, which plain torch reads.", flag="pt2"
     )
     target: Literal["cpu", "cuda", "tensorrt"] = option(
         "cpu",

@@ -79,6 +79,8 @@ class GrowConfig:
         'everywhere'
     """
 
+    PANEL: ClassVar[str] = "Method"
+
     limits: Mapping[Metric, Limit] = budgets(
         "that the grown network may have",
         default="20% of the parameters, without another budget",
@@ -114,7 +116,6 @@ class GrowConfig:
         "everywhere",
         "Plant into all groups at once, or layer by layer into the group that gains most.",
         flag="where",
-        panel="Method",
     )
     growth: Limit = option(
         AUTO,
@@ -122,7 +123,6 @@ class GrowConfig:
         flag="growth",
         metavar="25%|N",
         read=parse_limit,
-        panel="Method",
         auto="25%; everywhere what the budget has room for",
     )
     candidates: int | None = option(
@@ -133,33 +133,25 @@ class GrowConfig:
         none="all",
         low=1,
         read=parse_count,
-        panel="Method",
     )
     init: Init = option(
         AUTO,
         "How planted channels start: with the weights of the teacher's channels, or random ones.",
         flag="init",
-        panel="Method",
         auto="teacher; random with SEED",
     )
     wiring: Literal["onward", "full"] = option(
         "onward",
         "Which channels read planted ones in a layer that has planted ones itself: those, or all.",
-        panel="Method",
     )
     teacher_order: TeacherOrder = option(
         "largest",
         "Which channels a narrowed teacher keeps first: those with the largest filters, or as "
         "given.",
-        panel="Method",
     )
-    gain: Gain = option(
-        "loss", "What candidates are judged by, on the validation images.", panel="Method"
-    )
+    gain: Gain = option("loss", "What candidates are judged by, on the validation images.")
     per_cost: PerCost = option(
-        "params",
-        "What a candidate's gain is divided by; latency is measured microseconds.",
-        panel="Method",
+        "params", "What a candidate's gain is divided by; latency is measured microseconds."
     )
     seed_network: SeedConfig = section(SeedConfig)
     training: TrainConfig = section(TrainConfig)
@@ -182,7 +174,7 @@ class GrowConfig:
         low=1,
         panel="Training",
     )
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
+    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -22,26 +22,28 @@ __all__ = [
 class ModelSettings:
     """What the user says of a model."""
 
+    PANEL: ClassVar[str] = "Model and data"
+
     arch: str | None = option(
         None,
         "Architecture of a state dict: torchvision:resnet18, timm:NAME, cifar_resnet20, or "
         "package.module:factory, which runs your code. Without it, it is recognised.",
         flag="arch",
         metavar="NAME",
-        panel="Model and data",
     )
     arch_arg: tuple[str, ...] = option(
         (),
         "Argument of the architecture, such as num_classes=10; repeatable.",
         flag="arch-arg",
         metavar="K=V",
-        panel="Model and data",
     )
+    # A file or a variable must not decide to run code.
     trust_pickle: bool = option(
         False,
         "Load a pickled module. This runs code from the file: trust it first.",
         flag="trust-pickle",
-        file=False,  # a file or a variable must not decide to run code
+        file=False,
+        panel="Expert",
     )
 
 
@@ -59,6 +61,7 @@ class SeedModelSettings:
 class PreprocessSettings:
     """How an image becomes an input; None where the file or the data says."""
 
+    PANEL: ClassVar[str] = "Model and data"
     SECTION: ClassVar[str] = "preprocess."
 
     input_size: tuple[int, int] | None = option(
@@ -68,7 +71,6 @@ class PreprocessSettings:
         metavar="N|HxW",
         read=parse_size,
         write=write_size,
-        panel="Model and data",
         none="auto",
     )
     mean: tuple[float, ...] | None = option(
@@ -77,7 +79,6 @@ class PreprocessSettings:
         flag="mean",
         metavar="X,X,X",
         read=parse_floats,
-        panel="Model and data",
         none="auto",
     )
     std: tuple[float, ...] | None = option(
@@ -86,7 +87,6 @@ class PreprocessSettings:
         flag="std",
         metavar="X,X,X",
         read=parse_floats,
-        panel="Model and data",
         none="auto",
     )
 
@@ -117,16 +117,15 @@ class DataSettings:
 class TrainingDataSettings(DataSettings):
     """Where images to train on come from, and which of them are used."""
 
-    subset: int | None = option(
-        None, "Use only this many training images.", low=1, none="all", panel="Model and data"
-    )
+    PANEL: ClassVar[str] = "Model and data"
+
+    subset: int | None = option(None, "Use only this many training images.", low=1, none="all")
     validation: int | None = option(
         None,
         "So many of the training and validation images validate, and all others are trained on; "
         "auto takes those that the data has, else 10 % of train and at most 5000.",
         low=0,
         none="auto",
-        panel="Model and data",
     )
     views: int | None = option(
         None,
@@ -144,19 +143,15 @@ class TrainingDataSettings(DataSettings):
 class DeviceSettings:
     """Where to train."""
 
+    PANEL: ClassVar[str] = "Training"
+
     device: str = option(
-        "auto",
-        "Where to compute: auto, cpu, cuda or cuda:N.",
-        flag="device",
-        metavar="NAME",
-        panel="Training",
+        "auto", "Where to compute: auto, cpu, cuda or cuda:N.", flag="device", metavar="NAME"
     )
     require_gpu: bool = option(
-        False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu"
+        False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu", panel="Expert"
     )
-    workers: int = option(
-        0, "Processes that decode image files.", flag="workers", low=0, panel="Training"
-    )
+    workers: int = option(0, "Processes that decode image files.", flag="workers", low=0)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -53,7 +53,7 @@ class Option:
 
     Attributes:
         help: One sentence that reads well alone.
-        panel: Where the flag stands in ``--help``.
+        panel: Where the flag stands in ``--help``; without it the class's ``PANEL``, or Expert.
         flag: Without dashes; None for a setting that has none and is reached by ``--set``.
         short: One letter.
         metavar: What stands for the value in help; None takes it from the type.
@@ -70,7 +70,7 @@ class Option:
     """
 
     help: str
-    panel: str = "Expert"
+    panel: str = ""
     flag: str | None = None
     short: str | None = None
     metavar: str | None = None
@@ -237,6 +237,7 @@ def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     for own in fields(cls):
         default = getattr(instance, own.name)
         if (facts := own.metadata.get("option")) is not None:
+            facts = replace(facts, panel=facts.panel or getattr(cls, "PANEL", "Expert"))
             yield Setting(prefix + own.name, facts, hints[own.name], default)
         elif "entries" in own.metadata:
             for key, entry in own.metadata["entries"].items():

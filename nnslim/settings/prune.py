@@ -60,6 +60,7 @@ class SaliencyConfig:
     at once; ``magnitude`` is the L2 norm of the filters, which needs no data.
     """
 
+    PANEL: ClassVar[str] = "Method"
     SECTION: ClassVar[str] = "saliency."
 
     kind: Saliency = option(
@@ -67,18 +68,13 @@ class SaliencyConfig:
         "How channels are scored: loss, logits, jacobian, taylor or magnitude.",
         flag="saliency",
         metavar="NAME",
-        panel="Method",
         auto="by profile; without data magnitude",
     )
     samples: int = option(
-        AUTO,
-        "Training images that channels are scored on.",
-        low=1,
-        panel="Method",
-        auto="by profile",
+        AUTO, "Training images that channels are scored on.", low=1, auto="by profile"
     )
-    augment: bool = option(True, "Score on augmented images, as in training.", panel="Method")
-    batch_size: int = option(256, "Images per forward pass of scoring.", low=1, panel="Method")
+    augment: bool = option(True, "Score on augmented images, as in training.")
+    batch_size: int = option(256, "Images per forward pass of scoring.", low=1)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -99,6 +95,7 @@ class RegularizerConfig:
         0.0001
     """
 
+    PANEL: ClassVar[str] = "Method"
     SECTION: ClassVar[str] = "sparse.regularizer."
 
     name: RegularizerName = option(
@@ -106,37 +103,32 @@ class RegularizerConfig:
         "What pulls channels towards zero in sparse training: fading, or one of nine penalties.",
         flag="regularizer",
         metavar="NAME",
-        panel="Method",
     )
     axis: Axis = option(
         "feature",
         "Weights a penalty is on: those that read a channel, those that produce it, or both.",
-        panel="Method",
     )
     balance: float = option(
-        0.5, "Share of the hierarchical penalty beside the L1 norm.", low=0, high=1, panel="Method"
+        0.5, "Share of the hierarchical penalty beside the L1 norm.", low=0, high=1
     )
     strength: float | Literal["auto"] = option(
-        "auto", "Factor of a penalty; auto follows the loss's gradient.", low=0, panel="Method"
+        "auto", "Factor of a penalty; auto follows the loss's gradient.", low=0
     )
     ratio: float = option(
         100.0,
         "With strength auto: norm of the penalty's gradient over that of the loss's at the end.",
         low=0,
-        panel="Method",
     )
     growth: float = option(
         1.0,
         "With strength auto: part of the ratio that is reached linearly over the training.",
         low=0,
         high=1,
-        panel="Method",
     )
     floor: float = option(
         0.05,
         "Share of a tensor's root mean square below which the pull on a weight fades.",
         above=0,
-        panel="Method",
     )
 
     def __post_init__(self) -> None:
@@ -166,6 +158,7 @@ class RegularizerConfig:
 class SparseConfig:
     """Sparse training of the dense network, before the first removal."""
 
+    PANEL: ClassVar[str] = "Method"
     SECTION: ClassVar[str] = "sparse."
 
     epochs: int = option(
@@ -173,19 +166,12 @@ class SparseConfig:
         "Epochs of sparse training before the removal.",
         flag="sparse-epochs",
         low=0,
-        panel="Method",
         auto="by profile; at least 2 with a penalty",
     )
-    lr: float = option(0.01, "Peak learning rate of the sparse training.", above=0, panel="Method")
-    focus: bool = option(
-        True, "Pull only at the channels that the budget would remove.", panel="Method"
-    )
+    lr: float = option(0.01, "Peak learning rate of the sparse training.", above=0)
+    focus: bool = option(True, "Pull only at the channels that the budget would remove.")
     deadline: float = option(
-        0.7,
-        "Part of the sparse training after which faded channels are at zero.",
-        above=0,
-        high=1,
-        panel="Method",
+        0.7, "Part of the sparse training after which faded channels are at zero.", above=0, high=1
     )
     regularizer: RegularizerConfig = section(partial(RegularizerConfig, "fading"))
 
@@ -207,25 +193,22 @@ class SparseConfig:
 class RoundConfig:
     """Removal in rounds, each scored on what the one before has left."""
 
+    PANEL: ClassVar[str] = "Method"
     SECTION: ClassVar[str] = "rounds."
 
     count: int = option(
         AUTO,
         "Rounds of removal; the budget is approached by equal factors.",
         low=1,
-        panel="Method",
         auto="by profile",
     )
     epochs: int = option(
         AUTO,
         "Epochs of recovery between two rounds.",
         low=0,
-        panel="Method",
         auto="by profile; at least 1 with max_drop",
     )
-    lr: float = option(
-        0.02, "Peak learning rate of the recovery between two rounds.", above=0, panel="Method"
-    )
+    lr: float = option(0.02, "Peak learning rate of the recovery between two rounds.", above=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -235,6 +218,7 @@ class RoundConfig:
 class LatencyConfig:
     """Latency as measured in onnxruntime on the run's device."""
 
+    PANEL: ClassVar[str] = "Budget"
     SECTION: ClassVar[str] = "latency."
 
     budget: LatencyBudget | None = option(
@@ -242,22 +226,17 @@ class LatencyConfig:
         "Latency that may remain, measured in onnxruntime on this device: 60% or 1.5ms.",
         flag="latency",
         metavar="LIMIT",
-        panel="Budget",
         read=parse_latency,
     )
     batch_sizes: tuple[int, ...] = option(
         (1,),
         "Batch sizes that a latency budget holds at, and that latency is measured at: 1,32.",
         metavar="N,...",
-        panel="Budget",
         low=1,
         read=parse_counts,
     )
     threads: int | None = option(
-        None,
-        "Threads that latency is measured with on the CPU; none is one per core.",
-        low=1,
-        panel="Budget",
+        None, "Threads that latency is measured with on the CPU; none is one per core.", low=1
     )
 
     def __post_init__(self) -> None:
@@ -278,6 +257,8 @@ class PruneConfig:
         2
     """
 
+    PANEL: ClassVar[str] = "Method"
+
     limits: Mapping[Metric, Limit] = budgets(
         "that may remain", default="50% of the parameters, without another budget", share="50%"
     )
@@ -296,7 +277,6 @@ class PruneConfig:
         "How to cut and how long to train where nothing else says: fast, balanced or best.",
         flag="profile",
         metavar="NAME",
-        panel="Method",
     )
     saliency: SaliencyConfig = section(SaliencyConfig)
     keep: tuple[str, ...] = option(
@@ -304,12 +284,10 @@ class PruneConfig:
         "Layer whose channels all stay, those it makes and those it reads; repeatable.",
         flag="keep",
         metavar="LAYER",
-        panel="Method",
     )
     keep_streams: bool = option(
         AUTO,
         "Leave residual streams whole, the sums of several layers' outputs.",
-        panel="Method",
         auto="by profile; without data false",
     )
     min_width: Limit = option(
@@ -317,7 +295,6 @@ class PruneConfig:
         "Channels that every group keeps at least: a share of its width, or a number.",
         metavar="LIMIT",
         read=parse_limit,
-        panel="Method",
     )
     align: int | Literal["auto"] = option(
         1,
@@ -325,29 +302,23 @@ class PruneConfig:
         flag="align",
         metavar="N|auto",
         low=1,
-        panel="Method",
     )
     approximate: bool = option(
         False,
         "Cut channels that a norm runs over too, such as a transformer's residual stream.",
         flag="approximate",
-        panel="Method",
     )
     shrink: Shrink = option(
-        "auto",
-        "Drop whole attention heads and groups, as many within each, or the more numerous.",
-        panel="Method",
+        "auto", "Drop whole attention heads and groups, as many within each, or the more numerous."
     )
     allocation: Allocation = option(
         AUTO,
         "Where channels go: by score among all groups, or the same share of every group.",
-        panel="Method",
         auto="by profile; without data global",
     )
     per_cost: bool = option(
         AUTO,
         "Rank channels by score per cost in the budget, not by score alone.",
-        panel="Method",
         auto="for all saliencies but magnitude",
     )
     sparse: SparseConfig = section(SparseConfig)
@@ -357,7 +328,6 @@ class PruneConfig:
         "Training images on which weights are fitted to the layers' earlier outputs after a "
         "removal; 0 fits none.",
         low=0,
-        panel="Method",
         auto="512 where no training follows, else 0",
     )
     recalibrate_batches: int = option(
@@ -365,14 +335,13 @@ class PruneConfig:
         "Training batches for new batch norm statistics after a removal without a fit; 0 keeps "
         "the old statistics.",
         low=0,
-        panel="Method",
         auto="50; without data 0",
     )
     training: TrainConfig = section(partial(TrainConfig, epochs=AUTO, distill_weight=AUTO))
     batch_size: int = option(
         128, "Images per training step.", flag="batch-size", low=2, panel="Training"
     )
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
+    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -38,8 +38,7 @@ class CudaOptions:
         False, "Let cuDNN add the bias in the convolution; the first run compiles."
     )
     conv_search: Literal["EXHAUSTIVE", "HEURISTIC"] | None = option(
-        None,
-        "How cuDNN chooses kernels; none is EXHAUSTIVE for a fixed batch, else HEURISTIC.",
+        None, "How cuDNN chooses kernels; none is EXHAUSTIVE for a fixed batch, else HEURISTIC."
     )
     graph: bool = option(
         False, "Replay the whole network as one CUDA graph while latency is measured."
@@ -112,9 +111,7 @@ class SessionSettings:
         None, "Folder where TensorRT keeps the engines that it builds.", metavar="DIR"
     )
     layout: Layout | None = option(
-        None,
-        "Where channels are in the input of an .onnx file that does not say.",
-        none="auto",
+        None, "Where channels are in the input of an .onnx file that does not say.", none="auto"
     )
     output: str | None = option(
         None, "Name of the logits in an .onnx file with several outputs.", metavar="NAME"

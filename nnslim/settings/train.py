@@ -30,75 +30,50 @@ class TrainConfig:
         'cosine'
     """
 
+    PANEL: ClassVar[str] = "Training"
     SECTION: ClassVar[str] = "training."
 
     epochs: int = option(
-        AUTO,
-        "Epochs of training; 0 trains nothing.",
-        flag="epochs",
-        low=0,
-        panel="Training",
-        auto="by profile",
+        AUTO, "Epochs of training; 0 trains nothing.", flag="epochs", low=0, auto="by profile"
     )
     lr: float = option(
-        AUTO,
-        "Peak learning rate.",
-        flag="lr",
-        above=0,
-        high=1e6,
-        panel="Training",
-        auto="by optimizer",
+        AUTO, "Peak learning rate.", flag="lr", above=0, high=1e6, auto="by optimizer"
     )
-    optimizer: Literal["sgd", "adamw"] = option(
-        AUTO, "Optimizer.", panel="Training", auto="by what is trained"
-    )
-    momentum: float = option(
-        0.9, "Momentum of SGD; the first beta of AdamW.", low=0, below=1, panel="Training"
-    )
+    optimizer: Literal["sgd", "adamw"] = option(AUTO, "Optimizer.", auto="by what is trained")
+    momentum: float = option(0.9, "Momentum of SGD; the first beta of AdamW.", low=0, below=1)
     weight_decay: float = option(
-        5e-4, "L2 decay of the weights of convolutions and linear layers.", low=0, panel="Training"
+        5e-4, "L2 decay of the weights of convolutions and linear layers.", low=0
     )
-    nesterov: bool = option(True, "Use Nesterov's momentum.", panel="Training")
-    schedule: Schedule = option(
-        "cosine", "Course of the learning rate over the training.", panel="Training"
-    )
+    nesterov: bool = option(True, "Use Nesterov's momentum.")
+    schedule: Schedule = option("cosine", "Course of the learning rate over the training.")
     warmup_fraction: float = option(
-        0.1, "Part of all steps in which the learning rate rises.", low=0, below=1, panel="Training"
+        0.1, "Part of all steps in which the learning rate rises.", low=0, below=1
     )
-    label_smoothing: float = option(
-        0.0, "Label smoothing of the cross-entropy.", low=0, below=1, panel="Training"
-    )
+    label_smoothing: float = option(0.0, "Label smoothing of the cross-entropy.", low=0, below=1)
     distill_weight: float = option(
         AUTO,
         "Share of the teacher in the loss; labels get the rest, 0 trains without a teacher.",
         low=0,
         high=1,
-        panel="Training",
         auto="by profile",
     )
-    temperature: float = option(4.0, "Temperature of the distillation.", above=0, panel="Training")
+    temperature: float = option(4.0, "Temperature of the distillation.", above=0)
     grad_clip: float | None = option(
-        None, "Largest norm of the whole gradient; none does not clip.", above=0, panel="Training"
+        None, "Largest norm of the whole gradient; none does not clip.", above=0
     )
     precision: Precision = option(
-        "fp32",
-        "Precision of the training's arithmetic; fp16 not on the CPU.",
-        flag="precision",
-        panel="Training",
+        "fp32", "Precision of the training's arithmetic; fp16 not on the CPU.", flag="precision"
     )
     ema: float | None = option(
         None,
         "Decay of an average of the weights that is evaluated and kept, such as 0.999.",
         above=0,
         below=1,
-        panel="Training",
     )
     compile: bool | Literal["auto"] = option(
-        AUTO, "Compile the training step.", panel="Training", auto="where it pays; while growing no"
+        AUTO, "Compile the training step.", auto="where it pays; while growing no"
     )
-    cuda_graph: bool = option(
-        True, "Run the training step as a CUDA graph where it can.", panel="Training"
-    )
+    cuda_graph: bool = option(True, "Run the training step as a CUDA graph where it can.")
     seed: int = 0
 
     def __post_init__(self) -> None:
