@@ -1,4 +1,4 @@
-"""Change the channel widths of a convolutional network, and prove the result equal.
+"""Change the channel widths of a vision network, and prove the result equal.
 
 The names below are imported when they are first used, so that ``import nnslim`` stays cheap.
 
@@ -16,36 +16,36 @@ from typing import TYPE_CHECKING
 from nnslim.version import __version__
 
 if TYPE_CHECKING:
+    from nnslim.api import evaluate, export, grow, prune
     from nnslim.artifact import save_network as save
     from nnslim.channels import channel_groups
-    from nnslim.growing import grow_network
-    from nnslim.measure import evaluate
     from nnslim.models.into import load
     from nnslim.network import Network
-    from nnslim.onnx import export_onnx
-    from nnslim.pruning import prune_network
+    from nnslim.network import trace_network as trace
 
 __all__ = [
     "Network",
     "__version__",
     "channel_groups",
     "evaluate",
-    "export_onnx",
-    "grow_network",
+    "export",
+    "grow",
     "load",
-    "prune_network",
+    "prune",
     "save",
+    "trace",
 ]
 
 _HOME = {
     "Network": "nnslim.network:Network",
     "channel_groups": "nnslim.channels:channel_groups",
-    "evaluate": "nnslim.measure:evaluate",
-    "export_onnx": "nnslim.onnx:export_onnx",
-    "grow_network": "nnslim.growing:grow_network",
+    "evaluate": "nnslim.api:evaluate",
+    "export": "nnslim.api:export",
+    "grow": "nnslim.api:grow",
     "load": "nnslim.models.into:load",
-    "prune_network": "nnslim.pruning:prune_network",
+    "prune": "nnslim.api:prune",
     "save": "nnslim.artifact:save_network",
+    "trace": "nnslim.network:trace_network",
 }
 
 
