@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,14 +17,15 @@ import torch
 from torch import nn
 
 from nnslim.artifact import save_network
-from nnslim.data import Data, load_data
+from nnslim.data import Data
+from nnslim.data.opening import open_data
 from nnslim.errors import ConfigError
 from nnslim.growing.pipeline import grow_network
-from nnslim.models import load_model
+from nnslim.models.opening import open_model
 from nnslim.network import Network, trace_network
 from nnslim.pruning.pipeline import prune_network
 from nnslim.run.context import RunContext
-from nnslim.settings.eval import EvalSettings
+from nnslim.settings.commands import EvalCommand, GrowCommand, PruneCommand
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.grow import GrowConfig
 from nnslim.settings.keywords import settings_from
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from nnslim.measure import EvalReport
     from nnslim.onnx import ExportReport
     from nnslim.pruning.pipeline import PruneResult
+    from nnslim.settings.inputs import DataSettings
 
 __all__ = ["evaluate", "export", "grow", "prune"]
 
@@ -72,14 +75,11 @@ def prune(  # noqa: PLR0913 - keywords
         >>> result.network.n_parameters
         196
     """
-    if budget is not None:
-        settings["params"] = budget
-    return prune_network(
-        _network(model, example),
-        _data(data),
-        settings_from(config or PruneConfig(), settings),
-        context,
-    )
+    context = context or RunContext()
+    said = settings_from(PruneCommand(config=config or PruneConfig()), _with(settings, budget))
+    images = _images(data, said.data, said.config.seed, context)
+    network = _network(model, example, said, images, context)
+    return prune_network(network, images, said.config, context)
 
 
 def grow(  # noqa: PLR0913 - keywords
@@ -111,23 +111,21 @@ def grow(  # noqa: PLR0913 - keywords
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
-        >>> digits = load_data("digits").with_subset(256, seed=0)
-        >>> result = grow(model, digits, "20%", example=torch.zeros(2, 1, 8, 8), epochs=1)
+        >>> example = torch.zeros(2, 1, 8, 8)
+        >>> result = grow(model, "digits", "20%", example=example, epochs=1, data__subset=256)
         >>> result.network.n_parameters < 1200
         True
     """
-    if budget is not None:
-        settings["params"] = budget
-    images = _data(data)
+    context = context or RunContext()
+    said = settings_from(GrowCommand(config=config or GrowConfig()), _with(settings, budget))
+    images = _images(data, said.data, said.config.seed, context)
     if images is None:
         raise ConfigError("growing needs images to train on", hint="give [[data]]")
-    return grow_network(
-        _network(teacher, example),
-        images,
-        settings_from(config or GrowConfig(), settings),
-        context,
-        None if seed_network is None else _network(seed_network, example),
-    )
+    large = _network(teacher, example, said, images, context)
+    small = None
+    if seed_network is not None:
+        small = _network(seed_network, example, said, images, context)
+    return grow_network(large, images, said.config, context, small)
 
 
 def evaluate(
@@ -173,7 +171,9 @@ def evaluate(
                 path = Path(folder) / f"network-{number}.safetensors"
                 save_network(entry, path)
             subjects.append(EvalFile(Path(cast("str", path)), baseline=base))
-        return evaluate_files(subjects, _data(data), settings_from(EvalSettings(), settings))
+        said = settings_from(EvalCommand(), settings)
+        images = _images(data, said.data, said.config.seed, RunContext())
+        return evaluate_files(subjects, images, said.config)
 
 
 def export(
@@ -198,17 +198,29 @@ def export(
     return export_onnx(network, Path(path), settings=settings_from(ExportSettings(), settings))
 
 
-def _network(model: Model, example: torch.Tensor | None) -> Network:
+def _with(settings: dict[str, Any], budget: str | None) -> dict[str, Any]:
+    return settings if budget is None else {**settings, "params": budget}
+
+
+def _network(
+    model: Model,
+    example: torch.Tensor | None,
+    said: PruneCommand | GrowCommand,
+    images: Data | None,
+    context: RunContext,
+) -> Network:
     if isinstance(model, Network):
         return model
-    if isinstance(model, nn.Module):
-        if example is None:
-            raise ConfigError(
-                "a module is traced with an example of its input", hint="give example"
-            )
-        return trace_network(model, example)
-    return load_model(Path(model)).network
+    if not isinstance(model, nn.Module):
+        return open_model(model, said.model, said.preprocess, images, context.sink).network
+    if example is None:
+        raise ConfigError("a module is traced with an example of its input", hint="give example")
+    return trace_network(model, example)
 
 
-def _data(data: Data | str | Path | None) -> Data | None:
-    return load_data(data) if isinstance(data, (str, Path)) else data
+def _images(
+    data: Data | str | Path | None, said: DataSettings, seed: int, context: RunContext
+) -> Data | None:
+    if data is None or isinstance(data, Data):
+        return data
+    return open_data(replace(said, source=str(data)), seed, context.sink)

@@ -42,7 +42,7 @@ def eval_command(call: Call[EvalCommand]) -> None:
     if not call.arguments["files"]:
         raise ConfigError("nothing to measure", hint="give a FILE")
     from nnslim.cli.eval_output import check_reports, publish, write_reports
-    from nnslim.cli.inputs import open_data
+    from nnslim.data.opening import open_data
     from nnslim.measure import check_gates
     from nnslim.measure.samples import check_samples, write_samples
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
@@ -82,9 +82,9 @@ def _check_gates(said: EvalCommand) -> None:
 
 
 def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
-    from nnslim.cli.inputs import chosen_preprocess
     from nnslim.measure import evaluate
     from nnslim.measure.scoring import decoding_workers
+    from nnslim.models.opening import chosen_preprocess
     from nnslim.settings.option import AUTO
 
     said, config = call.settings, call.settings.config
@@ -110,9 +110,9 @@ def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
 
 def _subjects(call: Call[EvalCommand], data: Data | None) -> list[EvalFile]:
     """Open what is not ONNX; the architecture is for files that do not bring their own graph."""
-    from nnslim.cli.inputs import open_model
     from nnslim.measure import EvalFile
     from nnslim.models.formats import file_kind, model_file
+    from nnslim.models.opening import open_model
 
     said, baseline = call.settings, call.settings.reports.baseline
     paths = [(model_file(path), False) for path in call.arguments["files"]]

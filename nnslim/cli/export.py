@@ -36,8 +36,9 @@ EXAMPLES = (
 
 def export_command(call: Call[ExportCommand]) -> None:
     """Write one self-contained file that computes what the network computes, or no file."""
-    from nnslim.cli.inputs import open_data, open_model
+    from nnslim.data.opening import open_data
     from nnslim.models.formats import model_file
+    from nnslim.models.opening import open_model
 
     said, sink = call.settings, call.sink
     _check(said)

@@ -41,12 +41,14 @@ def grow_command(call: Call[GrowCommand]) -> None:
     """Plant channels where they help most, keep what was learned, and stop at the budget."""
     import torch
 
-    from nnslim.cli.inputs import open_data, open_model, training_device
     from nnslim.cli.prune import existing
+    from nnslim.data.opening import open_data
     from nnslim.growing.run import GrowSubject, run_grow
+    from nnslim.models.opening import open_model
     from nnslim.processes import connected, is_main, own_device
     from nnslim.report.grow_page import grow_tables
     from nnslim.run.context import RunContext
+    from nnslim.run.device import training_device
     from nnslim.run.output import Destination
     from nnslim.settings.resolve import resolved
     from nnslim.sink import SILENT
@@ -79,7 +81,7 @@ def _open_seed(
     path: Path, said: GrowCommand, images: Data, teacher: LoadedModel, sink: Sink
 ) -> LoadedModel:
     """Open the seed; where its file does not say how it sees images, it sees the teacher's."""
-    from nnslim.cli.inputs import open_model
+    from nnslim.models.opening import open_model
     from nnslim.settings.inputs import ModelSettings
 
     seen = replace(

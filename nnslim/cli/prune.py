@@ -41,11 +41,13 @@ def prune_command(call: Call[PruneCommand]) -> None:
     """Remove the channels that matter least, until a budget holds, and fine-tune what is left."""
     import torch
 
-    from nnslim.cli.inputs import open_data, open_model, training_device
+    from nnslim.data.opening import open_data
+    from nnslim.models.opening import open_model
     from nnslim.processes import connected, is_main, own_device
     from nnslim.pruning.run import Subject
     from nnslim.report.prune_tables import prune_tables
     from nnslim.run.context import RunContext
+    from nnslim.run.device import training_device
     from nnslim.settings.resolve import resolved
     from nnslim.sink import SILENT
     from nnslim.train import flush_denormals

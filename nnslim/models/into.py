@@ -15,8 +15,9 @@ from torch.nn.utils import parametrize
 
 from nnslim.artifact import load_network
 from nnslim.errors import InputError, UnsupportedModelError
-from nnslim.models.formats import model_file
+from nnslim.models.formats import file_kind, model_file
 from nnslim.models.layers import fit_layers
+from nnslim.models.load import ModelOptions, load_model
 from nnslim.network import BATCH, Network
 from nnslim.network.graph import CustomRules
 
@@ -28,19 +29,27 @@ _TOLERANCE = 1e-9
 
 
 @overload
-def load(path: Path | str, *, operators: CustomRules | None = ...) -> Network: ...
+def load(
+    path: Path | str, *, arch: str | None = ..., operators: CustomRules | None = ...
+) -> Network: ...
 @overload
 def load(path: Path | str, into: M, *, operators: CustomRules | None = ...) -> M: ...
 def load(
-    path: Path | str, into: nn.Module | None = None, *, operators: CustomRules | None = None
+    path: Path | str,
+    into: nn.Module | None = None,
+    *,
+    arch: str | None = None,
+    operators: CustomRules | None = None,
 ) -> nn.Module:
-    """Read a network file, as a network that needs no source or into a module of your own.
+    """Read a model file, as a network that needs no source or into a module of your own.
 
     Args:
-        path: A network file that nnslim wrote, or a result folder with one.
+        path: A file that nnslim wrote, or a result folder with one; without ``into`` also a state
+            dict or a ``.pt2`` archive.
         into: A module of the architecture that was traced, at any widths. Its layers are resized
             and filled in place; it keeps its device, precision, mode and ``requires_grad``. Its
             parameters are new objects: build the optimizer afterwards.
+        arch: Architecture of a state dict, such as ``torchvision:resnet18``; None recognises it.
         operators: Operators of your own that the file may use, with their rules.
 
     Returns:
@@ -64,7 +73,10 @@ def load(
         ...     nnslim.load(f"{folder}/slim.safetensors", into=wide)[0]
         Conv2d(3, 5, kernel_size=(3, 3), stride=(1, 1))
     """
-    network = load_network(model_file(Path(path)), operators)
+    file = model_file(Path(path))
+    if into is None and (arch is not None or file_kind(file) != "nnslim"):
+        return load_model(file, ModelOptions(arch=arch)).network
+    network = load_network(file, operators)
     return network if into is None else put_into(network, into)
 
 

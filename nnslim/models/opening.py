@@ -1,25 +1,22 @@
-"""From settings to the values that the library takes: models, data, preprocessing, devices."""
+"""Opens a model as its user describes it, and settles how an image becomes its input."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnslim.data.preprocess import Preprocess
-from nnslim.errors import ConfigError, DeviceError, InputError
-from nnslim.settings.inputs import ModelSettings, PreprocessSettings, TrainingDataSettings
+from nnslim.errors import ConfigError, InputError
+from nnslim.models.formats import file_kind, model_file
+from nnslim.models.load import LoadedModel, ModelOptions, load_model
+from nnslim.settings.inputs import ModelSettings, PreprocessSettings
 
 if TYPE_CHECKING:
-    import torch
-
     from nnslim.data import Data
-    from nnslim.models import LoadedModel
-    from nnslim.settings.inputs import DataSettings, DeviceSettings
     from nnslim.sink import Sink
 
-__all__ = ["chosen_preprocess", "open_data", "open_model", "training_device"]
+__all__ = ["chosen_preprocess", "open_model"]
 
 _SELF_CONTAINED = ("nnslim", "exported")
 
@@ -45,35 +42,8 @@ def chosen_preprocess(said: PreprocessSettings, base: Preprocess | None) -> Prep
     return replace(_at_size(base, size), mean=mean, std=std)
 
 
-def open_data(said: DataSettings, seed: int, sink: Sink) -> Data | None:
-    """Open the data set, if one was named, and say what was decided.
-
-    Raises:
-        ConfigError: Validation images without a data set.
-        InputError: There is no such data, it is damaged, or cannot be split so.
-    """
-    from nnslim.data import load_data
-
-    training = said if isinstance(said, TrainingDataSettings) else TrainingDataSettings()
-    if not said.source:
-        if training.validation is not None:
-            count = training.validation
-            raise ConfigError(
-                f"[[data.validation={count}]]: there are no images", hint="give [[data]]"
-            )
-        return None
-    data = load_data(said.source, download=said.download, seed=seed, validation=training.validation)
-    for note in data.notes:
-        sink.info(f"{data.name}: {note}")
-    if training.subset is not None:
-        data = data.with_subset(training.subset, seed=seed)
-    if training.views is not None:
-        data = replace(data, augment=replace(data.augment, views=training.views))
-    return data
-
-
 def open_model(
-    source: Path | None,
+    source: str | Path | None,
     model: ModelSettings,
     preprocess: PreprocessSettings,
     data: Data | None,
@@ -87,10 +57,7 @@ def open_model(
         ConfigError: Settings that cannot be used.
         InputError: The model cannot be read, or does not fit the data.
     """
-    from nnslim.models import ModelOptions, load_model
-    from nnslim.models.formats import file_kind, model_file
-
-    source = None if source is None else model_file(source)
+    source = None if source is None else model_file(Path(source))
     size = preprocess.input_size
     fixed = source is not None and file_kind(source) in _SELF_CONTAINED
     if size is None and data is not None and not fixed:
@@ -140,32 +107,3 @@ def _at_size(base: Preprocess, size: tuple[int, int]) -> Preprocess:
         return base
     resize = base.resize and round(base.resize * min(size) / min(base.size))
     return replace(base, size=size, resize=resize)
-
-
-def training_device(said: DeviceSettings) -> torch.device:
-    """Return the device to compute on; ``auto`` takes the first GPU, else the CPU.
-
-    Raises:
-        ConfigError: An unknown name, or a GPU required on the CPU.
-        DeviceError: The GPU is not there.
-    """
-    import torch
-
-    name = said.device
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"[[device={name}]]: not known", hint="take auto, cpu, cuda or cuda:N")
-    if name == "cpu":
-        if said.require_gpu:
-            raise ConfigError("[[device=cpu]] and [[require_gpu]] contradict each other")
-        return torch.device("cpu")
-    found = torch.cuda.device_count()
-    if name == "auto" and not found and not said.require_gpu:
-        return torch.device("cpu")
-    index = int(name.partition(":")[2] or 0)
-    if index >= found:
-        asked = "[[require_gpu]]" if name == "auto" else f"[[device={name}]]"
-        raise DeviceError(
-            f"{asked}: torch {torch.__version__} sees {found} CUDA devices",
-            hint="check nvidia-smi and the installed torch, or use [[device=cpu]]",
-        )
-    return torch.device("cuda", index)
