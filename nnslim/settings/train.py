@@ -38,7 +38,7 @@ class TrainConfig:
         flag="epochs",
         low=0,
         panel="Training",
-        auto="by profile",
+        auto="by profile; while growing 15, or 2 for a single group",
     )
     lr: float = option(
         AUTO,
@@ -74,7 +74,7 @@ class TrainConfig:
         low=0,
         high=1,
         panel="Training",
-        auto="by profile",
+        auto="by profile; while growing 0.5",
     )
     temperature: float = option(4.0, "Temperature of the distillation.", above=0, panel="Training")
     grad_clip: float | None = option(
