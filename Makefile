@@ -5,7 +5,7 @@ STAMP := $(VENV)/.nnslim-setup
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow bench-export bench-eval bench-gate bench-gpu sweep clean
+.PHONY: help setup demo test test-all lint format bench bench-cifar bench-grow bench-export bench-eval bench-gate bench-gpu sweep docs docs-tables clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,9 +53,16 @@ bench-gate: $(STAMP) ## does the latency gate keep its promise here: make bench-
 bench-gpu: $(STAMP) ## latency of small CNNs under every CUDA option, on a machine with a GPU
 	@$(BIN)/python -m tests.benchmarks.gpu $(ARGS)
 
-sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/coverage.md (1 h)
+sweep: $(STAMP) ## cut every classifier of torchvision and timm, and write docs/reference/coverage.md (1 h)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.sweep
+
+docs: $(STAMP) ## build the site of the documentation, build/site, and check its links
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt -e '.[docs]'
+	@$(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
+
+docs-tables: $(STAMP) ## write the tables of settings and reports in docs/reference
+	@$(BIN)/python docs/reference/generate.py
 
 clean: ## remove what the tools and the demo leave behind; .venv stays
 	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info

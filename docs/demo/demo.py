@@ -29,7 +29,18 @@ def main() -> None:
     nnslim("eval", f"{pruned}/model.safetensors", "--baseline", model, "--data", "digits")
     nnslim("export", f"{pruned}/model.safetensors", "--onnx", "-o", str(OUT / "digits.onnx"))
     grown = str(OUT / "grown")
-    few = ("--params", "8%", "--candidates", "3", "--growth", "100%", "--seed-epochs", "10")
+    few = (
+        "--params",
+        "8%",
+        "--where",
+        "group",
+        "--candidates",
+        "3",
+        "--growth",
+        "100%",
+        "--set",
+        "seed_network.epochs=10",
+    )
     nnslim("grow", "--teacher", model, "--data", "digits", *few, "-o", grown)
     print("\nThe files:")
     for path in sorted(path for path in OUT.rglob("*") if path.is_file()):

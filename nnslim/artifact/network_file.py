@@ -1,7 +1,8 @@
 """One safetensors file that holds a whole network: weights, graph, preprocessing, history.
 
 The header is read as data from anywhere: sizes are bounded, operators come from a closed list,
-every shape is checked on meta tensors before anything is computed. See docs/format.md.
+every shape is checked on meta tensors before anything is computed.
+See docs/reference/file-format.md.
 """
 
 from __future__ import annotations

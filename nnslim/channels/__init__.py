@@ -1,4 +1,4 @@
-"""Which channels of a network belong together."""
+"""Which channels of a network belong together (docs/explanation/channel-groups.md)."""
 
 from __future__ import annotations
 

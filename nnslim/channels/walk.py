@@ -3,7 +3,7 @@
 A rule is a function ``rule(walk, node, args) -> labels of the node's value``. ``args`` maps the
 operator's argument names to the node's arguments, defaults filled in. Rules read labels with
 ``walk.labels`` and shapes with ``walk.shape``, and say what they find with ``walk.tie``,
-``walk.freeze`` and ``walk.approximate``. See docs/rules.md.
+``walk.freeze`` and ``walk.approximate``. See docs/reference/rules.md.
 """
 
 from __future__ import annotations

@@ -90,6 +90,6 @@ def _markdown(setting: Setting) -> str:
     if flag and not setting.switch:
         metavar = setting.metavar.replace("|", "\\|")
         flag = f"`--{facts.flag} {metavar}`"
-    text = setting.text(setting.default)
+    text = facts.none if setting.default is AUTO else setting.text(setting.default)
     default = facts.auto or (f"`{text}`" if text else "none")
     return f"| `{setting.path}` | {flag} | {default} | {facts.help} |"

@@ -1,4 +1,4 @@
-"""A model as a graph of ATen operators plus named tensors."""
+"""A model as a graph of ATen operators plus named tensors (docs/explanation/design.md)."""
 
 from __future__ import annotations
 

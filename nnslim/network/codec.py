@@ -1,4 +1,4 @@
-"""A graph as canonical JSON and back; the reader trusts nothing it is given (docs/format.md)."""
+"""A graph as canonical JSON and back; the reader trusts nothing (docs/reference/file-format.md)."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ class RegularizerConfig:
     """What pulls channels towards zero in sparse training, and how strongly.
 
     ``fading`` (``nnslim.pruning.sparse.fading``) ends at zero and has no strength. The other nine
-    are penalties (Mitsuno et al., IJCNN 2020, with this project's names); docs/regularizers.md.
+    are penalties (Mitsuno et al., IJCNN 2020, with this project's names);
+    docs/explanation/sparse-training.md.
 
     Raises:
         ConfigError: A value is outside its range.

@@ -34,7 +34,11 @@ class TrainConfig:
     SECTION: ClassVar[str] = "training."
 
     epochs: int = option(
-        AUTO, "Epochs of training; 0 trains nothing.", flag="epochs", low=0, auto="by profile"
+        AUTO,
+        "Epochs of training; 0 trains nothing.",
+        flag="epochs",
+        low=0,
+        auto="by profile; while growing 15, or 2 for a single group",
     )
     lr: float = option(
         AUTO, "Peak learning rate.", flag="lr", above=0, high=1e6, auto="by optimizer"
@@ -55,7 +59,7 @@ class TrainConfig:
         "Share of the teacher in the loss; labels get the rest, 0 trains without a teacher.",
         low=0,
         high=1,
-        auto="by profile",
+        auto="by profile; while growing 0.5",
     )
     temperature: float = option(4.0, "Temperature of the distillation.", above=0)
     grad_clip: float | None = option(

@@ -1,4 +1,7 @@
-"""Changing the widths of a network, and proving that nothing else changed."""
+"""Changing the widths of a network, and proving that nothing else changed.
+
+docs/explanation/design.md says what an edit is, cut-is-masked.md beside it how it is checked.
+"""
 
 from __future__ import annotations
 

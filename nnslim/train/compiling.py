@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Forward", "choose", "released"]
 
 # Two cores, torch 2.14, ResNet-20 (65 parameter tensors, 15.7e9 multiply-adds in a step of 128
-# images): 47 s to compile, 12 s for a teacher, a step 0.06 s shorter (docs/training.md).
+# images): 47 s to compile, 12 s for a teacher, a step 0.06 s shorter (docs/results/training.md).
 _SECONDS_PER_TENSOR = 0.7
 _SECONDS_PER_TEACHER_TENSOR = 0.2
 _MACS_PER_SECOND_SAVED = 250e9
@@ -58,7 +58,7 @@ def choose(task: Task) -> Choice:
     """Decide whether the run compiles its step, as a function of the task and the installation.
 
     ``auto`` compiles on the CPU when the estimated saving is twice the cost of compiling; on a GPU,
-    where it saved nothing (docs/training.md), it does not.
+    where it saved nothing (docs/results/training.md), it does not.
 
     Raises:
         ConfigError: Compiling was asked for and does not work here.

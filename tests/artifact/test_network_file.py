@@ -322,8 +322,8 @@ def test_a_file_without_a_graph_is_told_apart(tmp_path):
 
 
 def test_the_page_shows_what_is_written(tmp_path, monkeypatch, capsys):
-    """``docs/format.md`` ends with a program and what it prints."""
-    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    """``docs/reference/file-format.md`` ends with a program and what it prints."""
+    page = (Path(__file__).parents[2] / "docs/reference/file-format.md").read_text(encoding="utf-8")
     program, printed = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(program, {})

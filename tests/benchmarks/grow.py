@@ -264,12 +264,12 @@ a time; seed network: {seed}, trained for {seed_epochs} epochs.
 Top-1 on the test images, mean and standard deviation over the seeds. A pass is an epoch over the
 training images, candidates that were not kept included.
 
-- *planting*: `nnslim grow`, earlier weights fixed.
+- *planting*: `nnslim grow --where group`, earlier weights fixed.
 - *everywhere*: `nnslim grow --where everywhere`: {narrow}, trained for
   {everywhere_seed_epochs} epochs, then as many channels as the budget has room for in one round of
   {everywhere_epochs} (SGD, rate 0.1); earlier weights fixed. What is grown starts as
   `--init {init}` says, *teacher*: with the weights of the teacher's largest filters.
-- *given*: the same, the teacher's channels in the order in which they stand: `--teacher-order`.
+- *given*: the same, the teacher's channels in the order in which they stand: `teacher_order=given`.
 - *trained*: as *everywhere*, but 2 of its epochs train the seed (`--seed-epochs 2`).
 - *polished*: as *everywhere*, but everything trains in the last {polish_epochs} of these epochs
   (learning rate 0.1): `--polish-epochs`, within as many passes.

@@ -7,7 +7,7 @@
     torchrun --standalone --nproc-per-node 2 -m tests.benchmarks.training processes
 
 Eager and compiled steps take turns in one process, so that whatever else the machine does meets
-them alike. docs/training.md has the figures.
+them alike. docs/results/training.md has the figures.
 """
 
 from __future__ import annotations

@@ -476,8 +476,8 @@ def test_one_tensor_has_one_set_of_labels():
 
 
 def test_the_page_names_every_rule_and_no_more():
-    """``docs/rules.md`` lists operators by name, in the first column of its tables."""
-    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    """``docs/reference/rules.md`` lists operators by name, in the first column of its tables."""
+    page = (Path(__file__).parents[2] / "docs/reference/rules.md").read_text(encoding="utf-8")
     cells = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
     shown = re.findall(r"`(.*?)`", " ".join(cells))
     assert len(shown) == len(set(shown))

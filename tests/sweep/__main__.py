@@ -1,4 +1,4 @@
-"""``make sweep``: every classifier through the engine; writes docs/coverage.md.
+"""``make sweep``: every classifier through the engine; writes docs/reference/coverage.md.
 
 python -m tests.sweep                                   # what the page lacks, two at a time
 python -m tests.sweep --fresh                           # all, anew
@@ -23,7 +23,7 @@ from nnslim.cli.output import Output
 from tests.sweep.models import timm_families, torchvision_names
 from tests.sweep.page import coverage_page, rows_of_page
 
-PAGE = Path("docs/coverage.md")
+PAGE = Path("docs/reference/coverage.md")
 LIMIT_MB = 20_000
 
 

@@ -1,4 +1,4 @@
-"""docs/coverage.md from the rows of a sweep, and the rows from the page, as far as it shows them.
+"""docs/reference/coverage.md from the rows of a sweep, and the rows from the page where it can.
 
 The page is the record: a sweep of a few models on another machine leaves the other rows alone.
 """

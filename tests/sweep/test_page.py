@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.sweep.page import coverage_page, rows_of_page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "coverage.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/reference/coverage.md").read_text(encoding="utf-8")
 
 
 def test_the_page_can_be_written_again_from_the_rows_it_shows():

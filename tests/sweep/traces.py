@@ -3,7 +3,7 @@
 python -m tests.sweep.traces                       # all; a quarter of an hour on two cores
 python -m tests.sweep.traces torchvision:resnet18  # these
 
-Groups and prunable share are compared with those of docs/coverage.md.
+Groups and prunable share are compared with those of docs/reference/coverage.md.
 """
 
 from __future__ import annotations
