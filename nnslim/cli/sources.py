@@ -113,9 +113,10 @@ class Sources:
         values[setting.path] = _read(setting, value)
 
     def _read_variables(self, values: dict[str, object]) -> None:
+        known = {_variable(own.key) for own in self.settings}
         for old, path in moved_names(self.command).items():
             variable = _variable(old)
-            if variable in os.environ and old not in self._by_name:
+            if variable in os.environ and variable not in known:
                 hint = f"set {_variable(path)}"
                 raise ConfigError(f"{variable} is {_variable(path)} now", hint=hint)
         for setting in self.settings:
