@@ -173,9 +173,12 @@ class Sources:
         tables = {own.path.rpartition(".")[0] for own in self.settings} if in_file else set[str]()
         if name in tables:
             raise ConfigError(f"{where}: must be a table, written as [{self.command}.{name}]")
-        near = [known for known in self._by_name if known.rpartition(".")[2] == name]
-        near += get_close_matches(name, [*self._by_name, *tables], n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "--settings lists them all"
+        known = [*self._by_name, *tables]
+        names = {own.rpartition(".")[2]: own for own in reversed(known)} | {
+            own: own for own in known
+        }
+        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {names[near[0]]}?" if near else "--settings lists them all"
         raise ConfigError(f"{where}: there is no such setting", hint=hint)
 
 
