@@ -113,9 +113,10 @@ class Sources:
         values[setting.path] = _read(setting, value)
 
     def _read_variables(self, values: dict[str, object]) -> None:
+        known = {_variable(own.key) for own in self.settings}
         for old, path in moved_names(self.command).items():
             variable = _variable(old)
-            if variable in os.environ and old not in self._by_name:
+            if variable in os.environ and variable not in known:
                 hint = f"set {_variable(path)}"
                 raise ConfigError(f"{variable} is {_variable(path)} now", hint=hint)
         for setting in self.settings:
@@ -172,9 +173,12 @@ class Sources:
         tables = {own.path.rpartition(".")[0] for own in self.settings} if in_file else set[str]()
         if name in tables:
             raise ConfigError(f"{where}: must be a table, written as [{self.command}.{name}]")
-        near = [known for known in self._by_name if known.rpartition(".")[2] == name]
-        near += get_close_matches(name, [*self._by_name, *tables], n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "--settings lists them all"
+        known = [*self._by_name, *tables]
+        names = {own.rpartition(".")[2]: own for own in reversed(known)} | {
+            own: own for own in known
+        }
+        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {names[near[0]]}?" if near else "--settings lists them all"
         raise ConfigError(f"{where}: there is no such setting", hint=hint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, TypeAlias
 
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
@@ -122,7 +123,7 @@ class GrowConfig:
         "Channels planted into a group in a round: a share of its width, or a number.",
         flag="growth",
         metavar="25%|N",
-        read=parse_limit,
+        read=partial(parse_limit, most=1000),
         auto="25%; everywhere what the budget has room for",
     )
     candidates: int | None = option(

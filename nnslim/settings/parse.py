@@ -27,11 +27,11 @@ _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*(%|[kKMG]?)")
 
 
-def parse_limit(text: str, said: str) -> Limit:
-    """Read ``50%``, ``130k``, ``1.5M`` or ``271098``.
+def parse_limit(text: str, said: str, *, most: int = 100) -> Limit:
+    """Read ``50%``, ``130k``, ``1.5M`` or ``271098``; a share is at most ``most`` percent.
 
     Raises:
-        ConfigError: The text is none of these, or outside ``0% < x <= 100%`` or ``1 <= x``.
+        ConfigError: The text is none of these, or outside ``0% < x <= most`` or ``1 <= x``.
 
     Example:
         >>> parse_limit("1.5M", "--params 1.5M")
@@ -45,8 +45,8 @@ def parse_limit(text: str, said: str) -> Limit:
         )
     number, unit = Decimal(match[1]), match[2]
     if unit == "%":
-        if not 0 < number <= 100:
-            raise ConfigError(f"{said}: the share must be above 0% and at most 100%")
+        if not 0 < number <= most:
+            raise ConfigError(f"{said}: the share must be above 0% and at most {most}%")
         return Limit(float(number / 100), relative=True)
     amount = number * _SUFFIXES[unit]
     if amount < 1 or amount != int(amount):
