@@ -16,8 +16,8 @@ from typing import Any
 from nnslim.cli.settings_table import option_table
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.moved import moved_names
-from nnslim.settings.option import settings_of
 from nnslim.settings.resolve import PROFILES
+from nnslim.settings.tree import settings_of
 
 PAGES = Path(__file__).parent
 PART = re.compile(r"(<!-- begin (\w+) ?(\w*) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -17,12 +17,13 @@ import typer
 from nnslim.cli.sources import Sources
 from nnslim.errors import NnslimError
 from nnslim.settings.commands import settings_by_command
-from nnslim.settings.option import AUTO, PANELS, settings_of, with_values
+from nnslim.settings.option import AUTO, PANELS
+from nnslim.settings.tree import settings_of, with_values
 
 if TYPE_CHECKING:
     from nnslim.cli.output import Output
     from nnslim.settings.commands import TalkSettings
-    from nnslim.settings.option import Setting
+    from nnslim.settings.setting import Setting
 
 __all__ = ["EPILOG", "NO_VALUE", "Call", "Version", "add_command", "epilog"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from nnslim.errors import ConfigError, InputError
 from nnslim.settings.commands import settings_by_command
-from nnslim.settings.option import settings_of
+from nnslim.settings.tree import settings_of
 
 __all__ = ["Entry", "find_file"]
 

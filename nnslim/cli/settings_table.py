@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnslim.report.table import Table
-from nnslim.settings.option import AUTO, PANELS, value_at
+from nnslim.settings.option import AUTO, PANELS
 from nnslim.settings.resolve import decisions
+from nnslim.settings.tree import value_at
 
 if TYPE_CHECKING:
     from nnslim.cli.output import Output
     from nnslim.cli.sources import Sources
-    from nnslim.settings.option import Setting
+    from nnslim.settings.setting import Setting
 
 __all__ = ["option_table", "show_settings"]
 
@@ -62,7 +63,7 @@ def option_table(settings: list[Setting]) -> str:
     """Return the settings of a command as Markdown, one table a panel.
 
     Example:
-        >>> from nnslim.settings.option import settings_of
+        >>> from nnslim.settings.tree import settings_of
         >>> from nnslim.settings.commands import TalkSettings
         >>> print(option_table(list(settings_of(TalkSettings))[:1]))
         ## Output

@@ -13,12 +13,12 @@ from nnslim.cli.config import Entry, find_file
 from nnslim.errors import ConfigError
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.moved import moved_names
-from nnslim.settings.option import settings_of
+from nnslim.settings.tree import settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nnslim.settings.option import Setting
+    from nnslim.settings.setting import Setting
 
 __all__ = ["Origin", "Sources", "refuse_moved_flags"]
 

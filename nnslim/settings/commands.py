@@ -20,6 +20,7 @@ from nnslim.settings.inputs import (
 )
 from nnslim.settings.option import option, section
 from nnslim.settings.prune import PruneConfig
+from nnslim.settings.tree import Checked
 
 __all__ = [
     "EvalCommand",
@@ -34,7 +35,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TalkSettings:
+class TalkSettings(Checked):
     """How much a command says, and in what form."""
 
     PANEL: ClassVar[str] = "Output"
@@ -50,14 +51,14 @@ def _overwrite() -> Any:  # noqa: ANN401 - as `option`
 
 
 @dataclass(frozen=True)
-class OverwriteSettings:
+class OverwriteSettings(Checked):
     """Whether what is at the output path may go."""
 
     overwrite: bool = _overwrite()
 
 
 @dataclass(frozen=True)
-class RunOutput:
+class RunOutput(Checked):
     """Where a run writes to."""
 
     PANEL: ClassVar[str] = "Output"
@@ -91,7 +92,7 @@ class PlanOutput(RunOutput):
 
 
 @dataclass(frozen=True)
-class ExportOutput:
+class ExportOutput(Checked):
     """Where an export writes to."""
 
     out: Path | None = option(
@@ -106,7 +107,7 @@ class ExportOutput:
 
 
 @dataclass(frozen=True)
-class PruneCommand:
+class PruneCommand(Checked):
     """``nnslim prune``."""
 
     data: TrainingDataSettings = section(TrainingDataSettings)
@@ -119,7 +120,7 @@ class PruneCommand:
 
 
 @dataclass(frozen=True)
-class GrowCommand:
+class GrowCommand(Checked):
     """``nnslim grow``."""
 
     teacher: Path | None = option(
@@ -140,7 +141,7 @@ class GrowCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand:
+class EvalCommand(Checked):
     """``nnslim eval``."""
 
     data: DataSettings = section(DataSettings)
@@ -154,7 +155,7 @@ class EvalCommand:
 
 
 @dataclass(frozen=True)
-class ExportCommand:
+class ExportCommand(Checked):
     """``nnslim export``."""
 
     data: DataSettings = section(DataSettings)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import AUTO, check_fields, option, section
+from nnslim.settings.option import AUTO, option, section
 from nnslim.settings.parse import parse_count, parse_counts
 from nnslim.settings.session import SessionSettings
+from nnslim.settings.tree import Checked
 
 __all__ = ["QUICK", "EvalSettings", "Gates", "LatencySettings", "PairedSettings", "ReportSettings"]
 
 
 @dataclass(frozen=True)
-class LatencySettings:
+class LatencySettings(Checked):
     """How long to measure; times are per candidate.
 
     Raises:
@@ -38,12 +39,9 @@ class LatencySettings:
     min_s: float = option(1.0, "Timed seconds at least.", low=0)
     max_s: float = option(10.0, "Timed seconds at most, but never under one round.", low=0)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class PairedSettings:
+class PairedSettings(Checked):
     """How long to measure a ratio of latencies.
 
     Measuring never stops on significance, which would bias the result.
@@ -80,7 +78,7 @@ class PairedSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.max_pairs < self.pairs:
             raise ConfigError(
                 f"[[paired.max_pairs={self.max_pairs}]] is below [[paired.pairs={self.pairs}]]"
@@ -102,7 +100,7 @@ QUICK = PairedSettings(
 
 
 @dataclass(frozen=True)
-class EvalSettings:
+class EvalSettings(Checked):
     """How to measure.
 
     Raises:
@@ -136,12 +134,9 @@ class EvalSettings:
     paired: PairedSettings = section(PairedSettings)
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class Gates:
+class Gates(Checked):
     """What the user demands of a file; None demands nothing.
 
     Raises:
@@ -210,9 +205,6 @@ class Gates:
         None, "Where limits on latency are meant; elsewhere they are skipped.", none="any"
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     @property
     def needs_baseline(self) -> str | None:
         """Path of a limit that only makes sense with a baseline, if one is set."""
@@ -224,7 +216,7 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class ReportSettings(Checked):
     """What else is compared, what fails the command, and where the result is written too."""
 
     PANEL: ClassVar[str] = "Output"

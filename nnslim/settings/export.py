@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import check_fields, option
+from nnslim.settings.option import option
 from nnslim.settings.parse import parse_count
+from nnslim.settings.tree import Checked
 
 __all__ = ["ExportSettings", "FormatSettings", "PrecisionSettings"]
 
 
 @dataclass(frozen=True)
-class ExportSettings:
+class ExportSettings(Checked):
     """How to export.
 
     Attributes:
@@ -49,7 +50,7 @@ class ExportSettings:
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.rtol is not None and not self.rtol > 0:
             raise ConfigError(f"a difference of {self.rtol} cannot be kept", hint="above 0")
         if reserved := [key for key in self.provenance if key.startswith("nnslim.")]:
@@ -57,7 +58,7 @@ class ExportSettings:
 
 
 @dataclass(frozen=True)
-class PrecisionSettings:
+class PrecisionSettings(Checked):
     """How an export of less precision is made and judged.
 
     Attributes:
@@ -83,12 +84,9 @@ class PrecisionSettings:
     seed: int = 0
     symmetric: bool = False
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class FormatSettings:
+class FormatSettings(Checked):
     """Which file is written, for where."""
 
     PANEL: ClassVar[str] = "Output"

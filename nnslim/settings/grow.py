@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
-from nnslim.settings.option import AUTO, check_fields, option, section
+from nnslim.settings.option import AUTO, option, section
 from nnslim.settings.parse import (
     parse_count,
     parse_latency,
@@ -18,6 +18,7 @@ from nnslim.settings.parse import (
     write_share,
 )
 from nnslim.settings.train import TrainConfig
+from nnslim.settings.tree import Checked
 
 __all__ = ["Gain", "GrowConfig", "Init", "PerCost", "SeedConfig", "TeacherOrder"]
 
@@ -28,7 +29,7 @@ PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
 
 
 @dataclass(frozen=True)
-class SeedConfig:
+class SeedConfig(Checked):
     """The small network that everything is planted into, where none is given.
 
     Of every group at least 2 channels remain. Without a ``width`` it is the widest network that
@@ -64,12 +65,9 @@ class SeedConfig:
     )
     lr: float = option(0.1, "Peak learning rate of training the seed.", above=0, panel="Training")
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class GrowConfig:
+class GrowConfig(Checked):
     """A growing run, except for the networks and the data.
 
     What is ``AUTO`` is decided by ``nnslim.settings.resolved`` when the run begins. Shares in
@@ -176,6 +174,3 @@ class GrowConfig:
         panel="Training",
     )
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

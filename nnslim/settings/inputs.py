@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nnslim.settings.option import check_fields, option
+from nnslim.settings.option import option
 from nnslim.settings.parse import parse_floats, parse_size, write_size
+from nnslim.settings.tree import Checked
 
 __all__ = [
     "DataSettings",
@@ -19,7 +20,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Checked):
     """What the user says of a model."""
 
     PANEL: ClassVar[str] = "Model and data"
@@ -48,7 +49,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class SeedModelSettings:
+class SeedModelSettings(Checked):
     """What the user says of the network that is planted into."""
 
     arch: str | None = option(None, "Architecture of a SEED that is a state dict.", metavar="NAME")
@@ -58,7 +59,7 @@ class SeedModelSettings:
 
 
 @dataclass(frozen=True)
-class PreprocessSettings:
+class PreprocessSettings(Checked):
     """How an image becomes an input; None where the file or the data says."""
 
     PANEL: ClassVar[str] = "Model and data"
@@ -97,7 +98,7 @@ class PreprocessSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Checked):
     """Where images come from."""
 
     SECTION: ClassVar[str] = "data."
@@ -135,12 +136,9 @@ class TrainingDataSettings(DataSettings):
         panel="Training",
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class DeviceSettings:
+class DeviceSettings(Checked):
     """Where to train."""
 
     PANEL: ClassVar[str] = "Training"
@@ -152,6 +150,3 @@ class DeviceSettings:
         False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu", panel="Expert"
     )
     workers: int = option(0, "Processes that decode image files.", flag="workers", low=0)
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import settings_of, with_values
+from nnslim.settings.tree import settings_of, with_values
 
 __all__ = ["settings_from"]
 

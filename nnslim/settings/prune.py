@@ -10,9 +10,10 @@ from typing import ClassVar, Literal, TypeAlias
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
-from nnslim.settings.option import AUTO, check_fields, option, section
+from nnslim.settings.option import AUTO, option, section
 from nnslim.settings.parse import parse_counts, parse_latency, parse_limit
 from nnslim.settings.train import TrainConfig
+from nnslim.settings.tree import Checked
 
 __all__ = [
     "Allocation",
@@ -52,7 +53,7 @@ RegularizerName: TypeAlias = Literal["fading", Penalty]
 
 
 @dataclass(frozen=True)
-class SaliencyConfig:
+class SaliencyConfig(Checked):
     """How channels are scored.
 
     ``logits`` measures the mean squared change of the logits, ``loss`` the increase of the
@@ -76,12 +77,9 @@ class SaliencyConfig:
     augment: bool = option(True, "Score on augmented images, as in training.")
     batch_size: int = option(256, "Images per forward pass of scoring.", low=1)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class RegularizerConfig:
+class RegularizerConfig(Checked):
     """What pulls channels towards zero in sparse training, and how strongly.
 
     ``fading`` (``nnslim.pruning.sparse.fading``) ends at zero and has no strength. The other nine
@@ -133,7 +131,7 @@ class RegularizerConfig:
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.name == "fading" and self.strength != "auto":
             raise ConfigError(
                 f"[[sparse.regularizer.strength={self.strength:g}]]: fading has none",
@@ -156,7 +154,7 @@ class RegularizerConfig:
 
 
 @dataclass(frozen=True)
-class SparseConfig:
+class SparseConfig(Checked):
     """Sparse training of the dense network, before the first removal."""
 
     PANEL: ClassVar[str] = "Method"
@@ -177,7 +175,7 @@ class SparseConfig:
     regularizer: RegularizerConfig = section(partial(RegularizerConfig, "fading"))
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.fades and not self.focus and self.epochs not in {0, AUTO}:
             raise ConfigError(
                 "[[sparse.focus=false]]: fading needs to know which channels will go",
@@ -191,7 +189,7 @@ class SparseConfig:
 
 
 @dataclass(frozen=True)
-class RoundConfig:
+class RoundConfig(Checked):
     """Removal in rounds, each scored on what the one before has left."""
 
     PANEL: ClassVar[str] = "Method"
@@ -211,12 +209,9 @@ class RoundConfig:
     )
     lr: float = option(0.02, "Peak learning rate of the recovery between two rounds.", above=0)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class LatencyConfig:
+class LatencyConfig(Checked):
     """Latency as measured in onnxruntime on the run's device."""
 
     PANEL: ClassVar[str] = "Budget"
@@ -241,13 +236,13 @@ class LatencyConfig:
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.budget is not None and not self.batch_sizes:
             raise ConfigError("[[latency.budget]] needs one of [[latency.batch_sizes]] to hold at")
 
 
 @dataclass(frozen=True)
-class PruneConfig:
+class PruneConfig(Checked):
     """A pruning run, except for the network and the data.
 
     What is ``AUTO`` is decided by ``nnslim.settings.resolved``, by the profile and by whether there
@@ -345,7 +340,7 @@ class PruneConfig:
     seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.max_drop is not None and self.sparse.fades and self.sparse.epochs not in {0, AUTO}:
             raise ConfigError(
                 "[[max_drop]] does not say beforehand which channels will go, so none can fade",

@@ -9,9 +9,10 @@ from typing import TypeVar
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import Limit
 from nnslim.settings.grow import GrowConfig
-from nnslim.settings.option import AUTO, is_auto, value_at, with_values
+from nnslim.settings.option import AUTO
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.train import TrainConfig
+from nnslim.settings.tree import is_auto, value_at, with_values
 
 __all__ = ["PROFILES", "decisions", "resolved"]
 

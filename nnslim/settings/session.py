@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import check_fields, option, section
+from nnslim.settings.option import option, section
+from nnslim.settings.tree import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ Layout: TypeAlias = Literal["NCHW", "NHWC"]
 
 
 @dataclass(frozen=True)
-class CudaOptions:
+class CudaOptions(Checked):
     """Options of onnxruntime's CUDA provider that change speed: explicit, never its defaults.
 
     Example:
@@ -43,9 +44,6 @@ class CudaOptions:
     graph: bool = option(
         False, "Replay the whole network as one CUDA graph while latency is measured."
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def for_provider(self, *, device: int, batch: int | None, tf32: bool) -> dict[str, str]:
         """Return what ``CUDAExecutionProvider`` is given.
@@ -73,7 +71,7 @@ class CudaOptions:
 
 
 @dataclass(frozen=True)
-class SessionSettings:
+class SessionSettings(Checked):
     """Where and how to run a file.
 
     ``device`` is ``"cpu"``; ``"cuda"`` or ``"cuda:1"``, which fails where that GPU cannot run the
@@ -118,7 +116,7 @@ class SessionSettings:
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d+)?", self.device):
             hint = "auto, cpu, cuda[:i] or tensorrt[:i]"
             raise ConfigError(f"[[session.device={self.device}]] is not known", hint=hint)

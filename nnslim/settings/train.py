@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import AUTO, check_fields, option
+from nnslim.settings.option import AUTO, option
+from nnslim.settings.tree import Checked, check_fields
 
 __all__ = ["LossConfig", "Precision", "Schedule", "TrainConfig"]
 
@@ -15,7 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """Everything that decides a training run, except the network and the data.
 
     The learning rate rises over the warm-up and falls with ``schedule``
@@ -81,7 +82,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.nesterov and not self.momentum > 0:
             raise ConfigError("[[training.nesterov]] needs a [[training.momentum]] above 0")
         if self.seed < 0:

@@ -8,9 +8,9 @@ from nnslim.settings.commands import settings_by_command
 from nnslim.settings.eval import EvalSettings
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.grow import GrowConfig
-from nnslim.settings.option import settings_of, value_at
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.resolve import resolved
+from nnslim.settings.tree import settings_of, value_at
 from tests.cli.parsing import parsed
 
 CONFIGS = {

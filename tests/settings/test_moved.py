@@ -11,7 +11,7 @@ from nnslim.cli.main import _run
 from nnslim.errors import ConfigError
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.moved import moved_names
-from nnslim.settings.option import settings_of
+from nnslim.settings.tree import settings_of
 from tests.cli.parsing import parsed
 
 SETTINGS = {command: list(settings_of(cls)) for command, cls in settings_by_command().items()}

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import LatencyBudget, Limit
 from nnslim.settings.grow import GrowConfig
-from nnslim.settings.option import AUTO, is_auto, settings_of, value_at, with_values
+from nnslim.settings.option import AUTO
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.resolve import PROFILES, decisions, resolved
 from nnslim.settings.train import TrainConfig
+from nnslim.settings.tree import is_auto, settings_of, value_at, with_values
 
 # Values that decide others, or that others decide; each is said or not.
 PRUNE = {

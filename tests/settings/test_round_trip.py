@@ -10,8 +10,8 @@ import pytest
 from nnslim.errors import ConfigError
 from nnslim.pruning.report import config_json
 from nnslim.settings.commands import settings_by_command
-from nnslim.settings.option import settings_of, value_at
 from nnslim.settings.resolve import resolved
+from nnslim.settings.tree import settings_of, value_at
 from tests.cli.parsing import parsed, run
 from tests.settings.values import ALL, CONFIGS, IDS, WITH, another
 

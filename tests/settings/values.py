@@ -8,9 +8,10 @@ from typing import Literal, get_args, get_origin
 
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.grow import GrowConfig
-from nnslim.settings.option import AUTO, settings_of, value_at
+from nnslim.settings.option import AUTO
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.resolve import resolved
+from nnslim.settings.tree import settings_of, value_at
 
 CONFIGS = {"prune": PruneConfig, "grow": GrowConfig}
 ALL = [

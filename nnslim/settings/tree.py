@@ -1,0 +1,123 @@
+"""Settings within settings: what there is, by path, and the base class that checks its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass, replace
+from functools import cache
+from typing import Any, get_type_hints
+
+from nnslim.settings.option import AUTO
+from nnslim.settings.setting import Setting
+
+__all__ = ["Checked", "check_fields", "is_auto", "settings_of", "value_at", "with_values"]
+
+
+class Checked:
+    """Base of the settings: every value is checked against its field's bounds and choices.
+
+    Raises:
+        ConfigError: Names the setting, its value and what it may be.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
+    """Yield the settings of a dataclass in order, those of its sections in their places."""
+    instance = cls()
+    hints = _hints(cls)
+    for own in fields(cls):
+        default = getattr(instance, own.name)
+        if (facts := own.metadata.get("option")) is not None:
+            facts = replace(facts, panel=facts.panel or getattr(cls, "PANEL", "Expert"))
+            yield Setting(prefix + own.name, facts, hints[own.name], default)
+        elif "entries" in own.metadata:
+            for key, entry in own.metadata["entries"].items():
+                yield Setting(prefix + key, entry, object, AUTO)
+        elif "flat" in own.metadata:
+            inner = prefix if own.metadata["flat"] else f"{prefix}{own.name}."
+            for setting in settings_of(type(default), inner):
+                yield replace(setting, default=value_at(default, setting.path.removeprefix(inner)))
+
+
+def value_at(settings: object, path: str) -> object:
+    """Return the value of a setting; flat sections are looked through."""
+    head, _, rest = path.partition(".")
+    for own in _fields(settings):
+        if head in own.metadata.get("entries", ()):
+            entries = getattr(settings, own.name)
+            return AUTO if entries is AUTO else entries.get(head)
+        if own.name == head and not own.metadata.get("flat"):
+            value = getattr(settings, head)
+            return value_at(value, rest) if rest else value
+    for own in _fields(settings):
+        if own.metadata.get("flat") and _has(getattr(settings, own.name), head):
+            return value_at(getattr(settings, own.name), path)
+    raise KeyError(path)
+
+
+def with_values(settings: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - any settings
+    """Return settings with other values, by path."""
+    changes: dict[str, object] = {}
+    for own in _fields(settings):
+        inner = getattr(settings, own.name)
+        if own.name in values:
+            changes[own.name] = values[own.name]
+        elif "entries" in own.metadata:
+            said = {key: values[key] for key in own.metadata["entries"] if key in values}
+            kept = {**({} if inner is AUTO else inner), **said}
+            if said:
+                changes[own.name] = {key: v for key, v in kept.items() if v is not None}
+        elif "flat" in own.metadata:
+            start = "" if own.metadata["flat"] else f"{own.name}."
+            mine = {
+                path.removeprefix(start): value
+                for path, value in values.items()
+                if path.startswith(start) and (start or _has(inner, path.partition(".")[0]))
+            }
+            if mine:
+                changes[own.name] = with_values(inner, mine)
+    return replace(settings, **changes)
+
+
+def is_auto(settings: object, path: str) -> bool:
+    """Whether a setting is still to be decided."""
+    return value_at(settings, path) is AUTO
+
+
+def check_fields(settings: object, like: type | None = None) -> None:
+    """Check every value against its field's bounds and choices; for ``__post_init__``.
+
+    Args:
+        settings: An instance of a settings class.
+        like: The class whose fields of the same names say the bounds; its own by default.
+
+    Raises:
+        ConfigError: Names the setting, its value and what it may be.
+    """
+    cls: Any = like or type(settings)
+    start, hints = getattr(cls, "SECTION", ""), _hints(cls)
+    for own in fields(cls):
+        facts, value = own.metadata.get("option"), getattr(settings, own.name, AUTO)
+        if facts is not None and value is not AUTO:
+            Setting(start + own.name, facts, hints[own.name], own.default).check(value)
+
+
+@cache  # evaluating them takes most of the time that a settings object takes
+def _hints(cls: type) -> Mapping[str, object]:
+    return get_type_hints(cls)
+
+
+def _fields(settings: object) -> tuple[Field[Any], ...]:
+    return fields(settings) if is_dataclass(settings) else ()
+
+
+def _has(settings: object, name: str) -> bool:
+    return any(
+        _has(getattr(settings, own.name), name)
+        if own.metadata.get("flat")
+        else name in {own.name, *own.metadata.get("entries", ())}
+        for own in _fields(settings)
+    )
