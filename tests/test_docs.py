@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, page, "exec"), names)
     assert blocks
+
+
+def test_the_python_reference_says_what_comes_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    source = "\n\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(source, {}, "python.md", "python.md", 0)
+    lines: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=lines.append)
+    assert result.attempted > 10
+    assert not lines, "".join(lines)
 
 
 def test_the_page_of_cifar_is_made_from_its_records(tmp_path):
