@@ -19,7 +19,7 @@ from tests.laws.made import half_edit
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["reload.md", "how-to/custom-operator.md"])
+@pytest.mark.parametrize("page", ["how-to/reload-into-your-code.md", "how-to/custom-operator.md"])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resnet = torchvision.models.resnet18(num_classes=10)
