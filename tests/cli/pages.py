@@ -17,11 +17,7 @@ from nnslim.settings.option import settings_of, with_values
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
-GUIDES = (
-    ROOT / "README.md",
-    *sorted(DOCS.glob("tutorial/*.md")),
-    *sorted(DOCS.glob("how-to/*.md")),
-)
+GUIDES = (PAGES[0], *(page for page in PAGES if page.parent.name in {"tutorial", "how-to"}))
 _COMMAND = re.compile(r"(?:^|[\s`(])nnslim ((?:prune|grow|eval|export) [^`)]*)")
 
 
@@ -29,6 +25,12 @@ def blocks(page: Path, language: str) -> list[str]:
     """Return the fenced blocks of a language."""
     text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def commands(page: Path, *languages: str) -> Iterator[str]:
@@ -65,8 +67,5 @@ def flags() -> set[str]:
 
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(
-        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
-    )
-    titles = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    titles = re.findall(r"^#+ +(.*?) *$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -53,13 +53,11 @@ def photos(place, side=(16, 16)):
                 Image.fromarray(pixels).save(folder / f"{number:04}.jpg")
 
 
-def python(page, **replacing):
-    """Run the Python of a page; return its names."""
+def python(page, old="", new=""):
+    """Run the Python of a page, with one text in place of another; return its names."""
     names: dict[str, object] = {}
     for block in blocks(DOCS / page, "python"):
-        for old, new in replacing.items():
-            block = block.replace(f"{old}={new[0]}", f"{old}={new[1]}")
-        exec(compile(block, page, "exec"), names)
+        exec(compile(block.replace(old, new) if old else block, page, "exec"), names)
     return names
 
 
@@ -101,7 +99,7 @@ def test_the_tutorial_of_growing_can_be_followed(place):
 @pytest.mark.slow
 def test_the_tutorial_of_photos_can_be_followed(place):
     photos(place, (80, 96))
-    python("tutorial/your-photos.md", weights=('"DEFAULT"', "None"))  # nothing to download here
+    python("tutorial/your-photos.md", '"DEFAULT"', "None")  # nothing to download here
     done = follow("tutorial/your-photos.md", "--input-size", "64", "--set", "workers=0")
     assert [line.split()[0] for line in done] == ["prune", "prune", "eval"]
     assert (place / "plan.html").is_file()
@@ -137,11 +135,8 @@ def runtimes(place):
     return place
 
 
-RUNTIMES = [
-    line
-    for line in commands(DOCS / "how-to" / "onnx-for-your-runtime.md", "sh")
-    if "export" in line
-]
+ONNX = DOCS / "how-to" / "onnx-for-your-runtime.md"
+RUNTIMES = [line for line in commands(ONNX, "sh") if line.startswith("export")]
 
 
 @pytest.mark.parametrize("line", RUNTIMES)

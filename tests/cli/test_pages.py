@@ -17,6 +17,7 @@ from tests.cli.pages import (
     blocks,
     commands,
     flags,
+    prose,
     settings_said,
 )
 
@@ -43,10 +44,7 @@ def test_a_command_with_a_name_that_is_not_there_is_not_accepted(monkeypatch, tm
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_every_flag_in_the_text_exists(page):
-    text = re.sub(
-        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
-    )
-    spans = re.findall(r"`([^`\n]+)`", text)
+    spans = re.findall(r"`([^`\n]+)`", prose(page))
     said = {flag for span in spans for flag in re.findall(r"--[a-z][\w-]*", span)}
     assert said - flags() - OTHERS == set()
 
