@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.mark.parametrize(
     "page",
     [
-        "reload.md",
+        "how-to/reload-into-your-code.md",
         "how-to/custom-operator.md",
         "explanation/channel-groups.md",
         "explanation/sparse-training.md",

@@ -1,4 +1,4 @@
-"""The recipes of docs/ci.md run as they stand, with GitHub's variables set."""
+"""The recipes of docs/how-to/ci.md run as they stand, with GitHub's variables set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
 RECIPES = re.findall(
     r"^\s*(?:- )?(?:exec )?(nnslim eval new\.onnx .*--data digits.*)$", PAGE, re.MULTILINE
 )
