@@ -148,7 +148,7 @@ def complete_splits(data: Data, *, seed: int, validation: int | None = None) -> 
     if validation is not None:
         if "train" not in splits:
             message = f"{data.name} has no training images, so {validation} cannot be split off"
-            raise InputError(message, hint="leave out --validation")
+            raise InputError(message, hint="leave out [[data.validation]]")
         if "val" in splits:
             notes.append(f"train: the {len(splits['val'])} validation images join it")
             splits["train"] = splits["train"].joined(splits.pop("val"))
