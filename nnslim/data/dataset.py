@@ -29,7 +29,7 @@ class Data:
     Attributes:
         name: As the user gave it.
         classes: Class names; a label is an index into them.
-        preprocess: The source's default; a model's own preprocessing wins.
+        preprocess: The source's default; the preprocessing of a model's file wins.
         splits: Those of ``"train"``, ``"val"`` and ``"test"`` that exist.
         augment: The source's default for training.
         notes: Everything that was decided for the user, a sentence each.

@@ -166,7 +166,7 @@ def _array_split(dataset: VisionDataset, name: str) -> Split:
 
 
 def _file_split(dataset: VisionDataset, name: str) -> Split:
-    """List (file, label); two sets take no ``loader`` and are asked for their own lists."""
+    """List (file, label); two sets take no ``loader`` and have lists of them."""
     held = vars(dataset)
     if "loader" in held:
         pairs = [dataset[i] for i in range(len(dataset))]

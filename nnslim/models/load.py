@@ -67,7 +67,7 @@ class LoadedModel:
         network: The model as a graph with its tensors, in eval mode, on the CPU.
         source: The file, or the architecture's name when there was none.
         sha256: Hash of the file, or None.
-        arch: The architecture with its arguments, or None when the file brings its own graph.
+        arch: The architecture with its arguments, or None when the file holds a graph.
         notes: Everything that was decided for the user.
     """
 
@@ -145,7 +145,7 @@ def _open(path: Path, options: ModelOptions) -> _Source:
 
 def _refuse_arch(path: Path, options: ModelOptions) -> None:
     if options.arch is not None or options.arch_args:
-        message = f"{path}: holds its own graph, so [[arch]] and [[arch_arg]] cannot change it"
+        message = f"{path}: holds a graph, so [[arch]] and [[arch_arg]] cannot change it"
         raise ConfigError(message, hint="leave them out")
 
 

@@ -135,7 +135,7 @@ def _read_trusted(path: Path) -> object:
     try:
         with working_directory_importable():
             return torch.load(path, map_location="cpu", weights_only=False)
-    # The file's own code runs here and may raise anything.
+    # The file's code runs here and may raise anything.
     except Exception as error:
         kind = type(error).__name__
         message = f"{path}: cannot be unpickled: {kind}: {_first_line(error)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 
-from nnslim.data import Loader
+from nnslim.data import Loader, Sampling
 from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.processes import is_main
 from nnslim.run.context import RunContext
@@ -106,10 +106,8 @@ class Trainer(Generic[Settings]):
             self.data.train,
             self._preprocess,
             self.config.batch_size,
-            shuffle=True,
+            sampling=Sampling(shuffle=True, seed=self.config.seed + stage, drop_last=True),
             augment=self.data.augment,
-            seed=self.config.seed + stage,
-            drop_last=True,
             workers=self.context.workers,
         )
 

@@ -18,7 +18,7 @@ from torch import nn
 from nnslim.artifact import save_network
 from nnslim.artifact.torch_archive import export_archive
 from nnslim.cli.main import main
-from nnslim.data import Data, Loader, load_data
+from nnslim.data import Data, Loader, Sampling, load_data
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.measure import EvalFile, evaluate, precision
 from nnslim.measure.accuracy import network_accuracy
@@ -47,7 +47,7 @@ def network(data: Data) -> Network:
         nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 10)), torch.zeros(2, 1, 8, 8)
     )
     result.preprocess, result.classes = data.preprocess, data.classes
-    loader = Loader(data.train, data.preprocess, 64, shuffle=True, seed=0)
+    loader = Loader(data.train, data.preprocess, 64, sampling=Sampling(shuffle=True))
     fit(result, loader, TrainConfig(epochs=4, lr=0.1), device=torch.device("cpu"))
     return result.eval()
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nnslim.data import Augment, Loader, Preprocess, Split
+from nnslim.data import Augment, Loader, Preprocess, Sampling, Split
 from nnslim.run.events import EventLog, read_events
 from nnslim.train import TrainConfig, fit
 from tests.train.toys import CPU, Ridge, assert_same_bits, toy_net
@@ -34,7 +34,13 @@ def loader():
     images = rng.integers(0, 256, (64, 8, 8, 2), dtype=np.uint8)
     split = Split(rng.integers(0, 3, 64), images)
     preprocess = Preprocess(size=(8, 8), mean=(0.5, 0.5), std=(0.25, 0.25))
-    return Loader(split, preprocess, 8, shuffle=True, augment=Augment(pad=1, flip=True), seed=3)
+    return Loader(
+        split,
+        preprocess,
+        8,
+        sampling=Sampling(shuffle=True, seed=3),
+        augment=Augment(pad=1, flip=True),
+    )
 
 
 def train(directory, result):
