@@ -281,7 +281,7 @@ def _free_threads(settings: EvalSettings, provider: str) -> EvalSettings:
         return settings
     busy = busy_cores()
     free = SessionSettings().n_threads - round(busy or 0.0)
-    return replace(settings, threads=max(1, free))
+    return replace(settings, session=replace(settings.session, threads=max(1, free)))
 
 
 def _unclear(against: Comparison, settings: EvalSettings) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def test_every_variant_says_what_it_is_and_is_as_accurate(
     versions = {entry.domain: entry.version for entry in onnx.load(path).opset_import}
     assert versions == {"": 20}
     files = [EvalFile(plain, baseline=True), EvalFile(path)]
-    both = evaluate(files, data, EvalSettings(device="cpu", batch_sizes=()))
+    both = evaluate(files, data, EvalSettings(SessionSettings("cpu"), batch_sizes=()))
     measured = both.files[1]
     assert measured.accuracy is not None
     assert abs(measured.accuracy.top1_pct - top1) < (0.01 if kind is None else 1.5)
@@ -233,7 +233,7 @@ def test_what_float16_cannot_hold_is_named(tmp_path):
 
 def test_combinations_that_make_no_sense(network, data, tmp_path):
     path, how = tmp_path / "a.onnx", PrecisionSettings(int8=True)
-    with pytest.raises(ConfigError, match="give --data"):
+    with pytest.raises(ConfigError, match="give data"):
         export_checked(network, path, ExportSettings(), None, how)
     with pytest.raises(ConfigError, match="half"):
         export_checked(network, path, ExportSettings(half=True), data, how)
@@ -317,7 +317,10 @@ def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
         (["--onnx", "--pt2"], "are two files"),
         (["--pt2", "--half"], "are for ONNX files"),
         (["--int8"], "give --data"),
-        (["--int8", "--data", "digits", "--target", "cuda"], "no kernels in onnxruntime's CUDA"),
+        (
+            ["--int8", "--data", "digits", "--set", "format.target=cuda"],
+            "no kernels in onnxruntime's CUDA",
+        ),
     ],
 )
 def test_flags_that_contradict_each_other(arguments, message, folder, capsys, monkeypatch):
@@ -345,7 +348,7 @@ def test_the_command_says_what_was_lost(folder, capsys, monkeypatch):
     document = json.loads(out)
     assert document["precision"]["n_images"] == 360
     assert "few float16 kernels for the CPU" in err
-    arguments = ("--int8", "--data", "digits", "--target", "tensorrt", "-o", "b.onnx")
+    arguments = ("--int8", "--data", "digits", "--set", "format.target=tensorrt", "-o", "b.onnx")
     code, out, _ = run(capsys, monkeypatch, *arguments)
     assert code == 0
     assert "same answer for" in out

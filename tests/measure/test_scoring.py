@@ -20,7 +20,7 @@ from nnslim.settings.eval import EvalSettings
 from nnslim.settings.session import SessionSettings
 
 FITTED = Preprocess(size=(8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), resize=12)
-SETTINGS = EvalSettings(device="cpu", threads=1, batch_sizes=(), accuracy_batch=8)
+SETTINGS = EvalSettings(SessionSettings("cpu", threads=1), (), accuracy_batch=8)
 
 
 def folder(place: Path, count: int = 21) -> Data:

@@ -16,6 +16,7 @@ from nnslim.measure import EvalFile, check_gates, evaluate
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 from nnslim.settings.eval import EvalSettings, Gates, LatencySettings, PairedSettings
+from nnslim.settings.session import SessionSettings
 from tests.onnx.nets import two_branches
 
 LONG = (
@@ -42,7 +43,7 @@ EVERYTHING = Gates(
 
 def document(files, data, *, limits=None, batch_sizes=(1, 3), device="cpu"):
     settings = EvalSettings(
-        device=device, threads=1, batch_sizes=batch_sizes, latency=TIMES, paired=PAIRS
+        SessionSettings(device, threads=1), batch_sizes, latency=TIMES, paired=PAIRS
     )
     report = evaluate(files, data, settings)
     gates = [verdict.to_json() for verdict in check_gates(report, limits or Gates())]
