@@ -16,8 +16,9 @@ from nnslim.run.events import EventLog
 from nnslim.run.telling import ShowTraining, tell_all
 from nnslim.sink import SILENT
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
-from nnslim.train.checkpoint import fingerprint
+from nnslim.train.checkpoint import Checkpoints, fingerprint
 from nnslim.train.loop import fit
+from nnslim.train.records import Callbacks
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
@@ -184,15 +185,16 @@ class Trainer(Generic[Settings]):
         images = self.images(stage)
         voice = self.context.sink if followed else SILENT
         with self.context.sink.progress(label, config.epochs * len(images)) as progress:
+            validated = followed and self.data.has("val")
+            on_event = tell_all(ShowTraining(progress, voice), *self._logs(label))
             return fit(
                 network,
                 images,
                 config,
                 device=self.context.device,
                 teacher=teacher if config.distill_weight > 0 else None,
-                evaluate=self._evaluate if followed and self.data.has("val") else None,
-                on_event=tell_all(ShowTraining(progress, voice), *self._logs(label)),
-                checkpoint_dir=checkpoints,
+                callbacks=Callbacks(self._evaluate if validated else None, on_event),
+                checkpoints=Checkpoints(checkpoints),
                 gradient_penalty=penalty,
             )
 
