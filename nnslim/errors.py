@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,10 @@ class NnslimError(Exception):
         """Return message and hint, every setting written as ``name(path, value)`` writes it."""
         message, hint = self.raw
         return _render(message, name), None if hint is None else _render(hint, name)
+
+    def at(self, place: str) -> Self:
+        """Return the same error with the place where it happened before its message."""
+        return type(self)(f"{place}: {self.raw[0]}", self.raw[1])
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}; {self.hint}"

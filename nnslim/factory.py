@@ -1,4 +1,4 @@
-"""Runs a user's own ``package.module:factory`` and explains what went wrong in it."""
+"""Calls a user's ``package.module:factory`` and explains what went wrong in it."""
 
 from __future__ import annotations
 
@@ -6,51 +6,45 @@ import difflib
 import importlib
 import sys
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-
-from torch import nn
 
 from nnslim.errors import ConfigError
 
 __all__ = ["call_factory", "working_directory_importable"]
 
 
-def call_factory(spec: str, arguments: Mapping[str, object]) -> nn.Module:
-    """Import ``package.module``, call ``factory(**arguments)`` and return the module it makes.
+def call_factory(spec: str, /, **arguments: object) -> object:
+    """Import ``package.module``, call ``factory(**arguments)`` and return what it makes.
 
     The working directory can be imported from, as with ``python -m``.
 
     Args:
         spec: ``package.module:factory``; a dotted factory such as ``Zoo.small`` is followed.
-        arguments: Keyword arguments of the factory.
+        **arguments: Keyword arguments of the factory.
 
     Raises:
-        ConfigError: The module or the factory is not there, the factory raises, or what it returns
-            is no ``nn.Module``; with the file and line of the user's code where there is one.
+        ConfigError: The module or the factory is not there, is no function, or raises; with the
+            file and line of the user's code where there is one.
 
     Example:
-        >>> call_factory("torch.nn:Linear", {"in_features": 2, "out_features": 3})
-        Linear(in_features=2, out_features=3, bias=True)
+        >>> call_factory("fractions:Fraction", numerator=6, denominator=4)
+        Fraction(3, 2)
     """
     module_name, _, attribute = spec.partition(":")
     with working_directory_importable():
         factory = _attribute(_import(module_name, spec), attribute, spec)
         if not callable(factory):
-            kind = type(factory).__name__
-            raise ConfigError(f"{spec} is a {kind}, not a function that makes a model")
+            raise ConfigError(f"{spec} is a {type(factory).__name__}, not a function")
         try:
-            module = factory(**arguments)
-        # The user's own code runs here and may raise anything.
+            return factory(**arguments)
+        # The user's code runs here and may raise anything.
         except Exception as error:
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             message = f"{spec}({given}) failed: {_explain(error)}"
             raise ConfigError(message, hint="run it in Python to see more") from error
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"{spec} returned a {type(module).__name__}, not a torch nn.Module")
-    return module
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from nnslim.data import Loader, load_data
+from nnslim.data import Loader, Sampling, load_data
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.cifar import CifarResNet
 from nnslim.train import TrainConfig, fit
@@ -25,7 +25,11 @@ def main() -> None:
     data = load_data("digits")
     model = CifarResNet(14, in_channels=data.preprocess.channels)
     train = Loader(
-        data.train, data.preprocess, 64, shuffle=True, augment=data.augment, drop_last=True
+        data.train,
+        data.preprocess,
+        64,
+        sampling=Sampling(shuffle=True, drop_last=True),
+        augment=data.augment,
     )
     fit(model, train, TrainConfig(epochs=EPOCHS, lr=0.1), device=torch.device("cpu"))
     accuracy = network_accuracy(model.eval(), Loader(data.test, data.preprocess, 500))

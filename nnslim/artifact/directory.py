@@ -77,7 +77,7 @@ class RunDirectory:
                     break
         except OSError as error:
             message = f"cannot write to {parent}: {error.strerror or error}"
-            raise ConfigError(message, hint="choose another output directory with -o") from error
+            raise ConfigError(message, hint="choose another one with [[out]]") from error
         return self
 
     def __exit__(
@@ -118,21 +118,23 @@ class RunDirectory:
         if not self.final.exists():
             return
         if not self.final.is_dir():
-            raise ConfigError(f"{self.final} is a file", hint="choose a directory with -o")
+            raise ConfigError(f"{self.final} is a file", hint="choose a directory with [[out]]")
         if self.final.is_mount():
             message = f"{self.final} is a mount point, which cannot be replaced in one step"
-            raise ConfigError(message, hint=f"give a directory inside it: -o {self.final / 'run'}")
+            raise ConfigError(
+                message, hint=f"give a directory inside it: [[out={self.final / 'run'}]]"
+            )
         entries = sorted(entry.name for entry in self.final.iterdir() if entry.name != ours)
         if entries and not self._replace:
             some = ", ".join(entries[:3]) + (", ..." if len(entries) > 3 else "")
             message = f"{self.final} is not empty ({some})"
-            raise ConfigError(message, hint="use --overwrite, or choose another directory with -o")
+            raise ConfigError(message, hint="use [[overwrite]], or another directory with [[out]]")
         if entries and not _is_run(self.final):
             message = f"{self.final} was not written by nnslim, so it is not overwritten"
-            raise ConfigError(message, hint="empty it yourself, or choose another one with -o")
+            raise ConfigError(message, hint="empty it yourself, or choose another one with [[out]]")
         if entries and not self._overwrite and not self.checkpoint.exists():
             message = f"{self.final} holds a finished run, so there is nothing to resume"
-            raise ConfigError(message, hint="use --overwrite to run anew")
+            raise ConfigError(message, hint="use [[overwrite]] to run anew")
 
     def _publish(self) -> None:
         old = self.path.with_name(f"{self.path.name}.old")
@@ -164,13 +166,14 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
-    """Write one file of its own, which must not be there yet unless it may be replaced.
+    """Write one file, which must not be there yet unless it may be replaced.
 
     Raises:
         ConfigError: The file is there, or cannot be written.
     """
     if path.exists() and not overwrite:
-        raise ConfigError(f"{path} is there already", hint="choose another name or add --overwrite")
+        message = f"{path} is there already"
+        raise ConfigError(message, hint="choose another name or add [[overwrite]]")
     try:
         return write_text(path, text)
     except OSError as error:

@@ -109,15 +109,15 @@ def versions() -> dict[str, str]:
         >>> "torch" in versions(), "python" in versions()
         (True, True)
     """
-    found = {"nnslim": __version__, "python": platform.python_version()}
+    result = {"nnslim": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            result[name] = version(name)
         except PackageNotFoundError:
             continue
     if torch.version.cuda is not None:
-        found["cuda"] = torch.version.cuda
-    return found
+        result["cuda"] = torch.version.cuda
+    return result
 
 
 def hardware() -> dict[str, object]:

@@ -56,7 +56,7 @@ def load_network(path: Path | str, operators: CustomRules | None = None) -> Netw
 
     Args:
         path: The file.
-        operators: Operators of your own that the file may use, with their rules.
+        operators: Custom operators that the file may use, with their rules.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -68,15 +68,14 @@ def load_network(path: Path | str, operators: CustomRules | None = None) -> Netw
     path = Path(path)
     metadata = read_metadata(path)
     if "nnslim.format" not in metadata:
-        raise InputError(
-            f"{path} holds weights without a graph", hint="name the architecture with --arch"
-        )
+        message = f"{path} holds weights without a graph"
+        raise InputError(message, hint="name the architecture with [[arch]]")
     # A file's tensors lie anywhere in memory, and kernels round unaligned ones differently.
     tensors = {name: t.clone() for name, t in safetensors.torch.load_file(path).items()}
     try:
         return _network(metadata, tensors, operators or {})
     except InputError as error:
-        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+        raise error.at(str(path)) from error
 
 
 def is_network_file(path: Path | str) -> bool:

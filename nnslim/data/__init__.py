@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnslim.data.augment import Augment
     from nnslim.data.dataset import Data
-    from nnslim.data.loader import Loader
+    from nnslim.data.loader import Loader, Sampling
     from nnslim.data.preprocess import Preprocess
     from nnslim.data.selection import stratified_indices
     from nnslim.data.sources import load_data
     from nnslim.data.split import Split
 
-__all__ = ["Augment", "Data", "Loader", "Preprocess", "Split", "load_data", "stratified_indices"]
+__all__ = [
+    "Augment",
+    "Data",
+    "Loader",
+    "Preprocess",
+    "Sampling",
+    "Split",
+    "load_data",
+    "stratified_indices",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -24,6 +33,7 @@ def __getattr__(name: str) -> object:
         "Data": "dataset",
         "Loader": "loader",
         "Preprocess": "preprocess",
+        "Sampling": "loader",
         "Split": "split",
         "load_data": "sources",
         "stratified_indices": "selection",

@@ -29,7 +29,7 @@ _KEYS = "train_images (N,H,W[,C]) uint8, train_labels (N,), the same for val and
 
 @dataclass(frozen=True)
 class Defaults:
-    """What is known about a set beyond its arrays; None is found out from the images.
+    """What is known about a set beyond its arrays; None is computed from the images.
 
     Attributes:
         mean: Per channel, on the 0 to 1 scale; given together with ``std``.
@@ -117,7 +117,7 @@ def data_from_splits(
         InputError: Splits with different numbers of channels, or labels without a class.
     """
     defaults = defaults or Defaults()
-    said = list(notes)
+    decided = list(notes)
     # A set without training images is described by those that it has.
     key = next(k for k in ("train", "val", "test") if k in splits)
     images = splits[key].images
@@ -129,14 +129,14 @@ def data_from_splits(
     if classes is None:
         count = 1 + max(int(split.labels.max(initial=0)) for split in splits.values())
         classes = tuple(str(label) for label in range(count))
-        said.append(f"classes: no names given, numbered 0 to {count - 1}")
+        decided.append(f"classes: no names given, numbered 0 to {count - 1}")
     mean, std = defaults.mean, defaults.std
     if mean is None or std is None:
         mean, std = channel_statistics(images)
-        said.append(f"preprocessing: mean {mean} and std {std} computed from the {key} images")
+        decided.append(f"preprocessing: mean {mean} and std {std} computed from the {key} images")
     flip = images.shape[3] > 1 if defaults.flip is None else defaults.flip
     height, width = images.shape[1:3]
     augment = Augment(pad=min(height, width) // 8, flip=flip)
-    said.append(augment.describe())
+    decided.append(augment.describe())
     preprocess = Preprocess(size=(height, width), mean=mean, std=std)
-    return Data(name, classes, preprocess, splits, augment, tuple(said))
+    return Data(name, classes, preprocess, splits, augment, tuple(decided))

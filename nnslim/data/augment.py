@@ -100,8 +100,8 @@ def draw(augment: Augment, count: int, *, seed: int, epoch: int) -> Draws:
     rng = np.random.default_rng([seed, epoch, 1])
     shift = rng.integers(0, 2 * augment.pad + 1, (count, 2))
     flip = (rng.random(count) < 0.5) & augment.flip
-    own = rng.integers(0, 2**62, count)
-    return Draws(torch.from_numpy(shift), torch.from_numpy(flip), torch.from_numpy(own))
+    seeds = rng.integers(0, 2**62, count)
+    return Draws(torch.from_numpy(shift), torch.from_numpy(flip), torch.from_numpy(seeds))
 
 
 def crop_flip(

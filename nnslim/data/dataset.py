@@ -29,7 +29,7 @@ class Data:
     Attributes:
         name: As the user gave it.
         classes: Class names; a label is an index into them.
-        preprocess: The source's default; a model's own preprocessing wins.
+        preprocess: The source's default; the preprocessing of a model's file wins.
         splits: Those of ``"train"``, ``"val"`` and ``"test"`` that exist.
         augment: The source's default for training.
         notes: Everything that was decided for the user, a sentence each.
@@ -148,7 +148,7 @@ def complete_splits(data: Data, *, seed: int, validation: int | None = None) -> 
     if validation is not None:
         if "train" not in splits:
             message = f"{data.name} has no training images, so {validation} cannot be split off"
-            raise InputError(message, hint="leave out --validation")
+            raise InputError(message, hint="leave out [[data.validation]]")
         if "val" in splits:
             notes.append(f"train: the {len(splits['val'])} validation images join it")
             splits["train"] = splits["train"].joined(splits.pop("val"))

@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> Data:
         raise InputError(f"{folder}: no labelled images", hint="add train/ or val/")
     preprocess, how = default_preprocess([s for split in splits.values() for s in split.files])
     augment = file_augment(preprocess)
-    notes = (*listing.said(), how, augment.describe())
+    notes = (*listing.all_notes(), how, augment.describe())
     return Data(folder.name, classes, preprocess, splits, augment, notes)
 
 
@@ -91,24 +91,24 @@ class _Listing:
     def read_split(self, root: Path) -> tuple[list[str], list[int]]:
         if _is_annotated(root):
             return self._read_annotations(root)
-        found = _subfolders(root)
-        if unknown := sorted(set(found) - set(self.classes)):
+        folders = _subfolders(root)
+        if unknown := sorted(set(folders) - set(self.classes)):
             message = f"{root / unknown[0]}: train has no class of this name"
             raise InputError(message, hint="use the same class folders in every split")
-        if absent := len(self.classes) - len(found):
+        if absent := len(self.classes) - len(folders):
             self.notes.append(
                 f"{root.name}: {absent} of {len(self.classes)} classes have no folder"
             )
         files: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(self.classes):
-            if name in found:
-                own = self._image_files(root / name)
-                files += own
-                labels += [label] * len(own)
+            if name in folders:
+                of_class = self._image_files(root / name)
+                files += of_class
+                labels += [label] * len(of_class)
         return files, labels
 
-    def said(self) -> list[str]:
+    def all_notes(self) -> list[str]:
         if not self.ignored:
             return self.notes
         suffixes = ", ".join(sorted(self.ignored))
@@ -152,12 +152,12 @@ class _Listing:
 def _split_roots(folder: Path) -> dict[str, Path]:
     roots: dict[str, Path] = {}
     for key, names in _NAMES.items():
-        found = [folder / name for name in names if (folder / name).is_dir()]
-        if len(found) > 1:
-            message = f"{folder}: has both {found[0].name}/ and {found[1].name}/"
+        present = [folder / name for name in names if (folder / name).is_dir()]
+        if len(present) > 1:
+            message = f"{folder}: has both {present[0].name}/ and {present[1].name}/"
             raise InputError(message, hint="keep one of them")
-        if found:
-            roots[key] = found[0]
+        if present:
+            roots[key] = present[0]
     if not roots:
         inside = ", ".join(_subfolders(folder)[:5]) or "no folders"
         message = f"{folder}: has no train/, val/ or test/, only {inside}"
@@ -197,8 +197,8 @@ def _annotations(root: Path) -> list[tuple[Path, str]]:
 
 
 def _is_unlabelled(root: Path, classes: tuple[str, ...]) -> bool:
-    found = _subfolders(root)
-    return not found or (found == ["images"] and "images" not in classes)
+    folders = _subfolders(root)
+    return not folders or (folders == ["images"] and "images" not in classes)
 
 
 def _image_size(path: str) -> tuple[int, int]:

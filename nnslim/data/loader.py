@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,10 +21,25 @@ if TYPE_CHECKING:
     from nnslim.data.preprocess import Preprocess
     from nnslim.data.split import Split
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "Sampling"]
 
 _CACHE_SIDE = 64  # pixels
 _CACHE_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images an epoch takes, in which order.
+
+    Attributes:
+        shuffle: Draw a new order every epoch.
+        seed: Of order and augmentation.
+        drop_last: Leave out a last batch that is smaller, unless it is the only one.
+    """
+
+    shuffle: bool = False
+    seed: int = 0
+    drop_last: bool = False
 
 
 class Loader:
@@ -37,10 +53,8 @@ class Loader:
         split: The labelled images.
         preprocess: Size, mean and std of the network's input.
         batch_size: Images per batch; the last one may be smaller.
-        shuffle: Draw a new order every epoch.
+        sampling: The order of the images; None takes all, as they come.
         augment: How to vary the images, usually ``data.augment``; None leaves them as they are.
-        seed: Of order and augmentation.
-        drop_last: Leave out a last batch that is smaller, unless it is the only one.
         workers: Processes that decode files; sets in memory need none.
         keep: Decode while iterating, and keep what comes to at most 1.5 GB, of whatever size, for
             the loaders of this split that come after the first whole epoch; not with ``augment``.
@@ -58,16 +72,14 @@ class Loader:
         [((2, 1, 4, 4), [0, 1]), ((1, 1, 4, 4), [2])]
     """
 
-    def __init__(  # noqa: PLR0913 - the arguments of a DataLoader, which users know
+    def __init__(  # noqa: PLR0913 - as torch's DataLoader
         self,
         split: Split,
         preprocess: Preprocess,
         batch_size: int,
         *,
-        shuffle: bool = False,
+        sampling: Sampling | None = None,
         augment: Augment | None = None,
-        seed: int = 0,
-        drop_last: bool = False,
         workers: int = 0,
         keep: bool = False,
     ) -> None:
@@ -79,10 +91,8 @@ class Loader:
         self.split = split
         self.preprocess = preprocess
         self.batch_size = batch_size
-        self.shuffle = shuffle
+        self.sampling = sampling or Sampling()
         self.augment = augment or Augment(pad=0, flip=False)
-        self.seed = seed
-        self.drop_last = drop_last
         self.workers = workers
         self.epoch = 0
         self._keeps = keep and _n_bytes(split, preprocess) <= _CACHE_BYTES
@@ -92,7 +102,7 @@ class Loader:
     def __len__(self) -> int:
         """Return the number of batches."""
         whole, rest = divmod(len(self.split), self.batch_size)
-        return whole + (1 if rest and not (self.drop_last and whole) else 0)
+        return whole + (1 if rest and not (self.sampling.drop_last and whole) else 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order and augmentation the next iteration takes."""
@@ -102,9 +112,10 @@ class Loader:
         """Yield (images (N, C, H, W) float32, labels (N,) int64)."""
         count = len(self.split)
         order = np.arange(count)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(count)
-        draws = draw(self.augment, count, seed=self.seed, epoch=self.epoch)
+        seed = self.sampling.seed
+        if self.sampling.shuffle:
+            order = np.random.default_rng([seed, self.epoch, 0]).permutation(count)
+        draws = draw(self.augment, count, seed=seed, epoch=self.epoch)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         batches = (torch.from_numpy(order[s : s + self.batch_size]) for s in starts)
         if self._images is None:
@@ -226,13 +237,13 @@ def _resident(
     """Return the images (N, h, w, C) uint8 if they are in memory or small enough to be."""
     if augment.min_area < 1:
         return None
-    found = split.kept(preprocess)
+    fitted = split.kept(preprocess)
     small = max(preprocess.size) <= _CACHE_SIDE and _n_bytes(split, preprocess) <= _CACHE_BYTES
-    if found is None and small and decode:
-        found = split.fitted(preprocess)
-    if found is None or found.images is None:
+    if fitted is None and small and decode:
+        fitted = split.fitted(preprocess)
+    if fitted is None or fitted.images is None:
         return None
-    return torch.from_numpy(found.images)
+    return torch.from_numpy(fitted.images)
 
 
 def _n_bytes(split: Split, preprocess: Preprocess) -> int:

@@ -44,7 +44,8 @@ def stratified_indices(
     rng = np.random.default_rng(seed)
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
     quotas = _quotas(sizes, count, np.maximum(sizes - leave, 0), rng)
-    chosen = [rng.permutation(own)[:quota] for own, quota in zip(by_class, quotas, strict=True)]
+    parts = zip(by_class, quotas, strict=True)
+    chosen = [rng.permutation(members)[:quota] for members, quota in parts]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 

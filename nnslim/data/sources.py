@@ -1,11 +1,9 @@
-"""Turn what the user wrote after `--data` into a data set."""
+"""Find the data set that a specification names: a folder, a file, a known set or a factory."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +12,8 @@ from nnslim.data.dataset import Data, complete_splits
 from nnslim.data.digits import load_digits
 from nnslim.data.folder import read_folder
 from nnslim.data.vision import VISION_SETS, load_vision_set
-from nnslim.errors import InputError
+from nnslim.errors import ConfigError, InputError
+from nnslim.factory import call_factory
 
 __all__ = ["load_data"]
 
@@ -72,24 +71,17 @@ def _read(spec: str | Path, *, download: bool) -> Data:
         raise InputError(f"{text}: no such file or folder", hint="check the path")
     near = difflib.get_close_matches(name, [*VISION_SETS, "digits"], n=3)
     meant = f" (did you mean {' or '.join(near)}?)" if near else ""
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
         return _from_factory(text, meant)
     raise InputError(f"{text!r} is no file, folder or known data set{meant}", hint=_FORMS)
 
 
 def _from_factory(text: str, meant: str) -> Data:
-    module_name, _, attribute = text.partition(":")
-    # A console script does not look in the working directory, where the user's module is.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        message = f"{text}: cannot be imported ({error}){meant}"
-        raise InputError(
-            message, hint="give package.module:factory, importable from here"
-        ) from error
-    made = factory() if callable(factory) else factory
+        made = call_factory(text)
+    except ConfigError as error:
+        message, hint = error.raw
+        raise InputError(f"{message}{meant}", hint) from error
     if isinstance(made, Data):
         return made
     if isinstance(made, Mapping):

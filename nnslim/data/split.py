@@ -93,9 +93,9 @@ class Split:
         Raises:
             InputError: Images in memory whose shapes differ, or that are in memory and on disk.
         """
-        own, added = (None if s.images is None else s.images.shape[1:] for s in (self, other))
-        if own != added:
-            kinds = ["files" if shape is None else f"of shape {shape}" for shape in (own, added)]
+        shape, added = (None if s.images is None else s.images.shape[1:] for s in (self, other))
+        if shape != added:
+            kinds = ["files" if shape is None else f"of shape {shape}" for shape in (shape, added)]
             message = f"{self.name} is {kinds[0]} and {other.name} is {kinds[1]}"
             raise InputError(message, hint="bring them into one form to train on both")
         pixels = [s.images for s in (self, other) if s.images is not None]
@@ -147,8 +147,8 @@ class Split:
 
     def keep(self, preprocess: Preprocess, images: NDArray[np.uint8]) -> Split:
         """Take the images (N, h, w, C) that ``fitted`` would make, from who has made them."""
-        own = Split(self.labels, images, name=self.name)
-        return self._fitted.setdefault(_fitting(preprocess), own)
+        fitted = Split(self.labels, images, name=self.name)
+        return self._fitted.setdefault(_fitting(preprocess), fitted)
 
 
 def _fitting(preprocess: Preprocess) -> tuple[object, ...]:

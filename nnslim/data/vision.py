@@ -152,7 +152,7 @@ def _open(name: str, key: str, root: Path, *, download: bool) -> VisionDataset:
                 message, hint=f"fetch it by other means and give {name}:ROOT"
             ) from error
         message = f"{name}: its {key} images are missing or damaged in {root.absolute()}"
-        hint = f"run again with --download, or say where it is: {name}:ROOT"
+        hint = f"run again with [[download]], or say where it is: {name}:ROOT"
         raise InputError(message, hint=hint) from error
 
 
@@ -166,7 +166,7 @@ def _array_split(dataset: VisionDataset, name: str) -> Split:
 
 
 def _file_split(dataset: VisionDataset, name: str) -> Split:
-    """List (file, label); two sets take no ``loader`` and are asked for their own lists."""
+    """List (file, label); two sets take no ``loader`` and have lists of them."""
     held = vars(dataset)
     if "loader" in held:
         pairs = [dataset[i] for i in range(len(dataset))]

@@ -72,31 +72,33 @@ def top_k_accuracy(
         >>> top_k_accuracy([(logits, np.array([1, 1]))]).top1_pct
         50.0
     """
-    ranks, losses, finite, predicted = [], [], [], []
+    parts: list[tuple[np.ndarray, ...]] = []
     n_logits = 0
     for logits, labels in batches:
         _check_classes(logits, labels, n_classes)
+        parts.append(_scored(logits.astype(np.float64), labels))
         n_logits = logits.shape[1]
-        scores = logits.astype(np.float64)
-        is_finite = np.isfinite(scores).all(axis=1)
-        scores[~is_finite] = 0.0
-        ranks.append(np.where(is_finite, _rank(scores, labels), n_logits))
-        losses.append(_cross_entropy(scores, labels))
-        finite.append(is_finite)
-        predicted.append(np.where(is_finite, scores.argmax(axis=1), -1))
-    if not ranks:
+    if not parts:
         raise InputError("the data has no images to measure accuracy on")
-    rank, ok = np.concatenate(ranks), np.concatenate(finite)
+    rank, loss, finite, predicted = (np.concatenate(part) for part in zip(*parts, strict=True))
     correct = rank < 1
     return Accuracy(
         top1_pct=100 * int(correct.sum()) / len(rank),
         top5_pct=100 * int((rank < 5).sum()) / len(rank) if n_logits > 5 else None,
         n=len(rank),
-        loss=float(np.concatenate(losses).mean()) if ok.all() else None,
-        n_not_finite=int((~ok).sum()),
+        loss=float(loss.mean()) if finite.all() else None,
+        n_not_finite=int((~finite).sum()),
         correct=correct,
-        predicted=np.concatenate(predicted),
+        predicted=predicted,
     )
+
+
+def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rank of the label, loss, whether all scores are finite, and the class, (N,) each."""
+    finite = np.isfinite(scores).all(axis=1)
+    scores[~finite] = 0.0
+    rank = np.where(finite, _rank(scores, labels), scores.shape[1])
+    return rank, _cross_entropy(scores, labels), finite, np.where(finite, scores.argmax(axis=1), -1)
 
 
 def onnx_accuracy(
@@ -180,18 +182,18 @@ def _flat(logits: np.ndarray) -> np.ndarray:
 def _check_classes(logits: np.ndarray, labels: np.ndarray, n_classes: int | None) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
         raise InputError(f"{len(labels)} images gave logits of shape {logits.shape}, not (N, K)")
-    found = n_classes if n_classes is not None else int(labels.max()) + 1
-    if logits.shape[1] != found if n_classes is not None else logits.shape[1] < found:
-        data = f"{found} classes" if n_classes is not None else f"a label {found - 1}"
+    wanted = n_classes if n_classes is not None else int(labels.max()) + 1
+    if logits.shape[1] != wanted if n_classes is not None else logits.shape[1] < wanted:
+        data = f"{wanted} classes" if n_classes is not None else f"a label {wanted - 1}"
         hint = "take the data that it was trained for, or another network"
         raise InputError(f"the network has {logits.shape[1]} classes, the data {data}", hint=hint)
 
 
 def _rank(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes come before the label's; ties go to the lower index, as in argmax."""
-    own = scores[np.arange(len(labels)), labels][:, None]
+    score = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    return ((scores > score) | ((scores == score) & earlier)).sum(axis=1)
 
 
 def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.measure.layer_times import LayerTimes
-    from nnslim.measure.paired import PairedRatio
+    from nnslim.measure.ratio import PairedRatio
     from nnslim.network.network import Network
     from nnslim.onnx import Session
     from nnslim.onnx.running import BoundRun
@@ -71,7 +71,7 @@ class Bench:
         return path
 
     def ratios(self, path: Path, settings: PairedSettings | None = None) -> dict[int, PairedRatio]:
-        """Measure a file against the parent's at every batch size; the parent's own is a control.
+        """Measure a file against the parent's at every batch size; the parent's file is a control.
 
         Raises:
             DeviceError: The device failed.

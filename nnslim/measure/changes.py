@@ -70,13 +70,13 @@ class Changes:
 
 
 def find_changes(
-    baseline: Accuracy, own: Accuracy, labels: np.ndarray, classes: tuple[str, ...]
+    baseline: Accuracy, other: Accuracy, labels: np.ndarray, classes: tuple[str, ...]
 ) -> Changes:
     """Compare predictions on the same images, in the same order.
 
     Args:
         baseline: Predictions of the baseline.
-        own: Of the file.
+        other: Of the file.
         labels: Of the images, (N,).
         classes: Names.
 
@@ -93,10 +93,10 @@ def find_changes(
     for index, name in enumerate(classes):
         chosen = labels == index
         if n := int(chosen.sum()):
-            right = (100 * float(a.correct[chosen].mean()) for a in (baseline, own))
+            right = (100 * float(a.correct[chosen].mean()) for a in (baseline, other))
             per_class.append(ClassChange(name, n, *right))
-    differs = baseline.predicted != own.predicted
-    columns = (labels, baseline.predicted, own.predicted)
+    differs = baseline.predicted != other.predicted
+    columns = (labels, baseline.predicted, other.predicted)
     moved = Counter(zip(*(column[differs].tolist() for column in columns), strict=True))
     ordered = sorted(moved.items(), key=lambda item: (-item[1], item[0]))
     return Changes(

@@ -62,10 +62,10 @@ class CostModel:
                 self._counts[row, index] = member.positions.shape[1] / n_blocks
         for name, labels in _index_labels(network, channels).items():
             members = _group_of(channels)[labels]
-            own = np.bincount(members[members >= 0], minlength=len(self.names))
+            counts = np.bincount(members[members >= 0], minlength=len(self.names))
             row = start[name]
-            self._counts[row] = own / np.maximum(self.widths, 1)
-            self._fixed[row] -= own.sum()
+            self._counts[row] = counts / np.maximum(self.widths, 1)
+            self._fixed[row] -= counts.sum()
         self.tensors = tuple(order)
         self._bytes = np.array([tensors[name].element_size() for name in order])
         self._is_param = np.array([isinstance(tensors[name], nn.Parameter) for name in order])
@@ -75,9 +75,9 @@ class CostModel:
         self._macs = np.array([positions[name] for name in order])
 
     def vector(self, widths: Mapping[str, int]) -> np.ndarray:
-        """Return the widths of all groups in order; a group that is not named keeps its own."""
+        """Return the widths of all groups in order; a group that is not named keeps its width."""
         return np.array(
-            [widths.get(n, own) for n, own in zip(self.names, self.widths, strict=True)],
+            [widths.get(name, width) for name, width in zip(self.names, self.widths, strict=True)],
             dtype=np.int64,
         )
 

@@ -31,7 +31,7 @@ class Verdict:
         gate: The limit's flag, without dashes.
         path: The file.
         limit: What was demanded.
-        measured: What was found; None where it was not measured or is not a number.
+        measured: The value; None where it was not measured or is not a number.
         status: A missing measurement fails, unless its limit is for another device.
         interval: Where the true value is, 19 times out of 20; None for what is exact.
         reason: Why it is inconclusive or skipped.
@@ -85,10 +85,10 @@ def _verdicts(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     }
     for name, value in exact.items():
         if (limit := getattr(limits, name)) is not None:
-            found = _finite(value)
-            kept = found is not None and found <= limit
+            measured = _finite(value)
+            kept = measured is not None and measured <= limit
             gate = name.replace("_", "-")
-            yield Verdict(gate, result.path, limit, found, "pass" if kept else "fail")
+            yield Verdict(gate, result.path, limit, measured, "pass" if kept else "fail")
     yield from _drop(result, limits)
     yield from _latency(result, limits)
 
@@ -98,16 +98,16 @@ def _drop(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     limit = limits.max_drop
     if limit is None:
         return
-    found = result.against.accuracy if result.against else None
-    if found is None:
+    drop = result.against.accuracy if result.against else None
+    if drop is None:
         yield Verdict("max-drop", result.path, limit, None, "fail")
         return
-    interval = (found.low, found.high)
-    status: Status = "pass" if found.high <= limit else "fail"
+    interval = (drop.low, drop.high)
+    status: Status = "pass" if drop.high <= limit else "fail"
     reason = None
-    if status == "fail" and found.drop_pp <= limit:
-        reason = f"too few images to be sure: {found.n:,}"
-    yield Verdict("max-drop", result.path, limit, found.drop_pp, status, interval, reason)
+    if status == "fail" and drop.drop_pp <= limit:
+        reason = f"too few images to be sure: {drop.n:,}"
+    yield Verdict("max-drop", result.path, limit, drop.drop_pp, status, interval, reason)
 
 
 def _latency(result: FileResult, limits: Gates) -> Iterator[Verdict]:
@@ -124,13 +124,13 @@ def _latency(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     if not latency:
         status = "skipped" if elsewhere else "fail"
         yield Verdict("max-latency-ratio", result.path, limit, None, status, reason=elsewhere)
-    for size, found in latency.items():
+    for size, measured in latency.items():
         gate = "max-latency-ratio" if len(latency) == 1 else f"max-latency-ratio at batch {size}"
-        ratio = found.ratio
+        ratio = measured.ratio
         status, reason = _ratio_status(ratio.low, ratio.high, limit)
-        if (found.noisy or found.hides(limit)) and status != "inconclusive":
+        if (measured.noisy or measured.hides(limit)) and status != "inconclusive":
             status = "inconclusive"
-            control = f"{found.control.low:.3f} to {found.control.high:.3f}"
+            control = f"{measured.control.low:.3f} to {measured.control.high:.3f}"
             reason = f"the machine is noisy: the baseline against itself gave {control}"
         if elsewhere:
             status, reason = "skipped", elsewhere

@@ -1,6 +1,6 @@
 """The interval of a ratio that was measured in a few sessions, each in several rounds.
 
-Sessions differ by their own luck, which no number of rounds averages out, so they are what counts.
+Sessions differ by luck, which no number of rounds averages out, so they are what counts.
 A bootstrap over sessions, then rounds, knows both, but from three to five sessions alone it
 promises too much: it never sees the sessions that were not opened. Student's t does, and knows
 nothing of rounds. The interval takes the wider of the two at each end; how often it holds is
@@ -40,7 +40,7 @@ def median_of_medians(
         >>> 1 <= low < 2 < high <= 3
         True
     """
-    medians = np.array([np.median(own) for own in sessions])
+    medians = np.array([np.median(values) for values in sessions])
     centre = float(np.median(medians))
     low, high = np.percentile(_resampled(sessions, draws, seed), (2.5, 97.5))
     if len(sessions) > 1:
@@ -64,10 +64,10 @@ def _resampled(sessions: Sequence[np.ndarray], draws: int, seed: int) -> np.ndar
     numbers, and those are Beta distributed: one draw for each session instead of n.
     """
     generator = np.random.default_rng(seed)
-    counts = np.array([len(own) for own in sessions])
+    counts = np.array([len(values) for values in sessions])
     rounds = np.full((len(sessions), int(counts.max())), np.nan)
-    for row, own in zip(rounds, sessions, strict=True):
-        row[: len(own)] = np.sort(own)
+    for row, values in zip(rounds, sessions, strict=True):
+        row[: len(values)] = np.sort(values)
     chosen = generator.integers(0, len(sessions), (draws, len(sessions)))
     n = counts[chosen]
     lower = generator.beta((n + 1) // 2, n // 2 + 1)

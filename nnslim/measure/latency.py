@@ -135,8 +135,8 @@ def measure_latency(
             rounds[index].append(calls)
             spent_ns += sum(calls)
     return tuple(
-        Latency(first / 1e6, tuple(tuple(ns / 1e6 for ns in calls) for calls in own), settled)
-        for first, own, (_, settled) in zip(cold, rounds, warm, strict=True)
+        Latency(first / 1e6, tuple(tuple(ns / 1e6 for ns in calls) for calls in turns), settled)
+        for first, turns, (_, settled) in zip(cold, rounds, warm, strict=True)
     )
 
 

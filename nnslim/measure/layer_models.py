@@ -1,4 +1,4 @@
-"""Run single layers in onnxruntime, as ONNX files of their own, to learn what they cost."""
+"""Run single layers in onnxruntime, as ONNX files, to learn what they cost."""
 
 from __future__ import annotations
 

@@ -184,24 +184,25 @@ def estimate_times(
         >>> estimate_times(net, lambda layers: [1 + 1e-6 * layer.macs for layer in layers]).total_ms
         2.067968
     """
-    found = layer_shapes(network)
-    shapes = list(dict.fromkeys(shape for _, shape in found.values() if shape is not None))
+    layers = layer_shapes(network)
+    shapes = list(dict.fromkeys(shape for _, shape in layers.values() if shape is not None))
     halves = [shape.halved() for shape in shapes]
     asked = list(dict.fromkeys((*shapes, *halves)))
     times = dict(zip(asked, time_ms(asked), strict=True))
     slopes = {shape: _slope(shape, half, times) for shape, half in zip(shapes, halves, strict=True)}
-    timed = [shape for _, shape in found.values() if shape is not None]
+    timed = [shape for _, shape in layers.values() if shape is not None]
     macs = sum(shape.macs for shape in timed)
     average = sum(slopes[s] * s.macs for s in timed) / macs if macs else 1.0
     per_entry: dict[str, float] = {}
     by_tensor: dict[str, float] = {}
-    for name, (weight, shape) in found.items():
+    for name, (weight, shape) in layers.items():
         positions = weighted_positions(network)[name][1]
         slope = average if shape is None else slopes[shape]
-        own = slope * positions * network.tensor(weight).numel() if shape is None else times[shape]
+        entries = network.tensor(weight).numel()
+        time = slope * positions * entries if shape is None else times[shape]
         per_entry[weight] = per_entry.get(weight, 0.0) + slope * positions
-        by_tensor[weight] = by_tensor.get(weight, 0.0) + own
-    guessed = tuple(weight for weight, shape in found.values() if shape is None)
+        by_tensor[weight] = by_tensor.get(weight, 0.0) + time
+    guessed = tuple(weight for weight, shape in layers.values() if shape is None)
     return LayerTimes(sum(by_tensor.values()), per_entry, by_tensor, len(shapes), guessed)
 
 

@@ -37,7 +37,7 @@ class OnnxCost:
         n_parameters: Stored values, apart from scalars and from shapes (int64, bool).
         macs: Multiply-adds per image of Conv, Gemm and MatMul; None where a shape is unknown.
         macs_by_operator: The same by operator type.
-        not_counted: Operator types that hold weights or a graph of their own and are not in
+        not_counted: Operator types that hold weights or a graph and are not in
             ``macs``.
     """
 

@@ -57,7 +57,7 @@ class _Failure:
 
 
 class _Feeder(Generic[T]):
-    """Iterates in a thread of its own, a few items ahead."""
+    """Iterates in another thread, a few items ahead."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items

@@ -15,7 +15,7 @@ from nnslim.artifact.replacing import check_place, new_file
 from nnslim.data import Loader
 from nnslim.errors import ConfigError, ExportMismatchError, InputError
 from nnslim.measure.accuracy import onnx_accuracy, run_padded
-from nnslim.measure.comparison import accuracy_drop
+from nnslim.measure.drop import accuracy_drop
 from nnslim.measure.scoring import as_pixels, images_per_run
 from nnslim.onnx import ExportReport, export_onnx, open_session
 from nnslim.onnx.quantize import Calibration, quantize_file
@@ -82,7 +82,7 @@ def export_checked(
     """Write one ONNX file; with data, only if its accuracy is close enough to float32's.
 
     Args:
-        network: What is exported; it is not changed.
+        network: It is not changed.
         path: Where to write.
         settings: Of the export; with int8, of the float32 file that is quantised.
         data: Calibrates int8 on its training images, and judges on its test images.
@@ -98,14 +98,27 @@ def export_checked(
         ExportMismatchError: The file computes something else, or loses too much.
     """
     check_place(path)
-    if precision.int8 and (data is None or settings.half):
-        what = "half precision" if data is not None else "nothing to measure its scales on"
-        hint = "give one of --int8 and --half" if data is not None else "give --data"
-        raise ConfigError(f"int8 and {what} do not go together", hint=hint)
+    if precision.int8 and data is None:
+        message = "int8 and nothing to measure its scales on do not go together"
+        raise ConfigError(message, hint="give [[data]]")
+    if precision.int8 and settings.half:
+        message = "int8 and half precision do not go together"
+        raise ConfigError(message, hint="give one of [[int8]] and [[half]]")
     if data is None or not (settings.half or precision.int8):
         return export_onnx(network, path, settings=settings), None
+    return _export_smaller(network, path, settings, data, precision)
+
+
+def _export_smaller(
+    network: Network,
+    path: Path,
+    settings: ExportSettings,
+    data: Data,
+    precision: PrecisionSettings,
+) -> tuple[ExportReport, PrecisionCheck]:
     if network.preprocess is None:
-        raise ConfigError("how images become inputs is not known", hint="give --mean and --std")
+        hint = "give [[mean]] and [[std]]"
+        raise ConfigError("how images become inputs is not known", hint=hint)
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         plain, small = Path(folder) / "float32.onnx", Path(folder) / "small.onnx"
         calibration: Calibration | None = None
@@ -116,16 +129,19 @@ def export_checked(
         else:
             report = export_onnx(network, small, settings=settings)
         check = _judge(plain, small, network.preprocess, data, calibration)
-        if not check.drop_pp <= precision.max_drop:
-            raise ExportMismatchError(
-                f"the file would have {check.top1_pct:.2f} % top-1 on {check.n_images:,} images"
-                f" instead of {check.float32_top1_pct:.2f}, and may lose"
-                f" {precision.max_drop:g} points",
-                hint="nothing was written; allow more with --max-drop, or export float32",
-            )
+        _require(check, precision.max_drop)
         with new_file(path) as temporary:
             shutil.copyfile(small, temporary)
     return replace(report, path=path), check
+
+
+def _require(check: PrecisionCheck, max_drop: float) -> None:
+    if not check.drop_pp <= max_drop:
+        raise ExportMismatchError(
+            f"the file would have {check.top1_pct:.2f} % top-1 on {check.n_images:,} images"
+            f" instead of {check.float32_top1_pct:.2f}, and may lose {max_drop:g} points",
+            hint="nothing was written; allow more with [[precision.max_drop]], or export float32",
+        )
 
 
 def _quantise(  # noqa: PLR0913, PLR0917 - two files and what is known about them
@@ -169,12 +185,12 @@ def _judge(
     pixels = sessions[0].input.takes_pixels
     fed = as_pixels(preprocess) if pixels else preprocess
     loader = Loader(split, fed, images_per_run(EvalSettings(), fed), keep=True)
-    baseline, own = (onnx_accuracy(session, loader, len(data.classes)) for session in sessions)
-    drop = accuracy_drop(baseline, own, split.labels, data.classes)
+    baseline, measured = (onnx_accuracy(session, loader, len(data.classes)) for session in sessions)
+    drop = accuracy_drop(baseline, measured, split.labels, data.classes)
     return PrecisionCheck(
         name,
-        own.n,
-        own.top1_pct,
+        measured.n,
+        measured.top1_pct,
         baseline.top1_pct,
         drop.drop_pp,
         drop.low,
@@ -189,11 +205,11 @@ def _logits_apart(
     sessions: Sequence[Session], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> float | None:
     """Largest difference of a logit over the largest of the first session's."""
-    found: list[np.ndarray] = []  # (2, N, K)
+    pairs: list[np.ndarray] = []  # (2, N, K)
     for images, _ in batches:
-        found.append(np.stack([run_padded(session, images.numpy()) for session in sessions]))
-        if sum(pair.shape[1] for pair in found) >= _COMPARED:
+        pairs.append(np.stack([run_padded(session, images.numpy()) for session in sessions]))
+        if sum(pair.shape[1] for pair in pairs) >= _COMPARED:
             break
-    wanted, got = np.concatenate(found, axis=1)
+    wanted, got = np.concatenate(pairs, axis=1)
     apart = float(np.abs(got - wanted).max()) / max(float(np.abs(wanted).max()), 1e-30)
     return apart if math.isfinite(apart) else None

@@ -120,8 +120,8 @@ class FileResult:
         }
 
     def _e2e(self, size: int) -> dict[str, object] | None:
-        found = self.latency_e2e.get(size)
-        return None if found is None else found.to_json()
+        latency = self.latency_e2e.get(size)
+        return None if latency is None else latency.to_json()
 
 
 @dataclass(frozen=True)

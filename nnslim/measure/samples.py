@@ -33,7 +33,9 @@ def sample_table(report: EvalReport) -> dict[str, np.ndarray]:
         values = (file, batch, clock, session, np.repeat(np.arange(len(counts)), counts))
         for name, value in zip(_NAMES, (*values, latency.samples_ms), strict=True):
             columns[name].append(np.broadcast_to(np.asarray(value), (latency.n,)))
-    return {name: np.concatenate(own) if own else np.empty(0) for name, own in columns.items()}
+    return {
+        name: np.concatenate(parts) if parts else np.empty(0) for name, parts in columns.items()
+    }
 
 
 def check_samples(path: Path, *, overwrite: bool) -> Path:
@@ -43,11 +45,12 @@ def check_samples(path: Path, *, overwrite: bool) -> Path:
         ConfigError: Not ``.npz``, a folder that is not there, or a file that is.
     """
     if path.suffix != ".npz":
-        raise ConfigError(f"--samples {path}: samples are written as .npz")
+        raise ConfigError(f"[[reports.samples={path}]]: samples are written as .npz")
     if not path.parent.is_dir():
-        raise ConfigError(f"--samples {path}: there is no folder {path.parent}")
+        raise ConfigError(f"[[reports.samples={path}]]: there is no folder {path.parent}")
     if path.exists() and not overwrite:
-        raise ConfigError(f"--samples {path} is there already", hint="give --overwrite")
+        message = f"[[reports.samples={path}]] is there already"
+        raise ConfigError(message, hint="give [[overwrite]]")
     return path
 
 
@@ -71,9 +74,9 @@ def _measured(report: EvalReport) -> Iterator[tuple[str, int, str, int, Latency]
         for clock, latencies in (("compute", result.latency), ("e2e", result.latency_e2e)):
             for size, latency in latencies.items():
                 yield name, size, clock, 0, latency
-        for size, found in result.against.latency.items() if result.against else ():
-            for number, (parent, own) in enumerate(found.ratio.sessions):
+        for size, measured in result.against.latency.items() if result.against else ():
+            for number, (parent, other) in enumerate(measured.ratio.sessions):
                 yield name, size, "baseline", number, parent
-                yield name, size, "paired", number, own
-            for number, (_, again) in enumerate(found.control.sessions):
+                yield name, size, "paired", number, other
+            for number, (_, again) in enumerate(measured.control.sessions):
                 yield name, size, "control", number, again

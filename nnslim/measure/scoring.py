@@ -10,6 +10,7 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import Accuracy, onnx_accuracy
 from nnslim.measure.overlap import Stopwatch, ahead
+from nnslim.settings.option import AUTO
 from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def score(
     *,
     keep: bool = False,
 ) -> Score:
-    """Run the test split; the file's own preprocessing wins over the caller's and the data's.
+    """Run the test split; preprocessing stored in the file wins over the caller's and the data's.
 
     Args:
         session: The open file.
@@ -75,7 +76,8 @@ def score(
     fed = as_pixels(chosen) if session.input.takes_pixels else chosen
     watch = Stopwatch()
     batch = images_per_run(settings, chosen)
-    loader = Loader(data.test, fed, batch, workers=settings.workers, keep=keep)
+    workers = decoding_workers() if settings.workers is AUTO else settings.workers
+    loader = Loader(data.test, fed, batch, workers=workers, keep=keep)
     accuracy = onnx_accuracy(session, ahead(loader), len(data.classes), watch)
     seconds = max(watch.total_s, 1e-9)
     session.check_still_on_device()
@@ -114,9 +116,9 @@ def as_pixels(preprocess: Preprocess) -> Preprocess:
 def _choose(
     session: Session, data: Data, preprocess: Preprocess | None
 ) -> tuple[Preprocess, Literal["file", "caller", "data"]]:
-    own = session.metadata.get("nnslim.preprocess")
-    if own is not None:
-        value = _json(own)
+    stored = session.metadata.get("nnslim.preprocess")
+    if stored is not None:
+        value = _json(stored)
         if not isinstance(value, dict):
             raise InputError("metadata nnslim.preprocess is not a JSON object")
         return Preprocess.from_json(value), "file"
@@ -137,10 +139,10 @@ def _check_size(session: Session, preprocess: Preprocess) -> None:
 
 def _class_warnings(session: Session, classes: tuple[str, ...]) -> tuple[str, ...]:
     """Same number, other names: perhaps only spelt otherwise, perhaps in another order."""
-    own = _json(session.metadata.get("nnslim.classes", "null"))
-    if not isinstance(own, list):
+    stored = _json(session.metadata.get("nnslim.classes", "null"))
+    if not isinstance(stored, list):
         return ()
-    for index, (ours, theirs) in enumerate(zip(own, classes, strict=False)):
+    for index, (ours, theirs) in enumerate(zip(stored, classes, strict=False)):
         if ours != theirs:
             return (f"class {index} is {ours!r} in the file and {theirs!r} in the data",)
     return ()

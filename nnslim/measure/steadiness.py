@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nnslim.measure.latency import Latency
-    from nnslim.measure.paired import PairedRatio
+    from nnslim.measure.ratio import PairedRatio
 
 __all__ = ["busy_cores", "machine_warnings", "ratio_warnings", "unsteadiness"]
 
@@ -34,21 +34,21 @@ def unsteadiness(latency: Latency) -> tuple[str, ...]:
         >>> unsteadiness(Latency(9.0, ((1.0, 1.2),) * 20))
         ('times vary by 9.1 % (CoV)',)
     """
-    said: list[str] = []
+    reasons: list[str] = []
     if latency.cov > _MOST_COV:
-        said.append(f"times vary by {100 * latency.cov:.1f} % (CoV)")
+        reasons.append(f"times vary by {100 * latency.cov:.1f} % (CoV)")
     medians = latency.round_medians_ms
     if not latency.settled:
-        said.append("they still changed when the warm-up had to end")
+        reasons.append("they still changed when the warm-up had to end")
     if len(medians) >= _LEAST_ROUNDS:
         start = float(medians[0] / np.median(medians[1:]))
         if start > _SLOW_START:
-            said.append(f"the first round took {start:.1f} times the others")
+            reasons.append(f"the first round took {start:.1f} times the others")
         drift = _rank_correlation(medians)
         if abs(drift) > max(_DRIFT, _DRIFT_ERRORS / np.sqrt(len(medians) - 1)):
             direction = "slower" if drift > 0 else "faster"
-            said.append(f"they became {direction} while measured (Spearman's rho {drift:.2f})")
-    return tuple(said)
+            reasons.append(f"they became {direction} while measured (Spearman's rho {drift:.2f})")
+    return tuple(reasons)
 
 
 def ratio_warnings(ratio: PairedRatio, half_width: float) -> tuple[str, ...]:
@@ -86,13 +86,13 @@ def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float |
 
 def _ticks(text: str) -> dict[int, tuple[int, int]]:
     """By core: ticks idle or waiting for a disk, and all ticks."""
-    found: dict[int, tuple[int, int]] = {}
+    ticks_by_core: dict[int, tuple[int, int]] = {}
     for line in text.splitlines():
         name, *values = line.split()
         if name.startswith("cpu") and name != "cpu":
             ticks = [int(value) for value in values[:8]]
-            found[int(name.removeprefix("cpu"))] = (ticks[3] + ticks[4], sum(ticks))
-    return found
+            ticks_by_core[int(name.removeprefix("cpu"))] = (ticks[3] + ticks[4], sum(ticks))
+    return ticks_by_core
 
 
 def machine_warnings() -> tuple[str, ...]:
@@ -101,15 +101,15 @@ def machine_warnings() -> tuple[str, ...]:
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     ours = len(affinity(0)) if affinity else cores
     load: Callable[[], Sequence[float]] | None = getattr(os, "getloadavg", None)
-    said: list[str] = []
+    reasons: list[str] = []
     if load and load()[0] > cores:
-        said.append(
+        reasons.append(
             f"the machine is busy: a load of {load()[0]:.1f} on {cores} cores; latencies of "
             "several threads suffer most"
         )
     if ours < cores:
-        said.append(f"this process may use {ours} of {cores} cores")
-    return tuple(said)
+        reasons.append(f"this process may use {ours} of {cores} cores")
+    return tuple(reasons)
 
 
 def _rank_correlation(values: np.ndarray) -> float:

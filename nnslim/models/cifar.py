@@ -54,7 +54,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, kind: str) -> nn
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut around them."""
+    """Two 3 x 3 convolutions and a shortcut past them."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, kind: str) -> None:
         super().__init__()

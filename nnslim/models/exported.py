@@ -122,7 +122,7 @@ def _check(path: Path, name: str, data: bytes) -> None:
 
 def _refusal(path: Path, what: str) -> InputError:
     message = f"{path}: is refused, because loading it could run code from the file: {what}"
-    return InputError(message, hint="use the state dict and --arch")
+    return InputError(message, hint="use the state dict and [[arch]]")
 
 
 def _entries(value: object) -> Iterator[tuple[str, object]]:

@@ -38,19 +38,19 @@ REPRESENTATIVES = tuple(
 )
 
 
-def candidates(source: Source, found: Signature) -> tuple[str, ...]:
-    """Return the names of the architectures of one source that ``found`` could be.
+def candidates(source: Source, shapes: Signature) -> tuple[str, ...]:
+    """Return the names of the architectures of one source that ``shapes`` could be.
 
     Args:
         source: ``"built-in"``, ``"torchvision"`` or ``"timm"``.
-        found: Shapes of the tensors in a file, by name.
+        shapes: Shapes of the tensors in a file, by name.
 
     Example:
         >>> candidates("built-in", {})[:2]
         ('cifar_resnet8', 'cifar_resnet14')
     """
     if source == "timm":
-        return tuple(_timm(found)) if timm_installed() else ()
+        return tuple(_timm(shapes)) if timm_installed() else ()
     return architecture_names(source)
 
 
@@ -69,13 +69,13 @@ def family(name: str) -> tuple[str, ...]:
     return tuple(n for n in architecture_names("torchvision") if module(n) == module(name))
 
 
-def _timm(found: Signature) -> Iterator[str]:
+def _timm(shapes: Signature) -> Iterator[str]:
     """The networks whose first convolution and classifier carry names that are there."""
     timm = timm_module()
     for name in architecture_names("timm"):
         config = timm.get_pretrained_cfg(name.partition(":")[2])
         needed = () if config is None else (config.first_conv, config.classifier)
-        if all(f"{_first(layer)}.weight" in found for layer in needed if layer):
+        if all(f"{_first(layer)}.weight" in shapes for layer in needed if layer):
             yield name
 
 

@@ -73,7 +73,7 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 def _missing_hint(path: Path) -> str:
     if ":" in path.name or not path.suffix:
-        return f"for an architecture without weights use --arch {path}"
+        return f"for an architecture without weights use [[arch={path}]]"
     return "check the path"
 
 

@@ -1,4 +1,4 @@
-"""Brings a pruned network back into its user's own module, layer by layer, and proves it equal."""
+"""Brings a pruned network back into its user's module, layer by layer, and proves it equal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load(
     arch: str | None = None,
     operators: CustomRules | None = None,
 ) -> nn.Module:
-    """Read a model file, as a network that needs no source or into a module of your own.
+    """Read a model file, as a network that needs no source or into your module.
 
     Args:
         path: A file that nnslim wrote, or a result folder with one; without ``into`` also a state
@@ -50,7 +50,7 @@ def load(
             and filled in place; it keeps its device, precision, mode and ``requires_grad``. Its
             parameters are new objects: build the optimizer afterwards.
         arch: Architecture of a state dict, such as ``torchvision:resnet18``; None recognises it.
-        operators: Operators of your own that the file may use, with their rules.
+        operators: Custom operators that the file may use, with their rules.
 
     Returns:
         The network in eval mode on the CPU, or ``into``.
@@ -101,7 +101,7 @@ def put_into(network: Network, module: M) -> M:
     return module
 
 
-def _own(module: nn.Module) -> dict[str, Tensor]:
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -110,12 +110,13 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
 
 def _alias(module: nn.Module, name: str, network: Network) -> str | None:
     """The other name under which a network holds a tensor that the module has twice."""
-    own = _own(module)
-    return next((n for n, t in own.items() if t is own[name] and n in network.tensors()), None)
+    tensors = _named_tensors(module)
+    same = (other for other, tensor in tensors.items() if tensor is tensors[name])
+    return next((other for other in same if other in network.tensors()), None)
 
 
 def _check_names(network: Network, module: nn.Module) -> None:
-    own = _own(module)
+    tensors = _named_tensors(module)
     for path, child in module.named_modules():
         if parametrize.is_parametrized(child):
             raise UnsupportedModelError(
@@ -123,17 +124,17 @@ def _check_names(network: Network, module: nn.Module) -> None:
                 hint="remove the parametrization, or use the network itself: nnslim.load(path)",
             )
     for name, tensor in network.tensors().items():
-        if name.startswith("nnslim_index.") or name.startswith("_lifted") or name in own:
-            if name in own and own[name].dim() != tensor.dim():
+        if name.startswith("nnslim_index.") or name.startswith("_lifted") or name in tensors:
+            if name in tensors and tensors[name].dim() != tensor.dim():
                 raise InputError(
                     f"{name!r} has the shape {tuple(tensor.shape)} in the file and"
-                    f" {tuple(own[name].shape)} in the module",
+                    f" {tuple(tensors[name].shape)} in the module",
                     hint="build the module with the arguments it was traced with",
                 )
             continue
         if name.rpartition(".")[2].startswith(("_tensor_constant", "lifted_tensor")):
             continue
-        near = difflib.get_close_matches(name, own, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(name, tensors, n=1, cutoff=0.0)
         raise InputError(
             f"the file is of another architecture: it has a tensor {name!r}, which"
             f" {type(module).__name__} lacks" + (f" (nearest: {near[0]!r})" if near else ""),
@@ -143,11 +144,11 @@ def _check_names(network: Network, module: nn.Module) -> None:
 
 def _fill(network: Network, module: nn.Module) -> None:
     """Give the module the network's tensors and its layers their new sizes."""
-    own = _own(module)
+    tensors = _named_tensors(module)
     new: dict[int, Tensor] = {}
     for name, tensor in network.tensors().items():
-        if name in own:
-            old = own[name]
+        if name in tensors:
+            old = tensors[name]
             value = tensor.detach().clone()
             value = value.to(old.device, old.dtype if old.is_floating_point() else value.dtype)
             if isinstance(old, nn.Parameter):
@@ -163,13 +164,13 @@ def _fill(network: Network, module: nn.Module) -> None:
 
 @torch.no_grad()
 def _check_equal(network: Network, module: nn.Module) -> None:
-    """Run both in float64 on the same input, or say where the module's own code does not fit."""
+    """Run both in float64 on the same input, or say where the module's code does not fit."""
     generator = torch.Generator().manual_seed(0)
     shapes = ([2 if s == BATCH else s for s in e.info.shape] for e in network.graph.inputs)
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
     expected = _leaves(copy.deepcopy(network).double().eval()(*(x.clone() for x in inputs)))
     try:
-        found = _leaves(module.cpu().double().eval()(*inputs))
+        outputs = _leaves(module.cpu().double().eval()(*inputs))
     # A module's forward may raise anything when its sizes do not fit.
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -178,7 +179,7 @@ def _check_equal(network: Network, module: nn.Module) -> None:
             hint="let the size there follow its tensor's shape, or use the network itself, which"
             " needs no source: nnslim.load(path)",
         ) from error
-    for ours, theirs in zip(found, expected, strict=False):
+    for ours, theirs in zip(outputs, expected, strict=False):
         difference = _difference(ours, theirs)
         if not difference <= _TOLERANCE:
             raise UnsupportedModelError(
@@ -194,19 +195,19 @@ def _leaves(value: object) -> list[Tensor]:
     return [leaf for leaf in cast("list[object]", leaves) if isinstance(leaf, Tensor)]
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
+def _difference(output: Tensor, expected: Tensor) -> float:
+    if output.shape != expected.shape:
         return float("inf")
     scale = max(float(expected.abs().max()), 1e-30)
-    return float((found - expected).abs().max()) / scale
+    return float((output - expected).abs().max()) / scale
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of the error that is not torch's own: ``models/resnet.py:92``."""
+    """The innermost line of the error that is not in torch: ``models/resnet.py:92``."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = PurePath(__file__).name
+    this_file = PurePath(__file__).name
     for frame in reversed(frames):
         parts = PurePath(frame.filename).parts
-        if "torch" not in parts and parts[-1] != own:
+        if "torch" not in parts and parts[-1] != this_file:
             return f"{'/'.join(parts[-2:])}:{frame.lineno}, in {frame.name},"
     return "the module"

@@ -16,7 +16,13 @@ from nnslim.models.exported import read_exported
 from nnslim.models.formats import file_kind, model_file
 from nnslim.models.matching import match_signatures
 from nnslim.models.recognise import best_fit, recognise
-from nnslim.models.registry import Architecture, Argument, architecture, parse_arch_args
+from nnslim.models.registry import (
+    Architecture,
+    Argument,
+    architecture,
+    describe,
+    parse_arch_args,
+)
 from nnslim.models.skeleton import signature_of
 from nnslim.models.state_dict import read_checkpoint
 from nnslim.network import Network, trace_network
@@ -34,11 +40,11 @@ _IMAGE_CHANNELS = 3  # of a model without convolutions that could tell
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What the user said about a model.
+    """What is known of a model besides its file.
 
     Attributes:
-        arch: Name of the architecture (``--arch``), or None to recognise it.
-        arch_args: Its ``key=value`` arguments (``--arch-arg``).
+        arch: Name of the architecture or None to recognise it.
+        arch_args: Its ``key=value`` arguments.
         trust_pickle: Unpickle objects, which runs code from the file.
         input_size: Height and width of the images, in pixels; wins over ``preprocess.size``.
         preprocess: How an image becomes an input; replaces what a stored network brings.
@@ -61,7 +67,7 @@ class LoadedModel:
         network: The model as a graph with its tensors, in eval mode, on the CPU.
         source: The file, or the architecture's name when there was none.
         sha256: Hash of the file, or None.
-        arch: The architecture with its arguments, or None when the file brings its own graph.
+        arch: The architecture with its arguments, or None when the file holds a graph.
         notes: Everything that was decided for the user.
     """
 
@@ -94,7 +100,7 @@ def load_model(source: str | Path | None, options: ModelOptions | None = None) -
         source: An nnslim ``.safetensors`` or a result folder with one; a state dict in ``.pt``,
             ``.pth``, ``.th`` or ``.safetensors``; a ``.pt2`` archive; or None with
             ``options.arch``.
-        options: What the user said about the model.
+        options: What is known of the model besides.
 
     Raises:
         ConfigError: An unknown architecture or argument, or options that contradict each other.
@@ -139,13 +145,13 @@ def _open(path: Path, options: ModelOptions) -> _Source:
 
 def _refuse_arch(path: Path, options: ModelOptions) -> None:
     if options.arch is not None or options.arch_args:
-        message = f"{path}: holds its own graph, so --arch and --arch-arg cannot change it"
+        message = f"{path}: holds a graph, so [[arch]] and [[arch_arg]] cannot change it"
         raise ConfigError(message, hint="leave them out")
 
 
 def _random(options: ModelOptions) -> _Source:
     if options.arch is None:
-        raise ConfigError("there is no model", hint="give a file, or a name with --arch")
+        raise ConfigError("there is no model", hint="give a file, or a name with [[arch]]")
     entry, arguments = architecture(options.arch), parse_arch_args(options.arch_args)
     if entry.source != "factory":
         if options.num_classes is not None:
@@ -153,7 +159,8 @@ def _random(options: ModelOptions) -> _Source:
         if options.preprocess is not None and options.preprocess.channels != 3:
             arguments.setdefault("in_channels", options.preprocess.channels)
     note = "no file was given: the weights are random"
-    return _Source(entry.make(arguments), _label(entry, arguments), entry.size, notes=(note,))
+    label = describe(entry.name, arguments)
+    return _Source(entry.make(arguments), label, entry.size, notes=(note,))
 
 
 def _from_checkpoint(path: Path, options: ModelOptions) -> _Source:
@@ -161,35 +168,35 @@ def _from_checkpoint(path: Path, options: ModelOptions) -> _Source:
     if checkpoint.module is not None and options.arch is None:
         return _Source(checkpoint.module.float(), notes=checkpoint.notes)
     if options.arch is None and options.arch_args:
-        hint = "name the architecture with --arch"
-        raise ConfigError("--arch-arg is of no use without --arch", hint=hint)
-    found = signature_of(checkpoint.tensors)
+        hint = "name the architecture with [[arch]]"
+        raise ConfigError("[[arch_arg]] is of no use without [[arch]]", hint=hint)
+    shapes = signature_of(checkpoint.tensors)
     try:
         if options.arch is not None:
-            entry, arguments = _named(options, found)
+            entry, arguments = _named(options, shapes)
             how = ""
         else:
-            recognised = recognise(found)
+            recognised = recognise(shapes)
             entry, arguments = architecture(recognised.name), dict(recognised.arguments)
             how = "recognised as "
     except InputError as error:
-        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+        raise error.at(str(path)) from error
     module = entry.make(arguments)
     notes = (*checkpoint.notes, *_fill(module, checkpoint, path, entry.name))
-    label = _label(entry, arguments)
+    label = describe(entry.name, arguments)
     if how or len(arguments) > len(options.arch_args):
         notes += (f"{path.name}: {how or 'read as '}{label}",)
     return _Source(module, label, entry.size, notes=notes)
 
 
 def _named(
-    options: ModelOptions, found: Mapping[str, tuple[int, ...]]
+    options: ModelOptions, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Architecture, dict[str, Argument]]:
     """The architecture that the user named, with what they left open read off the shapes."""
     entry, arguments = architecture(str(options.arch)), parse_arch_args(options.arch_args)
     if entry.source == "factory":
         return entry, arguments
-    fit = best_fit(entry, arguments, dict(found))
+    fit = best_fit(entry, arguments, dict(shapes))
     return entry, dict(fit.arguments) if fit is not None and fit.match.same_names else arguments
 
 
@@ -198,18 +205,13 @@ def _fill(module: nn.Module, checkpoint: Weights, path: Path, name: str) -> tupl
     wanted = module.state_dict()
     match = match_signatures(signature_of(checkpoint.tensors), signature_of(wanted))
     if not match.exact:
-        message = f"{path}: does not fit --arch {name}: {match.describe()}"
-        raise InputError(message, hint="check --arch and --arch-arg, or leave --arch out")
+        message = f"{path}: does not fit [[arch={name}]]: {match.describe()}"
+        raise InputError(message, hint="check [[arch]] and [[arch_arg]], or leave both out")
     module.load_state_dict({**wanted, **checkpoint.tensors})
     module.float()
     kinds = {str(t.dtype)[6:] for t in checkpoint.tensors.values() if t.is_floating_point()}
     other = sorted(kinds - {"float32"})
     return (f"weights of {', '.join(other)} were converted to float32",) if other else ()
-
-
-def _label(entry: Architecture, arguments: Mapping[str, Argument]) -> str:
-    given = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
-    return f"{entry.name} ({given})" if given else entry.name
 
 
 def _network(opened: _Source, options: ModelOptions, label: str) -> Network:
@@ -229,21 +231,21 @@ def _network(opened: _Source, options: ModelOptions, label: str) -> Network:
 
 
 def _input_shape(opened: _Source, options: ModelOptions, label: str) -> tuple[int, ...]:
-    """``(C, H, W)``: the size is the user's, else the preprocessing's, else the model's own."""
-    said = options.input_size or (options.preprocess.size if options.preprocess else None)
+    """``(C, H, W)``: the size is the options', else the preprocessing's, else the model's."""
+    wanted = options.input_size or (options.preprocess.size if options.preprocess else None)
     if opened.shape is not None:
         if len(opened.shape) != 3:
             shape = ", ".join(map(str, ("N", *opened.shape)))
             raise InputError(f"{label}: takes ({shape}), not images (N, C, H, W)")
-        own = (opened.shape[1], opened.shape[2])
-        if said is not None and said != own:
-            message = f"{label}: takes images of {_pixels(own)}, not {_pixels(said)}"
+        size = (opened.shape[1], opened.shape[2])
+        if wanted is not None and wanted != size:
+            message = f"{label}: takes images of {_pixels(size)}, not {_pixels(wanted)}"
             raise InputError(message, hint="its graph is made for that size")
         return opened.shape
-    size = said or opened.size
+    size = wanted or opened.size
     if size is None:
         message = f"{label}: does not say which size its images have"
-        raise ConfigError(message, hint="give --input-size")
+        raise ConfigError(message, hint="give [[input_size]]")
     convs = (m for m in opened.model.modules() if isinstance(m, nn.Conv2d))
     return (next((conv.in_channels for conv in convs), _IMAGE_CHANNELS), *size)
 

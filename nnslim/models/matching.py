@@ -55,7 +55,7 @@ class Match:
             '1 missing (b), 1 unexpected (c), 1 of another shape (a: (2,) in the file, (3,) needed)'
         """
         shapes = [
-            f"{name}: {found} in the file, {wanted} needed" for name, found, wanted in self.reshaped
+            f"{name}: {shape} in the file, {wanted} needed" for name, shape, wanted in self.reshaped
         ]
         parts = (
             (self.missing, "missing"),
@@ -65,26 +65,26 @@ class Match:
         return ", ".join(f"{len(names)} {kind} ({_few(names)})" for names, kind in parts if names)
 
 
-def match_signatures(found: Signature, wanted: Signature) -> Match:
+def match_signatures(shapes: Signature, wanted: Signature) -> Match:
     """Compare what a file holds with what an architecture needs.
 
     ``num_batches_tracked`` may be missing: checkpoints from before torch 0.4.1 lack it, and it
     counts training steps only.
 
     Args:
-        found: The file's shapes by name.
+        shapes: The file's shapes by name.
         wanted: The architecture's shapes by name.
     """
     reshaped = tuple(
         (name, shape, wanted[name])
-        for name, shape in found.items()
+        for name, shape in shapes.items()
         if name in wanted and shape != wanted[name]
     )
     return Match(
-        missing=tuple(n for n in wanted if n not in found and not _is_counter(n)),
-        unexpected=tuple(name for name in found if name not in wanted),
+        missing=tuple(n for n in wanted if n not in shapes and not _is_counter(n)),
+        unexpected=tuple(name for name in shapes if name not in wanted),
         reshaped=reshaped,
-        n_common=sum(name in wanted for name in found) - len(reshaped),
+        n_common=sum(name in wanted for name in shapes) - len(reshaped),
     )
 
 

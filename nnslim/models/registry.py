@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,6 +23,7 @@ __all__ = [
     "Argument",
     "architecture",
     "architecture_names",
+    "describe",
     "nearest_names",
     "parse_arch_args",
     "timm_installed",
@@ -37,7 +39,7 @@ class Architecture:
     """A network that can be built by name.
 
     Attributes:
-        name: The name that ``--arch`` takes.
+        name: The name that the setting ``arch`` takes.
         source: Where it comes from.
         build: Makes the module, with random weights, from keyword arguments.
         size: Height and width of the images it is made for, or None when it does not say.
@@ -69,7 +71,7 @@ class Architecture:
             except (TypeError, ValueError, RuntimeError) as error:
                 given = ", ".join(f"{key}={value}" for key, value in arguments.items())
                 message = f"{self.name} cannot be built with {given or 'no arguments'}: {error}"
-                raise ConfigError(message, hint="see --arch-arg") from error
+                raise ConfigError(message, hint="see [[arch_arg]]") from error
 
 
 def parse_arch_args(pairs: tuple[str, ...]) -> dict[str, Argument]:
@@ -87,9 +89,11 @@ def parse_arch_args(pairs: tuple[str, ...]) -> dict[str, Argument]:
         key, equals, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
-            raise ConfigError(f"--arch-arg {pair}: expected key=value", hint="as in num_classes=10")
+            raise ConfigError(
+                f"[[arch_arg={pair}]]: expected key=value", hint="as in num_classes=10"
+            )
         if key in arguments:
-            raise ConfigError(f"--arch-arg {key} is given twice", hint="give it once")
+            raise ConfigError(f"[[arch_arg={key}]] is given twice", hint="give it once")
         arguments[key] = _value(value.strip())
     return arguments
 
@@ -129,8 +133,15 @@ def architecture(name: str) -> Architecture:
     elif prefix == "timm" and colon:
         return _timm(rest)
     elif colon:
-        return Architecture(name, "factory", lambda **kwargs: call_factory(name, kwargs))
+        return Architecture(name, "factory", partial(_made, name))
     raise _unknown(name)
+
+
+def _made(spec: str, /, **arguments: Argument) -> nn.Module:
+    module = call_factory(spec, **arguments)
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{spec} returned a {type(module).__name__}, not a torch nn.Module")
+    return module
 
 
 def architecture_names(source: Source) -> tuple[str, ...]:
@@ -161,14 +172,20 @@ def nearest_names(name: str) -> tuple[str, ...]:
     close = difflib.get_close_matches(
         wanted.removeprefix("cifar_"), set(short.values()), n=3, cutoff=0.5
     )
-    found = [full for match in close for full, name in short.items() if name == match]
-    return tuple(found[:3])
+    names = [full for match in close for full, name in short.items() if name == match]
+    return tuple(names[:3])
 
 
 def _unknown(name: str) -> ConfigError:
     nearest = nearest_names(name)
-    hint = f"did you mean {', '.join(nearest)}?" if nearest else "see nnslim prune --help"
-    return ConfigError(f"--arch {name}: no such architecture", hint=hint)
+    hint = f"did you mean {', '.join(nearest)}?" if nearest else "see [[arch]]"
+    return ConfigError(f"[[arch={name}]]: no such architecture", hint=hint)
+
+
+def describe(name: str, arguments: Mapping[str, Argument]) -> str:
+    """Return an architecture with its arguments, such as ``cifar_resnet20 (num_classes=7)``."""
+    given = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
+    return f"{name} ({given})" if given else name
 
 
 def _built_in() -> dict[str, Architecture]:
@@ -188,8 +205,8 @@ def _built_in() -> dict[str, Architecture]:
             name, "built-in", lambda **kwargs: CifarVGG(depth, **kwargs), (32, 32), 10
         )
 
-    found = [*map(resnet, CIFAR_DEPTHS), *map(vgg, VGG_PLANS)]
-    return {entry.name: entry for entry in found}
+    entries = (*map(resnet, CIFAR_DEPTHS), *map(vgg, VGG_PLANS))
+    return {entry.name: entry for entry in entries}
 
 
 _BUILT_IN = _built_in()
@@ -249,9 +266,8 @@ def timm_module() -> ModuleType:
 
 def _timm(name: str) -> Architecture:
     if not timm_installed():
-        raise ConfigError(
-            f"--arch timm:{name}: timm is not installed", hint="run: pip install timm"
-        )
+        message = f"[[arch=timm:{name}]]: timm is not installed"
+        raise ConfigError(message, hint="run: pip install timm")
     timm = timm_module()
     if not timm.is_model(name):
         raise _unknown(f"timm:{name}")

@@ -1,7 +1,7 @@
 """Reads weights from files; the only place in the package that calls ``torch.load``.
 
 Nothing in a file can run code here: ``torch.load`` reads tensors only, and never falls back to
-unpickling objects by itself. ``trust_pickle`` is the one way around, and it leaves a note.
+unpickling objects by itself. ``trust_pickle`` is the one exception, and it leaves a note.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _DAMAGED = (
     MemoryError,
     AssertionError,
 )
-_SAFE_HINT = "save model.state_dict() and name the network with --arch"
-_TRUST_HINT = f"{_SAFE_HINT}, or pass --trust-pickle if you trust whoever made the file"
+_SAFE_HINT = "save model.state_dict() and name the network with [[arch]]"
+_TRUST_HINT = f"{_SAFE_HINT}, or give [[trust_pickle]] if you trust whoever made the file"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Weights:
         case "safetensors":
             return _checkpoint(path, _read_safetensors(path), ())
         case "torch" if trust_pickle:
-            note = f"{path} was unpickled without restriction (--trust-pickle): its code ran"
+            note = f"{path} was unpickled without restriction (trust_pickle): its code ran"
             return _checkpoint(path, _read_trusted(path), (note,))
         case "torch":
             return _checkpoint(path, _read_tensors(path), ())
@@ -120,12 +120,12 @@ def _read_tensors(path: Path) -> object:
             warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol of a bad file
             return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
             message = f"{path}: is damaged or truncated: {_reason(error)}"
             raise InputError(message, hint="copy or download it again") from error
         message = (
-            f"{path}: holds a pickled object ({found[1]}), not only tensors, "
+            f"{path}: holds a pickled object ({named[1]}), not only tensors, "
             "and unpickling objects runs code from the file"
         )
         raise InputError(message, hint=_TRUST_HINT) from error
@@ -135,7 +135,7 @@ def _read_trusted(path: Path) -> object:
     try:
         with working_directory_importable():
             return torch.load(path, map_location="cpu", weights_only=False)
-    # The file's own code runs here and may raise anything.
+    # The file's code runs here and may raise anything.
     except Exception as error:
         kind = type(error).__name__
         message = f"{path}: cannot be unpickled: {kind}: {_first_line(error)}"
@@ -201,5 +201,5 @@ def _first_line(error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     """The cause inside torch's long advice about weights_only."""
-    found = re.search(r"WeightsUnpickler error: ?(.*)", str(error))
-    return (found[1] if found else "") or _first_line(error)
+    cause = re.search(r"WeightsUnpickler error: ?(.*)", str(error))
+    return (cause[1] if cause else "") or _first_line(error)

@@ -23,7 +23,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 ExecutionError: type[Exception] = _native.EPFail
 
-# onnxruntime's exceptions share no base class of their own.
+# onnxruntime's exceptions share no base class.
 ORT_ERRORS: tuple[type[Exception], ...] = (
     _native.EPFail,
     _native.Fail,
@@ -64,7 +64,7 @@ class Inference(Protocol):
         ...
 
     def get_modelmeta(self) -> ort.ModelMetadata:
-        """Return the file's own properties."""
+        """Return the properties of the file."""
         ...
 
     def get_provider_options(self) -> Mapping[str, Mapping[str, str]]:
@@ -94,8 +94,8 @@ def plain_message(error: Exception) -> str:
     """
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    while found := re.search(r"/\S+\.(?:cc|cpp|cu|h):\d+ ", text):
-        text = text[: found.start()] + _after_signature(text[found.end() :])
+    while place := re.search(r"/\S+\.(?:cc|cpp|cu|h):\d+ ", text):
+        text = text[: place.start()] + _after_signature(text[place.end() :])
     return text[:300]
 
 

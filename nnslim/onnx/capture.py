@@ -85,7 +85,7 @@ def loader_reason(text: str) -> str | None:
     """
     plain = _ANSI.sub("", text)
     for pattern in _TELLING:
-        if found := pattern.search(plain):
-            return found.group(1).strip()
+        if match := pattern.search(plain):
+            return match.group(1).strip()
     lines = [_LOG_PREFIX.sub("", line).strip() for line in plain.splitlines()]
     return next((line for line in reversed(lines) if line), None)

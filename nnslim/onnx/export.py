@@ -51,7 +51,7 @@ class ExportReport:
         ir_version: As read back from the file.
         n_nodes: Number of operators.
         batch: Fixed number of images per run, or None for any.
-        metadata: The file's own properties.
+        metadata: Properties of the file.
         parity: How close it is to the network.
     """
 
@@ -112,27 +112,29 @@ def export_onnx(
     """
     settings = settings or ExportSettings()
     check_place(path)
+    reference, exported = _modules(network, settings)
+    precision = "float16" if settings.half else "float32"
+    metadata = network_metadata(network, precision=precision, pixels=settings.with_preprocess)
+    content = _finish(_to_onnx(exported, settings), metadata | dict(settings.provenance))
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+        _read_back(temporary, settings)
+        parity = _prove(reference, temporary, settings)
+        report = ExportReport.of(temporary, parity, settings.batch)
+    return replace(report, path=path)
+
+
+def _modules(network: nn.Module, settings: ExportSettings) -> tuple[nn.Module, nn.Module]:
+    """The float32 copy that the file is compared with, and the module that is exported."""
     frozen = copy.deepcopy(network).cpu().float().eval()
     if isinstance(frozen, Network):
         _check_ends(frozen)
         frozen = with_plain_attention(frozen).eval()
-    wanted = exported = _with_pixels(frozen, network, settings)
-    if settings.half:
-        half = HalfInside(copy.deepcopy(frozen), frozen.input_shape)  # pyright: ignore
-        exported = _with_pixels(half, network, settings)
-    model = _to_onnx(exported, settings)
-    metadata = network_metadata(
-        network,
-        precision="float16" if settings.half else "float32",
-        pixels=settings.with_preprocess,
-    ) | dict(settings.provenance)
-    content = _finish(model, metadata)
-    with new_file(path) as temporary:
-        temporary.write_bytes(content)
-        _read_back(temporary, settings)
-        parity = _prove(wanted, temporary, settings)
-        report = ExportReport.of(temporary, parity, settings.batch)
-    return replace(report, path=path)
+    reference = _with_pixels(frozen, network, settings)
+    if not settings.half:
+        return reference, reference
+    half = HalfInside(copy.deepcopy(frozen), frozen.input_shape)  # pyright: ignore
+    return reference, _with_pixels(half, network, settings)
 
 
 def _with_pixels(inner: nn.Module, network: nn.Module, settings: ExportSettings) -> nn.Module:
@@ -141,7 +143,7 @@ def _with_pixels(inner: nn.Module, network: nn.Module, settings: ExportSettings)
         return inner
     preprocess = getattr(network, "preprocess", None)
     if preprocess is None:
-        raise ConfigError("how pixels become inputs is not known", hint="give --mean and --std")
+        raise ConfigError("how pixels become inputs is not known", hint="give [[mean]] and [[std]]")
     return PixelsIn(inner, preprocess, network.input_shape)  # pyright: ignore
 
 
@@ -191,11 +193,11 @@ def _any_batch(network: nn.Module) -> tuple[object, ...]:
 
 
 def _explain(error: BaseException) -> UnsupportedModelError:
-    """Name the innermost error: torch's own summary is a page of advice."""
+    """Name the innermost error: torch's summary is a page of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    if found := re.search(r"inferred a static shape of (\d+)", str(error)):
-        message = f"the network hard-codes its batch: it works for {found.group(1)} images only"
+    if fixed := re.search(r"inferred a static shape of (\d+)", str(error)):
+        message = f"the network hard-codes its batch: it works for {fixed.group(1)} images only"
         return UnsupportedModelError(
             message, hint="make it take any number, or export a fixed batch"
         )
@@ -235,8 +237,8 @@ def _read_back(path: Path, settings: ExportSettings) -> None:
     model = onnx.load_model(path, load_external_data=False)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if versions != {"": settings.opset} or model.ir_version != _IR_VERSION:
-        found = f"opsets {versions}, IR {model.ir_version}"
-        raise ExportMismatchError(f"asked for opset {settings.opset}, the file has {found}")
+        actual = f"opsets {versions}, IR {model.ir_version}"
+        raise ExportMismatchError(f"asked for opset {settings.opset}, the file has {actual}")
 
 
 def _check_ends(network: Network) -> None:

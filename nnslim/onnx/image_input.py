@@ -38,7 +38,7 @@ class ImageInput:
         name: Its name.
         dtype: Of its values; ``uint8`` takes pixels as they are, 0 to 255.
         layout: Where the channels are.
-        guessed: The layout was told from the sizes alone.
+        guessed: The layout follows from the sizes alone.
         batch: The fixed number of images per run, or None.
         shape: (C, H, W), None where the file leaves one open.
     """
@@ -80,7 +80,7 @@ def image_input(
         name: Of the input.
         kind: Its type in onnxruntime's words, such as ``tensor(float)``.
         dims: Its sizes; what is no number is free.
-        metadata: The file's own properties.
+        metadata: Properties of the file.
         layout: What the caller says, or None.
 
     Raises:
@@ -95,21 +95,21 @@ def image_input(
     if len(dims) != 4:
         raise InputError(f"input is {list(dims)}, images are (N, C, H, W)")
     sizes = [size if isinstance(size, int) else None for size in dims]
-    own = _own_layout(metadata)
+    stated = _stated_layout(metadata)
     last = sizes[3] in _COLOURS and sizes[1] not in _COLOURS
-    chosen: Layout = own or layout or ("NHWC" if last else "NCHW")
+    chosen: Layout = stated or layout or ("NHWC" if last else "NCHW")
     order = (3, 1, 2) if chosen == "NHWC" else (1, 2, 3)
     channels, height, width = (sizes[i] for i in order)
-    guessed = own is None and layout is None and chosen == "NHWC"
+    guessed = stated is None and layout is None and chosen == "NHWC"
     return ImageInput(name, _DTYPES[kind], chosen, guessed, sizes[0], (channels, height, width))
 
 
-def _own_layout(metadata: Mapping[str, str]) -> Layout | None:
+def _stated_layout(metadata: Mapping[str, str]) -> Layout | None:
     try:
-        said = json.loads(metadata.get(INPUT_KEY, "{}"))
+        value = json.loads(metadata.get(INPUT_KEY, "{}"))
     except ValueError as error:
         raise InputError(f"metadata {INPUT_KEY} is not JSON") from error
-    layout = said.get("layout") if isinstance(said, dict) else None
+    layout = value.get("layout") if isinstance(value, dict) else None
     if layout in ("NCHW", "NHWC"):
         return layout
     return "NCHW" if "nnslim.version" in metadata else None

@@ -38,11 +38,11 @@ def network_metadata(
         values["classes"] = json.dumps(list(classes), ensure_ascii=False)
     if precision != "float32":
         values["precision"] = precision
-    found = {f"{PREFIX}{key}": value for key, value in values.items()}
+    result = {f"{PREFIX}{key}": value for key, value in values.items()}
     if pixels:
         form = {"layout": "NHWC", "dtype": "uint8", "normalised": "inside"}
-        found[INPUT_KEY] = json.dumps(form, sort_keys=True)
-    return found
+        result[INPUT_KEY] = json.dumps(form, sort_keys=True)
+    return result
 
 
 def weights_sha256(network: nn.Module) -> str:

@@ -42,7 +42,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Files in which a model keeps weights, each inside of the model's own folder.
+    """Files in which a model keeps weights, each inside the model's folder.
 
     Args:
         model: What ``path`` holds.
@@ -56,7 +56,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             a file that is not there; names the tensor.
     """
     home = path.parent.resolve()
-    found: set[Path] = set()
+    files: set[Path] = set()
     for tensor in model.graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -67,8 +67,8 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             raise InputError(f"{path}: {tensor.name} is stored outside, in {place}", hint=hint)
         if not file.is_file():
             raise InputError(f"{path}: {tensor.name} is in {place}, which is not there")
-        found.add(file)
-    return tuple(sorted(found))
+        files.add(file)
+    return tuple(sorted(files))
 
 
 def free_batch_name(model: onnx.ModelProto) -> str | None:

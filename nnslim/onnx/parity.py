@@ -1,12 +1,13 @@
 """Compare an ONNX file with the network that it was exported from, on several batch sizes.
 
 The measure is the largest difference of any logit, relative to the largest absolute logit of the
-same batch: single logits near zero have no meaningful relative error of their own. Correct exports
-of torchvision's families were at 1e-6 or below; wrong BatchNorm folding is far above 1e-2.
+same batch: single logits near zero have no meaningful relative error. Correct exports of
+torchvision's families were at 1e-6 or below; wrong BatchNorm folding is far above 1e-2.
 
 Some networks amplify rounding so much that no file can keep that bound. They are held to ten times
-their own noise, and never to more than 1e-2: how far their logits in float32, with the weights as
-they are and moved by their last bit (folding a norm rounds them anew), are from those in float64.
+their rounding noise, and never to more than 1e-2: how far their logits in float32, with the weights
+as they are and moved by their last bit (folding a norm rounds them anew), are from those in
+float64.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Parity:
         rtol: The bound on ``max_rel`` that was kept.
         seed: Seed of the random images.
         per_batch: One entry per batch size.
-        noise: Where the bound asked for was too tight: how far rounding moves the network's own
+        noise: Where the bound asked for was too tight: how far rounding moves the network's
             logits, relative as ``max_rel`` is. None elsewhere.
     """
 
@@ -100,35 +101,35 @@ def check_parity(
         target: An open session, or a file to open on the CPU.
         batches: Batch sizes; take some that differ from the one used for export.
         rtol: Largest allowed difference, relative to the largest absolute logit. Where the
-            network's own rounding is more than a tenth of it, ten times that is allowed.
+            network's rounding is more than a tenth of it, ten times that is allowed.
         seed: Seed of the images.
 
     Raises:
         ExportMismatchError: The logits differ, or one of the two hard-codes its batch size.
     """
-    session = target
-    if isinstance(session, Path):
-        session = open_session(session, SessionSettings(device="cpu"))
+    cpu = SessionSettings(device="cpu")
+    session = open_session(target, cpu) if isinstance(target, Path) else target
     reference = copy.deepcopy(network).cpu().float().eval()
     generator = torch.Generator().manual_seed(seed)
     images = [images_for(network, batch, generator) for batch in batches]
-    entries: list[BatchParity] = []
-    for x in images:
-        wanted = _network_logits(reference, x)
-        fed = x.permute(0, 3, 1, 2) if isinstance(network, PixelsIn) else x
-        entries.append(_compare(wanted, _session_logits(session, fed.numpy(), wanted.shape)))
-    noise: float | None = None
+    entries = tuple(_parity_of(reference, session, x) for x in images)
+    noise = None
     if not all(entry.max_rel <= rtol for entry in entries):  # so that NaN fails, too
         noise = _noise(reference, images)
         rtol = max(rtol, min(_NOISE_TIMES * noise, _NEVER_ABOVE))
     for entry in entries:
         if not entry.max_rel <= rtol:
-            message = (
+            raise ExportMismatchError(
                 f"{session.path}: at batch {entry.batch} the logits differ from the network's by"
                 f" up to {entry.max_abs:.3g}, {entry.max_rel:.3g} of the largest (allowed {rtol:g})"
             )
-            raise ExportMismatchError(message)
-    return Parity(rtol=rtol, seed=seed, per_batch=tuple(entries), noise=noise)
+    return Parity(rtol=rtol, seed=seed, per_batch=entries, noise=noise)
+
+
+def _parity_of(reference: nn.Module, session: Session, x: torch.Tensor) -> BatchParity:
+    expected = _network_logits(reference, x)
+    fed = x.permute(0, 3, 1, 2) if isinstance(reference, PixelsIn) else x
+    return _compare(expected, _session_logits(session, fed.numpy(), expected.shape))
 
 
 def _noise(reference: nn.Module, images: Sequence[torch.Tensor]) -> float:
@@ -171,8 +172,8 @@ def _network_logits(network: nn.Module, x: torch.Tensor) -> np.ndarray:
         message = f"the network fails on a batch of {batch} images: {first_line}"
         raise ExportMismatchError(message, hint=hint) from error
     if logits.ndim != 2 or len(logits) != batch:
-        found = f"{batch} images give logits {tuple(logits.shape)} instead of ({batch}, classes)"
-        raise ExportMismatchError(f"the network hard-codes its batch: {found}", hint=hint)
+        message = f"{batch} images give logits {tuple(logits.shape)} instead of ({batch}, classes)"
+        raise ExportMismatchError(f"the network hard-codes its batch: {message}", hint=hint)
     return logits.numpy()
 
 

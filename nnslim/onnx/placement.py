@@ -1,7 +1,7 @@
 """Find out where onnxruntime really runs a network: five ways it can leave the GPU in silence.
 
 L0  The list of available providers says what the package was built with: never asked here.
-L1  The provider did not load: the session's own list of providers, after construction.
+L1  The provider did not load: the session's list of providers, after construction.
 L2  Some operators run on the CPU: the session's record of which provider took which node.
 L3  The provider fails in the middle and the session restarts itself on the CPU: forbidden by
     ``disable_fallback``, and L1 is asked again at the end.

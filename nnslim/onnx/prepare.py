@@ -35,10 +35,10 @@ def with_plain_attention(network: Network) -> Network:
         if node.family != "attention":
             nodes.append(node)
             continue
-        around = _in_four_dimensions(node)
-        last = around[-1]
+        steps = _in_four_dimensions(node)
+        last = steps[-1]
         copy = replace(last, name=f"{node.name}.copy", op="aten.clone.default", kwargs=_PLAIN)
-        nodes += [*around, replace(copy, args=(Ref(last.name),))]
+        nodes += [*steps, replace(copy, args=(Ref(last.name),))]
         copies[node.name] = copy.name
     if not copies:
         return network

@@ -1,6 +1,6 @@
 """Eight-bit integers for the CPU: weights and activations quantised after training (QDQ).
 
-Written by onnxruntime's own tool from a verified float32 file; the scale of every activation comes
+Written by onnxruntime's tool from a verified float32 file; the scale of every activation comes
 from its smallest and largest value on calibration images.
 """
 
@@ -80,37 +80,37 @@ def quantize_file(
     Raises:
         InputError: onnxruntime cannot quantise the file; says why.
     """
-    # Lazy: the tool is a third of a second that no other export pays for.
-    from onnxruntime.quantization import (  # noqa: PLC0415
-        QuantFormat,
-        QuantType,
-        quant_pre_process,
-        quantize_static,
-    )
-
     model = onnx.load_model(source)
-    form = {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
+    reader = _Reader(model.graph.input[0].name, batches)
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
-        ready, raw = Path(folder) / "ready.onnx", Path(folder) / "raw.onnx"
-        # Both print advice; some of it goes to the root logger.
-        with contextlib.redirect_stdout(sys.stderr), _quiet_logging():
-            try:
-                quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-                quantize_static(
-                    str(ready),
-                    str(raw),
-                    _Reader(model.graph.input[0].name, batches),  # pyright: ignore
-                    quant_format=QuantFormat.QDQ,
-                    per_channel=True,
-                    activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-                    weight_type=QuantType.QInt8,
-                    extra_options=form,
-                )
-            except (RuntimeError, ValueError, NotImplementedError) as error:
-                first = str(error).partition("\n")[0]
-                raise InputError(f"{source}: cannot be quantised: {first}") from error
+        raw = Path(folder) / "raw.onnx"
+        try:
+            _run_tool(source, raw, reader, symmetric=symmetric)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            first = str(error).partition("\n")[0]
+            raise InputError(f"{source}: cannot be quantised: {first}") from error
         properties = {entry.key: entry.value for entry in model.metadata_props}
         target.write_bytes(_finished(raw, model.ir_version, properties, calibration))
+
+
+def _run_tool(source: Path, target: Path, reader: _Reader, *, symmetric: bool) -> None:
+    # Lazy: the tool is a third of a second that no other export pays for.
+    from onnxruntime import quantization as tool  # noqa: PLC0415
+
+    ready = target.with_name("ready.onnx")
+    # Both print advice; some of it goes to the root logger.
+    with contextlib.redirect_stdout(sys.stderr), _quiet_logging():
+        tool.quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+        tool.quantize_static(
+            str(ready),
+            str(target),
+            reader,  # pyright: ignore
+            quant_format=tool.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=tool.QuantType.QInt8 if symmetric else tool.QuantType.QUInt8,
+            weight_type=tool.QuantType.QInt8,
+            extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {},
+        )
 
 
 def _finished(
@@ -121,10 +121,10 @@ def _finished(
     RemoveUnusedOpsetsPass()(model)
     ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
-    own = {"precision": "int8", "calibration_images": str(calibration.n_images)}
-    own["calibration_sha256"] = calibration.sha256
     model.metadata_props.update(properties)
-    model.metadata_props.update({f"{PREFIX}{key}": value for key, value in own.items()})
+    model.metadata_props[f"{PREFIX}precision"] = "int8"
+    model.metadata_props[f"{PREFIX}calibration_images"] = str(calibration.n_images)
+    model.metadata_props[f"{PREFIX}calibration_sha256"] = calibration.sha256
     model.ir_version = ir_version
     model.producer_name, model.producer_version = "nnslim", __version__
     return ir.to_proto(model).SerializeToString(deterministic=True)

@@ -63,7 +63,7 @@ class Session:
         provider_requested: The provider that the asked device stands for (``auto``: the GPU's).
         provider: The provider that runs the network.
         provider_options: Those of its options that change speed or rounding, as it reports them.
-        metadata: The file's own properties (``nnslim.preprocess`` and the like).
+        metadata: Properties of the file (``nnslim.preprocess`` and the like).
         input: How images become its input.
         cudnn: Path of the cuDNN library in use, set by ``check_still_on_device`` on a GPU.
     """
@@ -76,8 +76,9 @@ class Session:
         named = settings.device.partition(":")[0]
         self.provider_requested = {"cpu": CPU, "tensorrt": TENSORRT}.get(named, CUDA)
         self.provider = inference.get_providers()[0]
-        own = inference.get_provider_options().get(self.provider, {})
-        self.provider_options: Mapping[str, str] = {k: own[k] for k in _REPORTED if k in own}
+        options = inference.get_provider_options().get(self.provider, {})
+        shown: Mapping[str, str] = {key: options[key] for key in _REPORTED if key in options}
+        self.provider_options = shown
         self.metadata: dict[str, str] = dict(inference.get_modelmeta().custom_metadata_map)
         inputs, outputs = inference.get_inputs(), inference.get_outputs()
         if len(inputs) != 1:
@@ -88,9 +89,9 @@ class Session:
                 first.name, first.type, first.shape, self.metadata, settings.layout
             )
         except InputError as error:
-            raise InputError(f"{path}: {error.message}", hint=error.hint) from error
+            raise error.at(str(path)) from error
         if self.input.guessed:
-            self.warn("channels are taken to be last, as its sizes say (--input-layout)")
+            self.warn("channels are taken to be last, as its sizes say (session.layout)")
         self.cudnn: str | None = None
         self._output_name = _logits_name(outputs, settings.output, self.metadata, path)
 
@@ -173,7 +174,7 @@ def _logits_name(
         raise InputError(f"{path}: has no output {wanted}", hint=f"there is {', '.join(names)}")
     raise InputError(
         f"{path}: has {len(names)} outputs, {_describe(outputs)}",
-        hint="say which are the logits with --output NAME",
+        hint="name the logits with [[session.output]]",
     )
 
 

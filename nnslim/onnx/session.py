@@ -74,11 +74,11 @@ def _open_on_cpu(
 def _open_on_gpu(
     make: Callable[..., Inference], path: Path, model: onnx.ModelProto, settings: SessionSettings
 ) -> Session:
-    """Checks L1 and L2; raises DeviceError with the loader's own reason."""
+    """Checks L1 and L2; raises DeviceError with the loader's reason."""
     if not settings.device.startswith("tensorrt") and _is_quantised(model):
         raise DeviceError(
             f"{path}: is int8, for which {CUDA} has no kernels: it would be slower than float32",
-            hint="take --device cpu, or --device tensorrt where TensorRT is installed",
+            hint="take [[session.device=cpu]], or tensorrt where TensorRT is installed",
         )
     strict = settings.device != "auto" or settings.require_gpu
     options = _options(model, settings)
@@ -98,19 +98,22 @@ def _open_on_gpu(
             )
         except ORT_ERRORS as error:
             failure = error
-    hint = "check the driver and CUDA libraries, or use --device cpu"
-    if wanted == TENSORRT:
-        hint = "it needs the TensorRT libraries of this onnxruntime's version; or use --device cuda"
     if inference is None or provider_lost(inference, wanted):
-        why = loader_reason(captured.text) or (
-            plain_message(failure) if failure else "no reason given"
-        )
-        raise DeviceError(f"{wanted} did not start: {why}", hint=hint) from failure
+        raise _not_started(wanted, captured.text, failure) from failure
     inference.disable_fallback()
     if strays := work_elsewhere(inference, [name for name, _ in providers], model):
         message = f"{path}: {wanted} leaves {summarise(strays)} to the CPU"
-        raise DeviceError(message, hint="its times would not be the GPU's; use --device cpu")
+        hint = "its times would not be the GPU's; use [[session.device=cpu]]"
+        raise DeviceError(message, hint=hint)
     return Session(inference, path, settings)
+
+
+def _not_started(provider: str, log: str, failure: Exception | None) -> DeviceError:
+    reason = loader_reason(log) or (plain_message(failure) if failure else "no reason given")
+    hint = "check the driver and CUDA libraries, or use [[session.device=cpu]]"
+    if provider == TENSORRT:
+        hint = "install TensorRT's libraries for this onnxruntime, or use [[session.device=cuda]]"
+    return DeviceError(f"{provider} did not start: {reason}", hint=hint)
 
 
 def _is_quantised(model: onnx.ModelProto) -> bool:

@@ -1,4 +1,4 @@
-"""What an export puts around a network: half precision inside, or the normalisation of pixels."""
+"""Modules that wrap a network for its export: half precision, or normalisation of pixels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HalfInside(nn.Module):
             if tensor.is_floating_point() and tensor.numel() and float(tensor.abs().max()) > most:
                 largest = float(tensor.abs().max())
                 message = f"{name} holds {largest:.3g}, more than float16's {most:.0f}"
-                raise UnsupportedModelError(message, hint="export it without --half")
+                raise UnsupportedModelError(message, hint="export it without [[half]]")
         self.network = network.half()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ class PixelsIn(nn.Module):
 
     Example:
         >>> from nnslim.data.preprocess import Preprocess
-        >>> own = PixelsIn(nn.Identity(), Preprocess((1, 1), (0.5,), (0.5,)), (1, 1, 1))
-        >>> own(torch.tensor([[[[255]]]], dtype=torch.uint8)).flatten().tolist()
+        >>> net = PixelsIn(nn.Identity(), Preprocess((1, 1), (0.5,), (0.5,)), (1, 1, 1))
+        >>> net(torch.tensor([[[[255]]]], dtype=torch.uint8)).flatten().tolist()
         [1.0]
     """
 

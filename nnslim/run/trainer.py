@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 
-from nnslim.data import Loader
+from nnslim.data import Loader, Sampling
 from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.processes import is_main
 from nnslim.run.context import RunContext
@@ -16,8 +16,9 @@ from nnslim.run.events import EventLog
 from nnslim.run.telling import ShowTraining, tell_all
 from nnslim.sink import SILENT
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
-from nnslim.train.checkpoint import fingerprint
+from nnslim.train.checkpoint import Checkpoints, fingerprint
 from nnslim.train.loop import fit
+from nnslim.train.records import Callbacks
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
@@ -106,10 +107,8 @@ class Trainer(Generic[Settings]):
             self.data.train,
             self._preprocess,
             self.config.batch_size,
-            shuffle=True,
+            sampling=Sampling(shuffle=True, seed=self.config.seed + stage, drop_last=True),
             augment=self.data.augment,
-            seed=self.config.seed + stage,
-            drop_last=True,
             workers=self.context.workers,
         )
 
@@ -186,15 +185,16 @@ class Trainer(Generic[Settings]):
         images = self.images(stage)
         voice = self.context.sink if followed else SILENT
         with self.context.sink.progress(label, config.epochs * len(images)) as progress:
+            validated = followed and self.data.has("val")
+            on_event = tell_all(ShowTraining(progress, voice), *self._logs(label))
             return fit(
                 network,
                 images,
                 config,
                 device=self.context.device,
                 teacher=teacher if config.distill_weight > 0 else None,
-                evaluate=self._evaluate if followed and self.data.has("val") else None,
-                on_event=tell_all(ShowTraining(progress, voice), *self._logs(label)),
-                checkpoint_dir=checkpoints,
+                callbacks=Callbacks(self._evaluate if validated else None, on_event),
+                checkpoints=Checkpoints(checkpoints),
                 gradient_penalty=penalty,
             )
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from nnslim.settings.train import Precision, Schedule, TrainConfig
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
+from nnslim.train.checkpoint import Checkpoints
 from nnslim.train.loop import fit
 from nnslim.train.optimizer import split_by_decay
-from nnslim.train.records import BatchLoader, EpochRecord, FitResult, GradientPenalty, TrainEvent
+from nnslim.train.records import (
+    BatchLoader,
+    Callbacks,
+    EpochRecord,
+    FitResult,
+    GradientPenalty,
+    TrainEvent,
+)
 from nnslim.train.runtime import flush_denormals
 from nnslim.train.schedule import learning_rate
 
 __all__ = [
     "BatchLoader",
+    "Callbacks",
+    "Checkpoints",
     "EpochRecord",
     "FitResult",
     "GradientPenalty",

@@ -1,4 +1,11 @@
-"""Recalibration: new batch norm statistics for a network whose weights were edited."""
+"""Recalibration: new batch norm statistics for a network whose weights were edited.
+
+The mean is the average of the batches' means, the variance the average of their unbiased variances
+(training's convention), both weighted by the batches' number of images; the old values leave no
+trace. It works on buffers named ``running_mean`` and ``running_var``, so that it serves a traced
+network and any module alike: it measures which share of a buffer one forward pass replaces, instead
+of asking a layer for its momentum.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +42,10 @@ class Recalibration:
             change (frozen, unused, or of momentum 0); they keep what they had.
     """
 
-    batches: int
-    images: int
-    layers: tuple[str, ...]
-    skipped: tuple[str, ...]
+    batches: int = 0
+    images: int = 0
+    layers: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def recalibrate_batchnorm(
@@ -46,14 +53,8 @@ def recalibrate_batchnorm(
 ) -> Recalibration:
     """Re-estimate every layer's running mean and variance as an exact average over batches.
 
-    The mean is the average of the batches' means, the variance the average of their unbiased
-    variances (training's own convention), both weighted by the batches' number of images; the old
-    values leave no trace. Weights, modes and random state are untouched. Dropout is off, unless
-    the network (a traced one) can only be put into training mode as a whole.
-
-    It works on buffers named ``running_mean`` and ``running_var``, so that it serves a traced
-    network and any module alike: it measures which share of a buffer one forward pass replaces,
-    instead of asking a layer for its momentum.
+    Weights, modes and random state are untouched. Dropout is off, unless the network (a traced
+    one) can only be put into training mode as a whole.
 
     Args:
         network: On any device; nothing else must use it meanwhile.
@@ -74,8 +75,15 @@ def recalibrate_batchnorm(
         (2.0, 2.0)
     """
     layers = _find_layers(network)
-    if not layers:
-        return Recalibration(0, 0, (), ())
+    return _recalibrated(network, layers, loader, max_batches) if layers else Recalibration()
+
+
+def _recalibrated(
+    network: nn.Module,
+    layers: list[_Layer],
+    loader: Iterable[tuple[Tensor, Tensor]],
+    max_batches: int,
+) -> Recalibration:
     batches = islice(iter(loader), max_batches)
     first = next(batches, None)
     if first is None:

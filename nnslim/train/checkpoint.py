@@ -24,13 +24,27 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["Checkpoint", "CheckpointStore", "fingerprint"]
+__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "fingerprint"]
 
 _FORMAT = 2
 _KEY = "nnslim_checkpoint"
 _KEPT = 2
 _SHOWN = 12
 _HEAD = ("epoch", "history", "step", "states")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a training run keeps its checkpoints, and how often.
+
+    Attributes:
+        directory: Of this run, and no other; None keeps none.
+        minutes: Most minutes of an epoch that a kill costs; 0 saves every step. With several
+            processes, only whole epochs are saved.
+    """
+
+    directory: Path | None = None
+    minutes: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -142,8 +156,8 @@ class CheckpointStore:
 
     def _paths(self) -> list[Path]:
         """Newest first: by epoch, then by step."""
-        found = self.directory.glob("checkpoint-*.safetensors")
-        return sorted(found, key=lambda path: path.stem.split("-"), reverse=True)
+        files = self.directory.glob("checkpoint-*.safetensors")
+        return sorted(files, key=lambda path: path.stem.split("-"), reverse=True)
 
     def _check(self, path: Path, identity: Mapping[str, object]) -> None:
         names = [*self.identity, *(name for name in identity if name not in self.identity)]

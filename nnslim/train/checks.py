@@ -33,7 +33,7 @@ def check_losses(losses: list[float], where: list[str], last_good: Path | None) 
     Example:
         >>> check_losses([0.5, math.nan], ["step 1", "step 2"], None)
         Traceback (most recent call last):
-        nnslim.errors.NotFiniteError: the loss is nan at step 2; run anew with a lower --lr
+        nnslim.errors.NotFiniteError: the loss is nan at step 2; run anew with a lower training.lr
     """
     for loss, place in zip(losses, where, strict=True):
         if not math.isfinite(loss):
@@ -79,5 +79,5 @@ def check_same(network: nn.Module, where: str) -> None:
 
 
 def _hint(last_good: Path | None) -> str:
-    hint = "run anew with a lower --lr"
+    hint = "run anew with a lower [[training.lr]]"
     return hint if last_good is None else f"{hint}; the last good checkpoint is {last_good}"

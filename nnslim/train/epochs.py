@@ -1,4 +1,4 @@
-"""The course of a training run: epochs, steps, checkpoints and what is told about them."""
+"""The course of a training run: epochs, steps, checkpoints and the events about them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Epoch:
         tally: What was counted so far.
         began: Time at which it would have begun without an interruption, in seconds.
         start: What the gradient penalty saw when the epoch began, for checkpoints within it.
-        penalty: The penalty's own state at that time.
+        penalty: The penalty's state at that time.
     """
 
     number: int
@@ -80,20 +80,20 @@ class Run:
         self._check_every = 1 if task.device.type == "cpu" else _DEVICE_CHECK_EVERY
 
     def finish(self, choice: Choice) -> FitResult:
-        """Train the epochs that are left; tell and report the choice whether to compile."""
+        """Train the epochs that are left; report the choice whether to compile."""
         checkpoint = self._resume()
         epochs, resumed_from = self._task.config.epochs, checkpoint.epoch if checkpoint else None
         if len(self._history) < epochs:
-            self._tell("note", choice.note)
-            self._tell("warning", choice.warning)
+            self._note("note", choice.note)
+            self._note("warning", choice.warning)
         within = checkpoint if checkpoint and checkpoint.step else None
         for number in range(len(self._history), epochs):
             record = self._train_epoch(number, within)
             within = None
             self._history.append(record)
             self._save(self._snapshot())
-            said = {"loss": record.loss, "lr": record.lr, "record": record}
-            self._emit("epoch", number + 1, self._steps, **said)
+            values = {"loss": record.loss, "lr": record.lr, "record": record}
+            self._emit("epoch", number + 1, self._steps, **values)
         if self._stepper.average is not None:
             self._stepper.average.give(self._task.network)
         history, notes = tuple(self._history), tuple(self._notes)
@@ -102,11 +102,11 @@ class Run:
         return FitResult(len(history), history, resumed_from, notes, **how)
 
     def _resume(self) -> Checkpoint | None:
-        """Take up the newest checkpoint, which the main process reads for all, and tell so."""
+        """Take up the newest checkpoint, which the main process reads for all, and report it."""
         store = self._store if is_main() else None
-        found, notes = (None, ()) if store is None else store.latest()
-        head = broadcast(None if found is None else found.head())
-        tensors = broadcast_tensors({} if found is None else found.tensors)
+        newest, notes = (None, ()) if store is None else store.latest()
+        head = broadcast(None if newest is None else newest.head())
+        tensors = broadcast_tensors({} if newest is None else newest.tensors)
         checkpoint = None if head is None else Checkpoint.with_head(head, tensors)
         epoch, step = (checkpoint.epoch, checkpoint.step) if checkpoint else (0, 0)
         if checkpoint is not None:
@@ -115,7 +115,7 @@ class Run:
             notes = (*notes, f"resumed after {self._place(epoch, step)}")
         self._emit("start", epoch, step, history=tuple(self._history))
         for note in notes:
-            self._tell("note", note)
+            self._note("note", note)
         return checkpoint
 
     def _train_epoch(self, number: int, within: Checkpoint | None) -> EpochRecord:
@@ -125,7 +125,7 @@ class Run:
             if tally.steps == self._steps:
                 raise InputError(f"the loader gives more batches than its length, {self._steps}")
             tally.add(*self._stepper.backward(images, labels))
-            self._tell("warning", self._stepper.problem())
+            self._note("warning", self._stepper.problem())
             look = tally.steps % self._check_every == 0 or tally.steps == self._steps
             loss = self._look(epoch) if look else None
             rate = self._rate(number, tally.steps - 1)
@@ -137,8 +137,8 @@ class Run:
             if look:
                 self._emit("step", number + 1, tally.steps, loss=loss, lr=rate)
         if tally.steps < self._steps:
-            said = f"its length says {self._steps}"
-            raise InputError(f"the loader gave {tally.steps} batches, {said}")
+            message = f"the loader gave {tally.steps} batches, its length says {self._steps}"
+            raise InputError(message)
         return self._end(epoch)
 
     def _begin(self, number: int, within: Checkpoint | None) -> _Epoch:
@@ -195,12 +195,13 @@ class Run:
         return EpochRecord(number + 1, loss, top1, self._validate(), rate, seconds)
 
     def _validate(self) -> float | None:
-        task, average = self._task, self._stepper.average
-        if task.evaluate is None:
+        network, average = self._task.network, self._stepper.average
+        evaluate = self._task.callbacks.evaluate
+        if evaluate is None:
             return None
-        task.network.eval()
-        with torch.no_grad(), average.applied(task.network) if average else nullcontext():
-            return broadcast(task.evaluate(task.network))
+        network.eval()
+        with torch.no_grad(), average.applied(network) if average else nullcontext():
+            return broadcast(evaluate(network))
 
     def _look(self, epoch: _Epoch) -> float:
         """Look at the losses since the last look, and return the last."""
@@ -247,14 +248,15 @@ class Run:
         history = [asdict(record) for record in self._history]
         return Checkpoint(len(self._history), tensors, history, step, states)
 
-    def _tell(self, kind: EventKind, note: str | None) -> None:
-        """Tell once, and keep for the result."""
+    def _note(self, kind: EventKind, note: str | None) -> None:
+        """Send a note or warning once, and keep it for the result."""
         if note is not None and note not in self._notes:
             self._notes.append(note)
             self._emit(kind, len(self._history), 0, note=note)
 
     def _emit(self, kind: EventKind, epoch: int, step: int, **more: object) -> None:
-        if self._task.on_event is not None and is_main():
+        on_event = self._task.callbacks.on_event
+        if on_event is not None and is_main():
             epochs = self._task.config.epochs
             event = TrainEvent(kind, epoch, epochs, step, self._steps, **more)  # pyright: ignore
-            self._task.on_event(event)
+            on_event(event)

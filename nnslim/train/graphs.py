@@ -38,7 +38,7 @@ class GraphReplay(Generic[Results]):
 
     Example:
         >>> scale = nn.Linear(1, 1, bias=False)
-        >>> call = Replay(lambda x: (scale(x),), scale)
+        >>> call = GraphReplay(lambda x: (scale(x),), scale)
         >>> call(torch.zeros(1, 1))[0].item(), call.problem  # on the CPU nothing is captured
         (0.0, None)
     """
@@ -58,7 +58,7 @@ class GraphReplay(Generic[Results]):
             return self._function(*arguments, **constants)
         # A graph knows shapes and addresses, not tensors. A smaller last batch runs as it is; a
         # network that was moved needs another graph.
-        shapes = [tuple(own.shape) for own in arguments]
+        shapes = [tuple(argument.shape) for argument in arguments]
         form = (shapes, constants, self._module.training)
         places = [t.data_ptr() for t in (*parameters, *self._module.buffers())]
         if self._captured is not None and self._captured.form != form:
@@ -127,8 +127,8 @@ class _Captured(Generic[Results]):
             raise
 
     def __call__(self, arguments: tuple[Tensor, ...]) -> Results:
-        for own, argument in zip(self._arguments, arguments, strict=True):
-            own.copy_(argument)
+        for copy, argument in zip(self._arguments, arguments, strict=True):
+            copy.copy_(argument)
         self._graph.replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient

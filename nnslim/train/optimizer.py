@@ -45,7 +45,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
     Example:
         >>> from torch import nn
         >>> from nnslim.settings.train import TrainConfig
-        >>> groups = build_optimizer(nn.Linear(2, 2), TrainConfig()).param_groups
+        >>> groups = build_optimizer(nn.Linear(2, 2), TrainConfig(lr=0.1)).param_groups
         >>> [group["weight_decay"] for group in groups]
         [0.0005, 0.0]
     """

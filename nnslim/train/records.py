@@ -1,4 +1,4 @@
-"""What a training run takes, tells and returns, apart from tensors."""
+"""What a training run takes, reports and returns, apart from tensors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
-__all__ = ["BatchLoader", "EpochRecord", "EventKind", "FitResult", "GradientPenalty", "TrainEvent"]
+__all__ = [
+    "BatchLoader",
+    "Callbacks",
+    "EpochRecord",
+    "EventKind",
+    "FitResult",
+    "GradientPenalty",
+    "TrainEvent",
+]
 
 EventKind: TypeAlias = Literal["start", "step", "epoch", "note", "warning"]
 
@@ -105,6 +113,20 @@ class TrainEvent:
     record: EpochRecord | None = None
     history: tuple[EpochRecord, ...] = ()
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a training run calls.
+
+    Attributes:
+        evaluate: After each epoch, with the network in eval mode and gradients off; returns an
+            accuracy for the record.
+        on_event: With progress, in the main process.
+    """
+
+    evaluate: Callable[[nn.Module], float] | None = None
+    on_event: Callable[[TrainEvent], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a training run borrows from the process, and gives back: devices, layout, modes, numbers."""
+"""State of the process that a training run changes and restores: device, layout, modes, seeds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def accelerator_for(device: torch.device, precision: Precision) -> Generator[Acc
     check_precision(device, precision)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         message = f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices"
-        raise DeviceError(message, hint="check nvidia-smi and the torch build, or use --device cpu")
+        hint = "check nvidia-smi and the torch build, or use [[device=cpu]]"
+        raise DeviceError(message, hint=hint)
     shared: list[dict[str, object]] = [
         state._shared_state  # pyright: ignore
         for state in (AcceleratorState, PartialState, GradientState)
@@ -161,5 +162,5 @@ def placed(module: nn.Module, device: torch.device) -> Generator[torch.memory_fo
         yield layout
     finally:
         module.to(memory_format=torch.contiguous_format)
-        for part, training in modes:  # parents come first, so that a child's own mode wins
+        for part, training in modes:  # parents come first, so that a child's mode wins
             part.train(training)

@@ -10,13 +10,11 @@ from nnslim.processes import world_size
 from nnslim.train.checkpoint import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import nn
 
     from nnslim.settings.train import TrainConfig
-    from nnslim.train.records import BatchLoader, GradientPenalty, TrainEvent
+    from nnslim.train.records import BatchLoader, Callbacks, GradientPenalty
 
 __all__ = ["Task"]
 
@@ -30,8 +28,7 @@ class Task:
     config: TrainConfig
     device: torch.device
     teacher: nn.Module | None
-    evaluate: Callable[[nn.Module], float] | None
-    on_event: Callable[[TrainEvent], None] | None
+    callbacks: Callbacks
     penalty: GradientPenalty | None
 
     @property
@@ -48,7 +45,7 @@ class Task:
         """Refuse what cannot be trained.
 
         Raises:
-            ConfigError: Nothing trains, or the network is its own teacher.
+            ConfigError: Nothing trains, or the network is the teacher.
             InputError: There are no batches.
         """
         if len(self.loader) == 0:

@@ -1,4 +1,4 @@
-"""A teacher that remembers what it said of an image that is seen again."""
+"""A teacher that keeps its logits for images that are seen again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RememberingTeacher(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W)."""
         pixels = images.contiguous().cpu().numpy()
-        keys = [hashlib.blake2b(own, digest_size=16).digest() for own in pixels]
+        keys = [hashlib.blake2b(image, digest_size=16).digest() for image in pixels]
         if any(key not in self._rows for key in keys):
             # All of the batch, so that what comes out does not depend on what is remembered.
             self.answered += 1
@@ -69,8 +69,8 @@ class RememberingTeacher(nn.Module):
             if self._logits is not None:
                 grown[: len(self._rows)] = self._logits[: len(self._rows)]
             self._logits = grown
-        for key, own in zip(keys, logits, strict=True):
+        for key, row in zip(keys, logits, strict=True):
             if key not in self._rows:
                 self._rows[key] = len(self._rows)
-                self._logits[self._rows[key]] = own
+                self._logits[self._rows[key]] = row
         return True

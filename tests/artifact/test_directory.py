@@ -96,7 +96,7 @@ def test_a_directory_that_is_not_empty_is_refused_before_any_work(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ConfigError) as caught:
         RunDirectory(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path} is not empty (thesis.tex); use --overwrite")
+    assert str(caught.value).startswith(f"{tmp_path} is not empty (thesis.tex); use overwrite")
     assert caught.value.exit_code == 2
 
 

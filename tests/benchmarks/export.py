@@ -20,8 +20,9 @@ from nnslim.artifact import write_page
 from nnslim.artifact.manifest import hardware
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Data, load_data
-from nnslim.measure.paired import PairedRatio, measure_ratio
+from nnslim.measure.paired import measure_ratio
 from nnslim.measure.precision import PrecisionCheck, export_checked
+from nnslim.measure.ratio import PairedRatio
 from nnslim.network import Network
 from nnslim.onnx import ExportReport, export_onnx, open_session
 from nnslim.settings.export import ExportSettings, PrecisionSettings

@@ -38,7 +38,7 @@ from torch import nn
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
 from nnslim.cli.output import Output, Verbosity
-from nnslim.data import Augment, Data, Loader, load_data
+from nnslim.data import Augment, Data, Loader, Sampling, load_data
 from nnslim.data.selection import stratified_indices
 from nnslim.growing import GrowConfig, SeedConfig
 from nnslim.growing.candidates import Proposal
@@ -131,10 +131,8 @@ class Bench:
             self.data.train,
             self.teacher.preprocess or self.data.preprocess,
             self.options.batch,
-            shuffle=True,
+            sampling=Sampling(shuffle=True, seed=seed, drop_last=True),
             augment=self.data.augment,
-            seed=seed,
-            drop_last=True,
         )
         training = TrainConfig(epochs=passes, lr=0.1, seed=seed)
         device = self._context().device

@@ -21,7 +21,7 @@ from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.magnitude import magnitude
 from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
-from nnslim.data import Data, Loader, load_data, stratified_indices
+from nnslim.data import Data, Loader, Sampling, load_data, stratified_indices
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.network import Network
 from nnslim.pruning import Constraints, CostModel, Limit, make_plan
@@ -104,9 +104,8 @@ def _criteria(
                 split,
                 preprocess,
                 256,
+                sampling=Sampling(shuffle=True, seed=seed),
                 augment=data.augment if augmented else None,
-                seed=seed,
-                shuffle=True,
             )
         )
 

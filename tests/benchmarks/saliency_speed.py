@@ -25,7 +25,7 @@ from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.places import reading_places
 from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
-from nnslim.data import Loader, load_data, stratified_indices
+from nnslim.data import Loader, Sampling, load_data, stratified_indices
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.network.interpreter import Step
@@ -74,7 +74,11 @@ def _cases(args: argparse.Namespace) -> Iterator[tuple[str, Network, list[tuple[
         network = open_model(path, flags, data, Output()).network
         split = data.train.subset(stratified_indices(data.train.labels, n, seed=0))
         loader = Loader(
-            split, network.preprocess or data.preprocess, n, augment=data.augment, shuffle=True
+            split,
+            network.preprocess or data.preprocess,
+            n,
+            sampling=Sampling(shuffle=True),
+            augment=data.augment,
         )
         yield path.stem, network, _split(next(iter(loader))[0], args)
 

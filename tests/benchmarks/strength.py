@@ -27,7 +27,7 @@ from nnslim.artifact.directory import write_json
 from nnslim.channels import ChannelMap
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Data, load_data
-from nnslim.data.loader import Loader
+from nnslim.data.loader import Loader, Sampling
 from nnslim.models.cifar import CifarResNet
 from nnslim.network import Network, trace_network
 from nnslim.pruning import (
@@ -113,7 +113,11 @@ def _dense(root: Path, data: Data, seed: int) -> Network:
         network = trace_network(CifarResNet(14, in_channels=1), torch.zeros(size))
         network.preprocess = data.preprocess
         images = Loader(
-            data.train, data.preprocess, BATCH, shuffle=True, augment=data.augment, seed=seed
+            data.train,
+            data.preprocess,
+            BATCH,
+            sampling=Sampling(shuffle=True, seed=seed),
+            augment=data.augment,
         )
         training = TrainConfig(epochs=30, lr=0.1, compile=False, seed=seed)
         fit(network, images, training, device=torch.device("cpu"))

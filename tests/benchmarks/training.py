@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from nnslim.cli.output import Output
-from nnslim.data import Augment, Loader, Preprocess, Split, load_data
+from nnslim.data import Augment, Loader, Preprocess, Sampling, Split, load_data
 from nnslim.distill import classification_loss
 from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.cifar import CifarResNet
@@ -153,7 +153,11 @@ def graphs_table(device: torch.device) -> Table:
             seconds: list[float] = []
             for graph in (False, True):
                 loader = Loader(
-                    split, preprocess, BATCH, shuffle=True, augment=Augment(pad=4, flip=True)
+                    split,
+                    preprocess,
+                    BATCH,
+                    sampling=Sampling(shuffle=True),
+                    augment=Augment(pad=4, flip=True),
                 )
                 teacher = copy.deepcopy(network) if taught else None
                 config = TrainConfig(epochs=3, lr=0.01, compile=False, cuda_graph=graph)
@@ -176,10 +180,8 @@ def accuracies(batch: int) -> str:
             data.train,
             data.preprocess,
             batch,
-            shuffle=True,
+            sampling=Sampling(shuffle=True, seed=seed, drop_last=True),
             augment=data.augment,
-            seed=seed,
-            drop_last=True,
         )
         fit(network, images, TrainConfig(epochs=8, lr=0.1, seed=seed), device=CPU)
         test = Loader(data.test, data.preprocess, 500)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnslim.data import Loader, load_data
+from nnslim.data import Loader, Sampling, load_data
 from nnslim.data.folder import IMAGENET
 from nnslim.errors import InputError
 from tests.data.made import preprocess_for, random_images, write_folder, write_png
@@ -41,7 +41,14 @@ def test_folder_and_npz_of_the_same_images_give_identical_batches(tmp_path):
     for side in (9, 6):
         for key in ("train", "val", "test"):
             batches = [
-                list(Loader(data.splits[key], preprocess_for(3, side=side), 4, shuffle=True))
+                list(
+                    Loader(
+                        data.splits[key],
+                        preprocess_for(3, side=side),
+                        4,
+                        sampling=Sampling(shuffle=True),
+                    )
+                )
                 for data in (folder, arrays)
             ]
             for one, other in zip(*batches, strict=True):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnslim.data import Augment, Loader, Split
+from nnslim.data import Augment, Loader, Sampling, Split
 from nnslim.data.augment import draw
 from nnslim.errors import ConfigError, InputError
 from tests.data.made import preprocess_for, random_images, random_split, write_png
@@ -32,7 +32,12 @@ def files_of(split: Split, folder) -> Split:
 @given(st.integers(1, 30), st.integers(1, 12), st.booleans(), st.booleans(), st.integers(0, 3))
 def test_each_sample_appears_once_and_len_is_right(count, batch_size, shuffle, drop_last, epoch):
     split = random_split(count, n_classes=count)
-    loader = Loader(split, preprocess_for(3), batch_size, shuffle=shuffle, drop_last=drop_last)
+    loader = Loader(
+        split,
+        preprocess_for(3),
+        batch_size,
+        sampling=Sampling(shuffle=shuffle, drop_last=drop_last),
+    )
     loader.set_epoch(epoch)
     sizes = [len(labels) for _, labels in loader]
     labels = epoch_of(loader, epoch)[1].tolist()
@@ -60,7 +65,7 @@ def test_epoch_equals_the_slow_augmentation_of_each_image():
     split = random_split(9, n_classes=9)
     preprocess = preprocess_for(3)
     augment = Augment(pad=2, flip=True)
-    loader = Loader(split, preprocess, 4, shuffle=True, augment=augment, seed=5)
+    loader = Loader(split, preprocess, 4, sampling=Sampling(shuffle=True, seed=5), augment=augment)
     images, labels = epoch_of(loader, epoch=2)
     draws = draw(augment, 9, seed=5, epoch=2)
     for image, label in zip(images, labels.tolist(), strict=True):
@@ -75,7 +80,11 @@ def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not():
 
     def run(seed, epoch):
         loader = Loader(
-            split, preprocess_for(3), 8, shuffle=True, augment=Augment(1, flip=True), seed=seed
+            split,
+            preprocess_for(3),
+            8,
+            sampling=Sampling(shuffle=True, seed=seed),
+            augment=Augment(1, flip=True),
         )
         return epoch_of(loader, epoch)
 
@@ -104,9 +113,8 @@ def test_workers_change_nothing(tmp_path, augment):
             split,
             preprocess_for(3, side=66, resize=68),
             4,
-            shuffle=True,
+            sampling=Sampling(shuffle=True, seed=3),
             augment=augment,
-            seed=3,
             workers=workers,
         )
         return epoch_of(loader, 1)
@@ -123,7 +131,9 @@ def test_workers_change_nothing(tmp_path, augment):
 def test_being_in_memory_changes_nothing(tmp_path, augment):
     memory = random_split(7, side=66)
     loaders = [
-        Loader(split, preprocess_for(3, side=66), 3, shuffle=True, augment=augment)
+        Loader(
+            split, preprocess_for(3, side=66), 3, sampling=Sampling(shuffle=True), augment=augment
+        )
         for split in (memory, files_of(memory, tmp_path))
     ]
     assert loaders[0]._images is not None

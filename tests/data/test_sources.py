@@ -1,4 +1,4 @@
-"""What may stand after `--data`."""
+"""What may name a data set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_module_is_found_in_the_working_directory(tmp_path, monkeypatch):
     assert load_data("my_pictures:as_data").classes == ("a", "b")
     with pytest.raises(InputError, match="my_pictures:as_number returned a int"):
         load_data("my_pictures:as_number")
-    with pytest.raises(InputError, match="my_pictures:nothing: cannot be imported"):
+    with pytest.raises(InputError, match="my_pictures:nothing: my_pictures has no 'nothing'"):
         load_data("my_pictures:nothing")
 
 
@@ -56,8 +56,11 @@ def test_a_module_is_found_in_the_working_directory(tmp_path, monkeypatch):
     ("spec", "said"),
     [
         ("cifr10", r"'cifr10' is no file, folder or known data set \(did you mean cifar10"),
-        ("cifar11:somewhere", "cannot be imported .*did you mean cifar10"),
-        ("no_such_module_here:make", "cannot be imported .*no_such_module_here"),
+        ("cifar11:somewhere", "there is no module 'cifar11' .*did you mean cifar10"),
+        (
+            "no_such_module_here:make",
+            "there is no module 'no_such_module_here' here or",
+        ),
         ("zzzzqqqq", "'zzzzqqqq' is no file, folder or known data set; give a folder"),
         ("missing/set.npz", r"missing/set\.npz: no such file or folder"),
         ("", "no data given; give a folder"),

@@ -35,7 +35,7 @@ def test_missing_set_says_where_it_looked_and_how_to_get_it(name, tmp_path):
     with pytest.raises(InputError) as caught:
         load_data(f"{name}:{tmp_path}")
     assert str(tmp_path) in caught.value.message
-    assert "--download" in caught.value.hint
+    assert "run again with download" in caught.value.hint
     assert not list(tmp_path.iterdir())
 
 

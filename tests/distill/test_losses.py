@@ -93,9 +93,9 @@ def test_half_precision_logits_give_a_float32_loss():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"label_smoothing": 1.0}, "label_smoothing 1: must be at least 0 and below 1"),
-        ({"distill_weight": 1.5}, "distill_weight 1.5: must be at least 0 and at most 1"),
-        ({"temperature": 0.0}, "temperature 0: must be above 0"),
+        ({"label_smoothing": 1.0}, "training.label_smoothing.1: must be at least 0 and below 1"),
+        ({"distill_weight": 1.5}, "training.distill_weight.1.5: must be at least 0 and at most 1"),
+        ({"temperature": 0.0}, "training.temperature.0: must be above 0"),
     ],
 )
 def test_values_out_of_range_are_refused(values, message):

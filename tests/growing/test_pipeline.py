@@ -15,7 +15,7 @@ from torch import nn
 
 from nnslim.artifact import load_network, save_network
 from nnslim.channels import channel_groups
-from nnslim.data import Augment, Data, Loader, load_data
+from nnslim.data import Augment, Data, Loader, Sampling, load_data
 from nnslim.distill import classification_loss
 from nnslim.errors import ConfigError, InputError, NotFiniteError
 from nnslim.growing import GrowConfig, GrowResult, SeedConfig, grow_network, latency, rounds
@@ -60,7 +60,7 @@ def teacher(data: Data) -> Network:
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 10))
     network = trace_network(model, torch.zeros(2, 1, 8, 8))
     network.preprocess = data.preprocess
-    loader = Loader(data.train, data.preprocess, 64, shuffle=True, seed=0)
+    loader = Loader(data.train, data.preprocess, 64, sampling=Sampling(shuffle=True))
     fit(network, loader, TrainConfig(epochs=6, lr=0.1), device=CPU)
     return network
 

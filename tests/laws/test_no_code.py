@@ -108,7 +108,7 @@ def test_trust_is_noted(tmp_path):
     path.write_bytes(_torch(nn.Linear(2, 2)))
     checkpoint = read_checkpoint(path, trust_pickle=True)
     assert isinstance(checkpoint.module, nn.Linear)
-    assert any("--trust-pickle" in note for note in checkpoint.notes)
+    assert any("(trust_pickle)" in note for note in checkpoint.notes)
 
 
 def test_payload_behind_a_stored_network_is_not_read(tmp_path, mark):

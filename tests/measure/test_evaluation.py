@@ -16,13 +16,14 @@ from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 from nnslim.settings.eval import EvalSettings, LatencySettings, PairedSettings
 from nnslim.settings.export import ExportSettings
+from nnslim.settings.session import SessionSettings
 
 QUICK = LatencySettings(warmup_runs=1, warmup_s=0, rounds=2, calls_per_round=2, min_s=0, block_s=0)
 PAIR = PairedSettings(
     pairs=1, max_pairs=1, rounds=2, least_rounds=1, min_s=0, block_s=0, warmup_s=0, draws=100
 )
 SETTINGS = EvalSettings(
-    device="cpu", threads=1, batch_sizes=(1, 3), accuracy_batch=16, latency=QUICK, paired=PAIR
+    SessionSettings("cpu", threads=1), (1, 3), accuracy_batch=16, latency=QUICK, paired=PAIR
 )
 PLAIN = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -186,12 +187,13 @@ def test_network_from_the_caller_and_no_data(net, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_gpu_asked_for_on_a_machine_without(onnx_path):
-    quick = replace(SETTINGS, device="auto", batch_sizes=(1,))
+    quick = replace(SETTINGS, session=SessionSettings("auto", threads=1), batch_sizes=(1,))
     (result,) = evaluate([EvalFile(onnx_path)], None, quick).files
     assert result.provider_requested == "CUDAExecutionProvider"
     assert result.provider_used == "CPUExecutionProvider"
     (warning,) = said(result)
     assert "running on the CPU" in warning
-    for settings in (replace(quick, device="cuda"), replace(quick, require_gpu=True)):
+    for changes in ({"device": "cuda"}, {"require_gpu": True}):
+        settings = replace(quick, session=replace(quick.session, **changes))
         with pytest.raises(DeviceError):
             evaluate([EvalFile(onnx_path)], None, settings)

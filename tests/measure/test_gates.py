@@ -10,9 +10,10 @@ import pytest
 from nnslim.errors import ConfigError
 from nnslim.measure import Accuracy, EvalReport, FileResult, check_gates
 from nnslim.measure.changes import Changes
-from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
+from nnslim.measure.comparison import Comparison, LatencyRatio
+from nnslim.measure.drop import AccuracyDrop
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import PairedRatio
+from nnslim.measure.ratio import PairedRatio
 from nnslim.report.eval_tables import gate_sentence
 from nnslim.settings.eval import EvalSettings, Gates
 
@@ -65,7 +66,7 @@ def test_max_params(limit, status):
 @pytest.mark.parametrize("missing", [None, accuracy(float("nan"))])
 def test_missing_or_nan_fails_whatever_the_limit(missing):
     result = replace(RESULT, accuracy=missing)
-    for limit in (0.0, -1.0):
+    for limit in (0.0, 50.0):
         assert statuses(Gates(min_top1=limit), result)[0][2] == "fail"
     report = EvalReport((result,), EvalSettings(), None, 0, 0, 1, {}, ())
     (verdict,) = check_gates(report, Gates(min_top1=90))
@@ -158,5 +159,5 @@ def test_shares_of_the_baseline():
     result = replace(RESULT, against=against(params_ratio=0.51, macs_ratio=None))
     limits = Gates(max_params_ratio=0.5, max_macs_ratio=0.9, max_bytes_ratio=0.5)
     assert [status for *_, status in statuses(limits, result)] == ["fail", "fail", "pass"]
-    assert limits.needs_baseline == "--max-params-ratio"
+    assert limits.needs_baseline == "gates.max_params_ratio"
     assert statuses(limits, RESULT)[0][2] == "fail"  # nothing was compared

@@ -11,7 +11,8 @@ import pytest
 
 from nnslim.errors import ConfigError
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import log_ratios, measure_ratio, measure_ratios, paired_ratio
+from nnslim.measure.paired import measure_ratio, measure_ratios
+from nnslim.measure.ratio import log_ratios, paired_ratio
 from nnslim.settings.eval import PairedSettings
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from nnslim.artifact import save_network
 from nnslim.artifact.torch_archive import export_archive
 from nnslim.cli.main import main
-from nnslim.data import Data, Loader, load_data
+from nnslim.data import Data, Loader, Sampling, load_data
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.measure import EvalFile, evaluate, precision
 from nnslim.measure.accuracy import network_accuracy
@@ -47,7 +47,7 @@ def network(data: Data) -> Network:
         nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 10)), torch.zeros(2, 1, 8, 8)
     )
     result.preprocess, result.classes = data.preprocess, data.classes
-    loader = Loader(data.train, data.preprocess, 64, shuffle=True, seed=0)
+    loader = Loader(data.train, data.preprocess, 64, sampling=Sampling(shuffle=True))
     fit(result, loader, TrainConfig(epochs=4, lr=0.1), device=torch.device("cpu"))
     return result.eval()
 
@@ -94,7 +94,7 @@ def test_every_variant_says_what_it_is_and_is_as_accurate(
     versions = {entry.domain: entry.version for entry in onnx.load(path).opset_import}
     assert versions == {"": 20}
     files = [EvalFile(plain, baseline=True), EvalFile(path)]
-    both = evaluate(files, data, EvalSettings(device="cpu", batch_sizes=()))
+    both = evaluate(files, data, EvalSettings(SessionSettings("cpu"), batch_sizes=()))
     measured = both.files[1]
     assert measured.accuracy is not None
     assert abs(measured.accuracy.top1_pct - top1) < (0.01 if kind is None else 1.5)
@@ -233,7 +233,7 @@ def test_what_float16_cannot_hold_is_named(tmp_path):
 
 def test_combinations_that_make_no_sense(network, data, tmp_path):
     path, how = tmp_path / "a.onnx", PrecisionSettings(int8=True)
-    with pytest.raises(ConfigError, match="give --data"):
+    with pytest.raises(ConfigError, match="give data"):
         export_checked(network, path, ExportSettings(), None, how)
     with pytest.raises(ConfigError, match="half"):
         export_checked(network, path, ExportSettings(half=True), data, how)
@@ -317,7 +317,10 @@ def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
         (["--onnx", "--pt2"], "are two files"),
         (["--pt2", "--half"], "are for ONNX files"),
         (["--int8"], "give --data"),
-        (["--int8", "--data", "digits", "--target", "cuda"], "no kernels in onnxruntime's CUDA"),
+        (
+            ["--int8", "--data", "digits", "--set", "format.target=cuda"],
+            "no kernels in onnxruntime's CUDA",
+        ),
     ],
 )
 def test_flags_that_contradict_each_other(arguments, message, folder, capsys, monkeypatch):
@@ -345,7 +348,7 @@ def test_the_command_says_what_was_lost(folder, capsys, monkeypatch):
     document = json.loads(out)
     assert document["precision"]["n_images"] == 360
     assert "few float16 kernels for the CPU" in err
-    arguments = ("--int8", "--data", "digits", "--target", "tensorrt", "-o", "b.onnx")
+    arguments = ("--int8", "--data", "digits", "--set", "format.target=tensorrt", "-o", "b.onnx")
     code, out, _ = run(capsys, monkeypatch, *arguments)
     assert code == 0
     assert "same answer for" in out

@@ -8,7 +8,7 @@ import pytest
 from nnslim.errors import ConfigError
 from nnslim.measure.comparison import Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import paired_ratio
+from nnslim.measure.ratio import paired_ratio
 from nnslim.measure.results import EvalReport
 from nnslim.measure.samples import check_samples, write_samples
 from nnslim.settings.eval import EvalSettings

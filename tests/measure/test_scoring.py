@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nnslim.data import Augment, Data, Loader, Preprocess, Split
+from nnslim.data import Augment, Data, Loader, Preprocess, Sampling, Split
 from nnslim.errors import ConfigError, InputError
 from nnslim.measure import EvalFile, evaluate, onnx_accuracy
 from nnslim.measure.scoring import images_per_run, score
@@ -20,7 +20,7 @@ from nnslim.settings.eval import EvalSettings
 from nnslim.settings.session import SessionSettings
 
 FITTED = Preprocess(size=(8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), resize=12)
-SETTINGS = EvalSettings(device="cpu", threads=1, batch_sizes=(), accuracy_batch=8)
+SETTINGS = EvalSettings(SessionSettings("cpu", threads=1), (), accuracy_batch=8)
 
 
 def folder(place: Path, count: int = 21) -> Data:
@@ -108,7 +108,7 @@ def test_an_epoch_that_was_left_keeps_nothing(tmp_path):
     next(batches)
     batches.close()
     assert split.kept(FITTED) is None
-    list(Loader(split, FITTED, 8, shuffle=True, keep=True))
+    list(Loader(split, FITTED, 8, sampling=Sampling(shuffle=True), keep=True))
     kept = split.kept(FITTED)
     assert kept is not None
     np.testing.assert_array_equal(kept.images, split.subset(range(21)).fitted(FITTED).images)

@@ -7,7 +7,7 @@ import pytest
 
 from nnslim.measure import steadiness
 from nnslim.measure.latency import Latency
-from nnslim.measure.paired import PairedRatio
+from nnslim.measure.ratio import PairedRatio
 from nnslim.measure.steadiness import (
     busy_cores,
     machine_warnings,

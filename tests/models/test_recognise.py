@@ -99,7 +99,8 @@ def test_tensors_that_fit_several_architectures_are_ambiguous(tmp_path, monkeypa
     with pytest.raises(InputError) as caught:
         recognise(shapes, (tall, wide, flat))
     assert str(caught.value) == (
-        f"these tensors fit 2 architectures equally well: {tall}, {flat}; say which one with --arch"
+        f"these tensors fit 2 architectures equally well: {tall}, {flat};"
+        " say which one with arch and arch_arg"
     )
 
 
@@ -128,7 +129,7 @@ def test_unknown_architecture_names_the_nearest_and_what_differs():
     message = str(caught.value)
     assert "nearest: torchvision:resnet34 (99% alike)" in message
     assert "conv1.weight: (64, 3, 3, 3) in the file, (64, 3, 7, 7) needed" in message
-    assert "--arch" in message
+    assert "with arch" in message
 
 
 def test_tensors_like_nothing_have_no_nearest():

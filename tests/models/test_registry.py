@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from nnslim.errors import ConfigError
-from nnslim.factory import call_factory
 from nnslim.models.registry import (
     architecture,
     architecture_names,
@@ -146,5 +145,5 @@ def test_factory_in_the_working_directory_is_called_with_its_arguments():
 )
 def test_what_goes_wrong_in_a_factory_is_one_sentence(spec, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        call_factory(spec, {"height": 3} if spec.endswith("small") else {})
+        architecture(spec).make({"height": 3} if spec.endswith("small") else {})
     assert "\n" not in str(caught.value)

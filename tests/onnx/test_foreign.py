@@ -112,7 +112,7 @@ def test_the_caller_or_the_file_says_the_layout_where_sizes_do_not():
 
 def test_one_of_several_outputs(tmp_path):
     path, x = save(tmp_path / "a.onnx", outputs=3), images()
-    with pytest.raises(InputError, match=r"3 outputs, .*--output NAME"):
+    with pytest.raises(InputError, match=r"3 outputs, .*name the logits with session.output"):
         open_session(path, CPU)
     with pytest.raises(InputError, match=r"no output nothing; there is extra2, extra1, logits"):
         open_session(path, SessionSettings(device="cpu", output="nothing"))
@@ -150,7 +150,7 @@ def test_weights_beside_the_file_are_its_own(location, tmp_path):
     outside(path, location)
     x = images()
     np.testing.assert_allclose(open_session(path, CPU).run(x), wanted(x), rtol=1e-4, atol=1e-4)
-    settings = EvalSettings(device="cpu", batch_sizes=())
+    settings = EvalSettings(SessionSettings("cpu"), batch_sizes=())
     one, two = evaluate([EvalFile(whole), EvalFile(path)], None, settings).files
     assert two.n_parameters == one.n_parameters == WEIGHTS.size
     assert two.macs == one.macs

@@ -11,11 +11,14 @@ import pytest
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from nnslim.cli.sources import Sources
 from nnslim.errors import ConfigError, DeviceError, InputError
 from nnslim.onnx import open_session
 from nnslim.onnx import running as running_module
 from nnslim.onnx.capture import capture_native_output, loader_reason
 from nnslim.onnx.placement import cudnn_library
+from nnslim.settings.commands import EvalCommand
+from nnslim.settings.option import settings_of
 from nnslim.settings.session import CudaOptions, SessionSettings
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -124,7 +127,7 @@ def test_options_of_the_gpu_are_explicit_and_reported(onnx_path):
     open_session(onnx_path, free, factory=fake)
     assert fake.asked[0][1]["cudnn_conv_algo_search"] == "HEURISTIC"
     with pytest.raises(ConfigError, match="a CUDA graph needs a fixed batch"):
-        SessionSettings(device="cuda", cuda=options)
+        open_session(onnx_path, SessionSettings(device="cuda", cuda=options), factory=fake)
 
 
 def test_tensorrt_stands_before_cuda_and_takes_it_along(onnx_path, tmp_path):
@@ -150,15 +153,17 @@ def test_tensorrt_stands_before_cuda_and_takes_it_along(onnx_path, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("algo=1", "not known; there are prefer_nhwc"),
-        ("graph", "not known"),
-        ("graph=maybe", "takes 0 or 1"),
-        ("conv_search=DEFAULT", "takes EXHAUSTIVE or HEURISTIC"),
+        ("session.cuda.algo=1", "no such setting; did you mean session.cuda"),
+        ("session.cuda.graph", "expected NAME=VALUE"),
+        ("session.cuda.graph=maybe", "must be true or false"),
+        ("session.cuda.conv_search=DEFAULT", "must be EXHAUSTIVE, HEURISTIC or none"),
     ],
 )
-def test_options_of_the_gpu_that_make_no_sense(text, message):
+def test_options_of_the_gpu_that_make_no_sense(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = Sources("eval", tuple(settings_of(EvalCommand)))
     with pytest.raises(ConfigError, match=message):
-        CudaOptions.parse([text])
+        sources.values({}, [text], None)
 
 
 def test_l1_provider_did_not_load(onnx_path):
@@ -355,7 +360,7 @@ def _future(path):
         ),
         (
             lambda path: _save(path, ["x"], ["y", "z"]),
-            "2 outputs, y .* z .*--output",
+            "2 outputs, y .* z .*session.output",
         ),
         (lambda path: _save(path, ["x"], ["y"], shape=("n", 3)), r"images are \(N, C, H, W\)"),
     ],

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nnslim.data import Augment, Loader, Preprocess, Split
+from nnslim.data import Augment, Loader, Preprocess, Sampling, Split
 from nnslim.run.events import EventLog, read_events
-from nnslim.train import TrainConfig, fit
+from nnslim.train import Callbacks, Checkpoints, TrainConfig, fit
 from tests.train.toys import CPU, Ridge, assert_same_bits, toy_net
 
 DIGITS = Path(__file__).parents[2] / "docs/demo/digits_resnet.safetensors"
@@ -34,7 +34,13 @@ def loader():
     images = rng.integers(0, 256, (64, 8, 8, 2), dtype=np.uint8)
     split = Split(rng.integers(0, 3, 64), images)
     preprocess = Preprocess(size=(8, 8), mean=(0.5, 0.5), std=(0.25, 0.25))
-    return Loader(split, preprocess, 8, shuffle=True, augment=Augment(pad=1, flip=True), seed=3)
+    return Loader(
+        split,
+        preprocess,
+        8,
+        sampling=Sampling(shuffle=True, seed=3),
+        augment=Augment(pad=1, flip=True),
+    )
 
 
 def train(directory, result):
@@ -49,10 +55,8 @@ def train(directory, result):
         CONFIG,
         device=CPU,
         teacher=toy_net(seed=4),
-        evaluate=lambda network: network[0].weight.sum().item(),
-        on_event=log.stage("tuning"),
-        checkpoint_dir=directory / "checkpoint",
-        checkpoint_minutes=0,
+        callbacks=Callbacks(lambda network: network[0].weight.sum().item(), log.stage("tuning")),
+        checkpoints=Checkpoints(directory / "checkpoint", minutes=0),
         gradient_penalty=Ridge(0.1, memory=0.2),
     )
     part = Path(f"{result}.part")

@@ -17,7 +17,7 @@ from nnslim.errors import ConfigError
 from nnslim.measure.cost_model import CostModel
 from nnslim.measure.layer_times import LayerTimes
 from nnslim.measure.macs import weighted_positions
-from nnslim.measure.paired import PairedRatio
+from nnslim.measure.ratio import PairedRatio
 from nnslim.network import Network
 from nnslim.pruning.latency.alignment import AlignmentSettings, choose_alignment
 from nnslim.pruning.latency.model import LatencyModel

@@ -29,7 +29,7 @@ from nnslim.processes import (
     sum_,
     world_size,
 )
-from nnslim.train import TrainConfig, fit
+from nnslim.train import Callbacks, Checkpoints, TrainConfig, fit
 from nnslim.train.checkpoint import CheckpointStore
 from tests.train.toys import CPU, Batches, Ridge, assert_same_bits, separable_batches, toy_net
 
@@ -68,9 +68,8 @@ def run(network, directory=None, loader=None, penalty=None, on_event=None):
         CONFIG,
         device=CPU,
         teacher=smooth_net(),
-        evaluate=lambda network: float(rank()),
-        on_event=on_event,
-        checkpoint_dir=directory,
+        callbacks=Callbacks(lambda network: float(rank()), on_event),
+        checkpoints=Checkpoints(directory),
         gradient_penalty=penalty or Ridge(0.1, memory=0.2),
     )
 

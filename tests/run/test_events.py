@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nnslim.errors import InputError
 from nnslim.run.events import EventLog, read_events
-from nnslim.train import EpochRecord, TrainConfig, TrainEvent, fit
+from nnslim.train import Callbacks, Checkpoints, EpochRecord, TrainConfig, TrainEvent, fit
 from tests.train.toys import CPU, separable_batches, toy_net
 
 CONFIG = TrainConfig(epochs=3, lr=0.05)
@@ -32,10 +32,8 @@ def train(log, stage="tuning", directory=None, stop=None, epochs=3, minutes=5):
         separable_batches(),
         TrainConfig(epochs=epochs, lr=0.05),
         device=CPU,
-        evaluate=lambda network: 50.0,
-        on_event=on_event,
-        checkpoint_dir=directory,
-        checkpoint_minutes=minutes,
+        callbacks=Callbacks(lambda network: 50.0, on_event),
+        checkpoints=Checkpoints(directory, minutes=minutes),
     )
 
 

@@ -6,7 +6,7 @@ from nnslim.cli.output import Output, Verbosity
 from nnslim.cli.progress import LogProgress
 from nnslim.run.telling import ShowTraining
 from nnslim.sink import SILENT
-from nnslim.train import EpochRecord, TrainConfig, TrainEvent, fit
+from nnslim.train import Callbacks, EpochRecord, TrainConfig, TrainEvent, fit
 from tests.train.toys import CPU, separable_batches, toy_net
 
 
@@ -88,5 +88,11 @@ def test_a_whole_run_shows_the_same_on_a_terminal(tmp_path):
     config = TrainConfig(epochs=2, lr=0.05)
     with out.progress("tuning", 8) as progress:
         show = ShowTraining(progress, out)
-        fit(toy_net(), separable_batches(), config, device=CPU, on_event=show)
+        fit(
+            toy_net(),
+            separable_batches(),
+            config,
+            device=CPU,
+            callbacks=Callbacks(on_event=show),
+        )
         assert progress._bars.tasks[0].completed == 8

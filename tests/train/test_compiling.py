@@ -11,7 +11,8 @@ from torch import nn
 
 from nnslim.errors import ConfigError
 from nnslim.network import trace_network
-from nnslim.train import TrainConfig, fit
+from nnslim.settings.resolve import resolved
+from nnslim.train import Callbacks, Checkpoints, TrainConfig, fit
 from nnslim.train.compiling import Forward, choose
 from nnslim.train.task import Task
 from tests.train.toys import (
@@ -30,7 +31,8 @@ SHORT = TrainConfig(epochs=2, lr=0.05)
 
 def task(config, network=None, loader=None, teacher=None, device=CPU):
     loader = separable_batches(size=128) if loader is None else loader
-    return Task(network or toy_net(), loader, config, device, teacher, None, None, None)
+    network = network or toy_net()
+    return Task(network, loader, resolved(config), device, teacher, Callbacks(), None)
 
 
 def wide():
@@ -119,7 +121,13 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is_unless_it_must():
 def test_the_fallback_is_told_once_and_noted(compiler, monkeypatch):
     monkeypatch.setattr("nnslim.train.compiling._pays", lambda task: True)
     events = []
-    result = fit(Stubborn(), separable_batches(), SHORT, device=CPU, on_event=events.append)
+    result = fit(
+        Stubborn(),
+        separable_batches(),
+        SHORT,
+        device=CPU,
+        callbacks=Callbacks(on_event=events.append),
+    )
     warnings = [event.note for event in events if event.kind == "warning"]
     assert len(warnings) == 1
     assert warnings[0] in result.notes
@@ -136,9 +144,8 @@ def train(directory=None, *, compiled=True, dropout=0.3, on_event=None):
         replace(SHORT, compile=compiled, ema=0.9),
         device=CPU,
         teacher=toy_net(seed=5),
-        on_event=on_event,
-        checkpoint_dir=directory,
-        checkpoint_minutes=0,
+        callbacks=Callbacks(on_event=on_event),
+        checkpoints=Checkpoints(directory, minutes=0),
         gradient_penalty=Ridge(0.1, memory=0.2),
     )
     return network, result

@@ -10,7 +10,7 @@ from torch import nn
 from nnslim.growing.training import PlantedEntries
 from nnslim.network import trace_network
 from nnslim.surgery import PLANT, Edit, plant_channels
-from nnslim.train import TrainConfig, fit
+from nnslim.train import Callbacks, TrainConfig, fit
 from nnslim.train.graphs import GraphReplay
 from tests.train.toys import CPU, Batches, assert_same_bits, separable_batches, state_of, toy_net
 
@@ -22,7 +22,14 @@ def trained(*, network=None, loader=None, teacher=None, device=CUDA, **settings)
     loader = separable_batches() if loader is None else loader
     config = TrainConfig(**{"epochs": 3, "lr": 0.05, **settings})
     told = []
-    result = fit(network, loader, config, device=device, teacher=teacher, on_event=told.append)
+    result = fit(
+        network,
+        loader,
+        config,
+        device=device,
+        teacher=teacher,
+        callbacks=Callbacks(on_event=told.append),
+    )
     return result, network.cpu(), [event.note for event in told if event.kind == "warning"]
 
 
@@ -76,7 +83,13 @@ def test_batches_of_another_size_and_networks_that_move():
     for graph in (False, True):
         network = toy_net(dropout=0.0)
         config = TrainConfig(epochs=3, lr=0.05, cuda_graph=graph)
-        result = fit(network, loader, config, device=CUDA, evaluate=elsewhere)
+        result = fit(
+            network,
+            loader,
+            config,
+            device=CUDA,
+            callbacks=Callbacks(elsewhere),
+        )
         assert result.graphed is graph
         ends.append(state_of(network.cpu()))
     for name, value in ends[0].items():
@@ -117,7 +130,9 @@ def test_dropout_draws_anew_at_every_replay():
         loader,
         TrainConfig(epochs=3, lr=1e-12, weight_decay=0.0),
         device=CUDA,
-        on_event=lambda event: losses.append(event.loss) if event.kind == "epoch" else None,
+        callbacks=Callbacks(
+            on_event=lambda event: losses.append(event.loss) if event.kind == "epoch" else None
+        ),
     )
     assert len(set(losses)) == 3
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnslim.errors import ConfigError, DeviceError, InputError, NnslimError
-from nnslim.train import TrainConfig, fit, learning_rate
+from nnslim.train import Callbacks, TrainConfig, fit, learning_rate
 from tests.train.toys import (
     CPU,
     Batches,
@@ -80,7 +80,13 @@ def test_the_record_is_what_happened():
 
     events = []
     loader = separable_batches(n_batches=3)
-    result = fit(toy_net(), loader, config, device=CPU, evaluate=evaluate, on_event=events.append)
+    result = fit(
+        toy_net(),
+        loader,
+        config,
+        device=CPU,
+        callbacks=Callbacks(evaluate, events.append),
+    )
     steps = [event for event in events if event.kind == "step"]
     epochs = [event for event in events if event.kind == "epoch"]
     assert [(e.epoch, e.step) for e in steps] == [(e, s) for e in (1, 2) for s in (1, 2, 3)]

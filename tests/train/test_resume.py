@@ -13,7 +13,7 @@ import torch
 
 from nnslim.errors import ConfigError, InputError, NnslimError
 from nnslim.network import trace_network
-from nnslim.train import TrainConfig, fit
+from nnslim.train import Callbacks, Checkpoints, TrainConfig, fit
 from nnslim.train.checkpoint import CheckpointStore
 from tests.train.toys import (
     CPU,
@@ -69,10 +69,8 @@ def run(directory, network, teacher=None, on_event=None, config=CONFIG, penalty=
         config,
         device=CPU,
         teacher=teacher,
-        evaluate=accuracy,
-        on_event=on_event,
-        checkpoint_dir=directory,
-        checkpoint_minutes=minutes,
+        callbacks=Callbacks(accuracy, on_event),
+        checkpoints=Checkpoints(directory, minutes=minutes),
         gradient_penalty=penalty,
     )
 
@@ -172,7 +170,7 @@ def test_another_network_teacher_or_loader_is_refused_by_name(tmp_path):
             separable_batches(n_batches=3),
             CONFIG,
             device=CPU,
-            checkpoint_dir=tmp_path,
+            checkpoints=Checkpoints(tmp_path),
             gradient_penalty=Ridge(1.0),
         )
 
@@ -315,8 +313,7 @@ def test_an_average_is_kept_evaluated_and_returned(tmp_path):
         loader,
         config,
         device=CPU,
-        evaluate=evaluate,
-        on_event=lambda event: states.append(state_of(network)),
+        callbacks=Callbacks(evaluate, lambda event: states.append(state_of(network))),
     )
     steps = [state for number, state in enumerate(states) if number not in (0, 5, 10)]
     for name, value in start.items():
@@ -343,7 +340,13 @@ def test_the_error_names_the_last_good_checkpoint(tmp_path):
 
     newest = tmp_path / "checkpoint-00002.safetensors"
     with pytest.raises(NnslimError) as caught:
-        fit(plain(), Spoil(separable_batches()), CONFIG, device=CPU, checkpoint_dir=tmp_path)
+        fit(
+            plain(),
+            Spoil(separable_batches()),
+            CONFIG,
+            device=CPU,
+            checkpoints=Checkpoints(tmp_path),
+        )
     assert str(caught.value).endswith(f"the last good checkpoint is {newest}")
     assert "nan at epoch 3, step 2 of 4" in caught.value.message
     assert newest.exists()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nnslim.channels import ChannelMap
     from nnslim.measure.layer_times import LayerTimes
-    from nnslim.measure.paired import PairedRatio
+    from nnslim.measure.ratio import PairedRatio
     from nnslim.network.network import Network
     from nnslim.pruning.plans.plan import Plan
     from nnslim.settings.eval import PairedSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnslim.channels.magnitude import magnitude
-from nnslim.data import Loader, stratified_indices
+from nnslim.data import Loader, Sampling, stratified_indices
 from nnslim.errors import ConfigError
 from nnslim.pruning.scores.jacobian import jacobian
 from nnslim.pruning.scores.measured import measured, taylor
@@ -63,4 +63,5 @@ def _sample(data: Data, preprocess: Preprocess, saliency: SaliencyConfig, seed: 
     )
     augment = data.augment if saliency.augment else None
     split = data.train.subset(chosen)
-    return Loader(split, preprocess, saliency.batch_size, augment=augment, shuffle=True, seed=seed)
+    order = Sampling(shuffle=True, seed=seed)
+    return Loader(split, preprocess, saliency.batch_size, sampling=order, augment=augment)
