@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -28,7 +28,7 @@ __all__ = ["app", "main"]
 class _Group(TyperGroup):
     """Switches without a value are false: to read None, Typer imports pydantic (0.1 s)."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own
         for switch in self.get_params(ctx):
             switch.default, switch.metavar = switch.default or False, NO_VALUE
         return super().parse_args(ctx, args)

@@ -79,12 +79,15 @@ class Option:
         if least and above and below and (self.high is None or value <= self.high):
             return None
         bounds = (
-            (self.low, "at least {:g}"),
-            (self.above, "above {:g}"),
-            (self.high, "at most {:g}"),
-            (self.below, "below {:g}"),
+            (self.low, "at least"),
+            (self.above, "above"),
+            (self.high, "at most"),
+            (self.below, "below"),
         )
-        return "must be " + " and ".join(text.format(b) for b, text in bounds if b is not None)
+        write = self.write or "{:g}".format
+        return "must be " + " and ".join(
+            f"{text} {write(b)}" for b, text in bounds if b is not None
+        )
 
 
 def option(default: object, help: str, **facts: Any) -> Any:  # noqa: ANN401 - as `field`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from nnslim.pruning import (
     SaliencyConfig,
     SparseConfig,
 )
+from nnslim.pruning.report import config_json
 from nnslim.settings.eval import LatencySettings
 from nnslim.settings.inputs import DeviceSettings, ModelSettings, PreprocessSettings
 from nnslim.settings.resolve import resolved
@@ -373,15 +374,19 @@ class TestPrune:
         )
 
     def test_run_on_images_measures_trains_and_prints_where_the_files_are(self, stored, tmp_path):
-        out, err = run(
-            "prune", stored, "--data", "digits", "--params", "60%", "--epochs", "1",
-            *set_("saliency.samples=16", "data.subset=200"), "--batch-size", "50", "-o", "slim",
-            "--sparse-epochs", "1", *set_("rounds.count=2", "rounds.epochs=1"),
-        )  # fmt: skip
+        flags = [
+            *("--params", "60%", "--epochs", "1", "--batch-size", "50", "--sparse-epochs", "1"),
+            *set_("saliency.samples=16", "data.subset=200", "rounds.count=2", "rounds.epochs=1"),
+            *set_("training.momentum=0.8"),
+        ]
+        out, err = run("prune", stored, "--data", "digits", *flags, "-o", "slim")
         assert "Accuracy on 360 images" in out
         assert out.splitlines()[-1] == "wrote slim"
         assert "images of 8 x 8 pixels, mean 0.5, std 0.25 (the file)" in err
         report = json.loads((tmp_path / "slim" / "report.json").read_text())
+        said = parsed("prune", "--data", "digits", *flags).config
+        assert report["settings"] == json.loads(json.dumps(config_json(resolved(said))))
+        assert report["settings"]["training"]["momentum"] == 0.8
         stages = [epoch["stage"] for epoch in report["training"]]
         assert stages == ["sparse", "recovered 1", "tuned"]
         assert report["latency"][0]["parent_ms"] > 0
@@ -530,22 +535,22 @@ def grown(made, tmp_path_factory):
     arguments = ["--data", "digits", "--params", "90%", "--where", "group"]
     seed = set_("data.subset=128", "seed_network.width=2", "seed_network.epochs=1")
     quick = [*seed, "--epochs", "1", "--rounds", "1", "--batch-size", "32"]
-    result = CliRunner().invoke(
-        app,
-        ["grow", "--teacher", str(made / "net.safetensors"), *arguments, *quick, "-o", str(out)],
-        catch_exceptions=False,
-    )
+    flags = ["--teacher", str(made / "net.safetensors"), *arguments, *quick, "-o", str(out)]
+    result = CliRunner().invoke(app, ["grow", *flags], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return out, result
+    return out, result, flags
 
 
 def test_grow_writes_a_directory_that_the_other_commands_take(grown, tmp_path):
-    out, result = grown
+    out, result, flags = grown
     names = {path.name for path in out.iterdir()}
     assert {"model.safetensors", "model.onnx", "report.json", "report.html", "README.md"} <= names
     report = json.loads((out / "report.json").read_text())
     schema = files("nnslim.report").joinpath("grow.schema.json").read_text(encoding="utf-8")
     jsonschema.Draft202012Validator(json.loads(schema)).validate(report)
+    said = resolved(parsed("grow", *flags).config)
+    assert report["settings"] == json.loads(json.dumps(asdict(said)))
+    assert report["settings"]["seed_network"]["epochs"] == 1
     assert [own["round"] for own in report["rounds"]] == [1]
     assert report["rounds"][0]["group"] == "conv"
     assert report["after"]["params"] <= 0.9 * report["teacher"]["params"]
