@@ -44,7 +44,7 @@ def grow_command(call: Call[GrowCommand]) -> None:
     from nnslim.cli.inputs import open_data, open_model, training_device
     from nnslim.cli.prune import existing
     from nnslim.growing.run import GrowSubject, run_grow
-    from nnslim.processes import connected, is_main, own_device
+    from nnslim.processes import connected, is_main, local_device
     from nnslim.report.grow_page import grow_tables
     from nnslim.run.context import RunContext
     from nnslim.run.output import Destination
@@ -68,7 +68,7 @@ def grow_command(call: Call[GrowCommand]) -> None:
     place = Destination(output.out, output.overwrite, output.resume, argv, inputs)
     device = training_device(said.compute)
     with connected(device):
-        context = RunContext(own_device(device), sink, workers=said.compute.workers)
+        context = RunContext(local_device(device), sink, workers=said.compute.workers)
         report = run_grow(GrowSubject(teacher, seed, images), said.config, place, context)
     if is_main():
         ended = f"growing ended: {report['stopped']}"

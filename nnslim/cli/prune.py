@@ -42,7 +42,7 @@ def prune_command(call: Call[PruneCommand]) -> None:
     import torch
 
     from nnslim.cli.inputs import open_data, open_model, training_device
-    from nnslim.processes import connected, is_main, own_device
+    from nnslim.processes import connected, is_main, local_device
     from nnslim.pruning.run import Subject
     from nnslim.report.prune_tables import prune_tables
     from nnslim.run.context import RunContext
@@ -68,7 +68,7 @@ def prune_command(call: Call[PruneCommand]) -> None:
     subject = Subject(open_model(model, said.model, said.preprocess, images, sink), images)
     device = training_device(said.compute)
     with connected(device):
-        context = RunContext(own_device(device), sink, workers=said.compute.workers)
+        context = RunContext(local_device(device), sink, workers=said.compute.workers)
         report, written = _run(subject, said, existing(model, said.data.source), context)
     if is_main():
         closing = () if written is None else (f"wrote {written}",)

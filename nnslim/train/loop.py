@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from nnslim.processes import broadcast_tensors, connected, own_device, world_size
+from nnslim.processes import broadcast_tensors, connected, local_device, world_size
 from nnslim.settings.resolve import resolved
 from nnslim.train.checkpoint import CheckpointStore
 from nnslim.train.compiling import choose, released
@@ -88,7 +88,7 @@ def fit(  # noqa: PLR0913
     """
     with ExitStack() as stack:
         stack.enter_context(connected(device))
-        device = own_device(device)
+        device = local_device(device)
         config = resolved(config)
         task = Task(network, loader, config, device, teacher, evaluate, on_event, gradient_penalty)
         task.check()
