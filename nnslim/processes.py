@@ -19,7 +19,7 @@ from torch import distributed
 from nnslim.errors import NnslimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from torch import Tensor
 
@@ -32,7 +32,7 @@ __all__ = [
     "connected",
     "from_main",
     "is_main",
-    "own_device",
+    "local_device",
     "rank",
     "same_everywhere",
     "share_of",
@@ -64,8 +64,9 @@ def world_size() -> int:
     """Return the number of processes."""
     if _ALONE.get():
         return 1
-    connected_size = distributed.get_world_size() if distributed.is_initialized() else None
-    return _launched("WORLD_SIZE", 1) if connected_size is None else connected_size
+    return (
+        distributed.get_world_size() if distributed.is_initialized() else _launched("WORLD_SIZE", 1)
+    )
 
 
 def is_main() -> bool:
@@ -99,7 +100,7 @@ def connected(device: torch.device) -> Generator[None]:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(own_device(device))
+        torch.cuda.set_device(local_device(device))
     distributed.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE)
     try:
         yield
@@ -107,11 +108,11 @@ def connected(device: torch.device) -> Generator[None]:
         distributed.destroy_process_group()
 
 
-def own_device(device: torch.device) -> torch.device:
+def local_device(device: torch.device) -> torch.device:
     """Return the GPU of this process, when several on one machine have a GPU each.
 
     Example:
-        >>> own_device(torch.device("cuda:2")), own_device(torch.device("cpu"))
+        >>> local_device(torch.device("cuda:2")), local_device(torch.device("cpu"))
         (device(type='cuda', index=2), device(type='cpu'))
     """
     if device.type != "cuda" or world_size() == 1:
@@ -152,25 +153,22 @@ def by_main(compute: Callable[[], T]) -> T | None:
         >>> by_main(lambda: 3)
         3
     """
-    found, failure = None, None
+    result, failure = None, None
     if is_main():
         try:
-            found = compute()
+            result = compute()
         except Exception as error:  # raised again, once the others know
             failure = error
-    told = broadcast(_told(failure))
+    message = broadcast(_message(failure))
     if failure is not None:
         raise failure
-    if told is not None:
-        raise _MainError(*told)
-    return found
+    if message is not None:
+        raise _MainError(*message)
+    return result
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """Return in every process what the main one computes, made of JSON's types.
-
-    Raises:
-        Exception: As ``by_main``.
+    """Return in every process what the main one computes, of JSON's types; fails as ``by_main``.
 
     Example:
         >>> from_main(lambda: [1.5])
@@ -180,14 +178,14 @@ def from_main(compute: Callable[[], T]) -> T:
 
 
 class _MainError(NnslimError):
-    """What the main process raised, in another one."""
+    """The main process's exception, raised in another one."""
 
     def __init__(self, message: str, hint: str | None, exit_code: int) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
 
 
-def _told(failure: Exception | None) -> tuple[str, str | None, int] | None:
+def _message(failure: Exception | None) -> tuple[str, str | None, int] | None:
     if isinstance(failure, NnslimError):
         return failure.message, failure.hint, failure.exit_code
     return None if failure is None else (repr(failure), None, 3)
@@ -200,25 +198,31 @@ def broadcast_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> broadcast_tensors({"scores": torch.ones(2)})
         {'scores': tensor([1., 1.])}
     """
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if world_size() == 1:
-        return own
-    heads = broadcast([[n, str(t.dtype).removeprefix("torch."), *t.shape] for n, t in own.items()])
+        return copies
+    heads = broadcast(
+        [[n, str(t.dtype).removeprefix("torch."), *t.shape] for n, t in copies.items()]
+    )
     if not is_main():
-        own = {
+        copies = {
             str(name): torch.empty([int(size) for size in shape], dtype=getattr(torch, str(dtype)))
             for name, dtype, *shape in heads
         }
-    for tensor in own.values():
+    for tensor in copies.values():
         distributed.broadcast(tensor, src=0)
-    return own
+    return copies
 
 
 def sum_(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes; same shapes and types everywhere."""
+    """Replace each tensor by its sum over all processes; same shapes and types in each."""
     if world_size() == 1:
         return
-    for group in _by_kind(tensors):
+    # By type and device: one exchange of a long vector beats many of short ones.
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in groups.values():
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
         distributed.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in group])
@@ -248,15 +252,7 @@ def share_of(batch: Tensor) -> Tensor:
     return batch if world_size() == 1 else batch.tensor_split(world_size())[rank()]
 
 
-def _by_kind(tensors: Iterable[Tensor]) -> Iterable[Sequence[Tensor]]:
-    """Group by type and device: one exchange of a long vector beats many of short ones."""
-    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    return groups.values()
-
-
 def _launched(name: str, alone: int) -> int:
-    """Read what the launcher said; a lone variable, which batch systems may set, says nothing."""
+    """Read a launcher's variable; one alone, which batch systems may set, does not count."""
     launched = all(key in os.environ for key in _LAUNCHER_SETS)
     return int(os.environ[name]) if launched else alone

@@ -45,7 +45,7 @@ def grow_command(call: Call[GrowCommand]) -> None:
     from nnslim.data.opening import open_data
     from nnslim.growing.run import GrowSubject, run_grow
     from nnslim.models.opening import open_model
-    from nnslim.processes import connected, is_main, own_device
+    from nnslim.processes import connected, is_main, local_device
     from nnslim.report.grow_page import grow_tables
     from nnslim.run.context import RunContext
     from nnslim.run.device import training_device
@@ -70,7 +70,7 @@ def grow_command(call: Call[GrowCommand]) -> None:
     place = Destination(output.out, output.overwrite, output.resume, argv, inputs)
     device = training_device(said.compute)
     with connected(device):
-        context = RunContext(own_device(device), sink, workers=said.compute.workers)
+        context = RunContext(local_device(device), sink, workers=said.compute.workers)
         report = run_grow(GrowSubject(teacher, seed, images), said.config, place, context)
     if is_main():
         ended = f"growing ended: {report['stopped']}"

@@ -43,7 +43,7 @@ def prune_command(call: Call[PruneCommand]) -> None:
 
     from nnslim.data.opening import open_data
     from nnslim.models.opening import open_model
-    from nnslim.processes import connected, is_main, own_device
+    from nnslim.processes import connected, is_main, local_device
     from nnslim.pruning.run import Subject
     from nnslim.report.prune_tables import prune_tables
     from nnslim.run.context import RunContext
@@ -70,7 +70,7 @@ def prune_command(call: Call[PruneCommand]) -> None:
     subject = Subject(open_model(model, said.model, said.preprocess, images, sink), images)
     device = training_device(said.compute)
     with connected(device):
-        context = RunContext(own_device(device), sink, workers=said.compute.workers)
+        context = RunContext(local_device(device), sink, workers=said.compute.workers)
         report, written = _run(subject, said, existing(model, said.data.source), context)
     if is_main():
         closing = () if written is None else (f"wrote {written}",)

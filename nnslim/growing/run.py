@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from nnslim.artifact import save_network
-from nnslim.artifact.manifest import versions
 from nnslim.growing.pipeline import grow_network
 from nnslim.growing.report import grow_json
-from nnslim.processes import is_main
 from nnslim.report.grow_page import grow_verdict, render_grow_html
 from nnslim.run.output import RunOutput
-from nnslim.run.publish import data_json, export_and_measure, model_json
+from nnslim.run.publish import Card, Report, data_json, model_json, publish
 from nnslim.settings.resolve import resolved
 
 if TYPE_CHECKING:
@@ -44,7 +39,7 @@ class GrowSubject:
 
 def run_grow(
     subject: GrowSubject, config: GrowConfig, destination: Destination, context: RunContext
-) -> dict[str, object]:
+) -> Report:
     """Grow and write the output directory; returns the content of ``report.json``.
 
     Of several processes, the main one writes and measures what ships; the others return the rest.
@@ -55,45 +50,15 @@ def run_grow(
     """
     settings = resolved(config, has_seed=subject.seed is not None)
     output = RunOutput(destination, asdict(settings), config.seed)
-    with output.resumable(context.sink) as checkpoints:
-        result = grow_network(
-            subject.teacher.network,
-            subject.data,
-            config,
-            replace(context, checkpoints=checkpoints),
-            None if subject.seed is None else subject.seed.network,
-        )
-    report = grow_json(result, subject.teacher.network)
+    teacher, data = subject.teacher.network, subject.data
+    with output.resumable(context) as context:
+        seed = None if subject.seed is None else subject.seed.network
+        result = grow_network(teacher, data, config, context, seed)
+    report = grow_json(result, teacher)
     report["model"] = model_json(subject.seed or subject.teacher)
     report["teacher_model"] = model_json(subject.teacher)
-    report["data"] = data_json(subject.data)
-    if not is_main():
-        return report
-    with output.directory as run:
-        save_network(result.network, run.file("model.safetensors"))
-        report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))
-        report["versions"] = versions()
-        output.close(run, report, render_grow_html(report), _card(report, destination))
-    return report
-
-
-def _card(report: dict[str, object], destination: Destination) -> dict[str, object]:
-    """What the model card needs, from the report."""
-    model = cast("dict[str, object]", report["model"])
-    data = cast("dict[str, object]", report["data"])
-    rows = [
-        {"name": name, **cast("dict[str, object]", report[key])}
-        for name, key in (("teacher", "teacher"), ("seed", "seed"), ("grown", "after"))
-    ]
-    return {
-        "name": f"{Path(str(model['source'])).stem}, grown",
-        "operation": "grow",
-        "summary": f"Grown by channel planting: {grow_verdict(report)}",
-        "results": rows,
-        "datasets": (str(data["name"]),),
-        "preprocess": model["preprocess"],
-        "classes": model["classes"],
-        "notes": tuple(cast("list[str]", report["warnings"])),
-        "command": shlex.join(destination.argv),
-        "onnx": "model.onnx",
-    }
+    report["data"] = data_json(data)
+    summary = f"Grown by channel planting: {grow_verdict(report)}"
+    rows = (("teacher", "teacher"), ("seed", "seed"), ("grown", "after"))
+    card = Card("grow", "grown", summary, rows, result.warnings)
+    return publish(output, result.network, data, report, card, render_grow_html)

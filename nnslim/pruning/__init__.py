@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nnslim.measure.cost_model import CostModel
-from nnslim.pruning.pipeline import PruneResult, plan_pruning, prune_network
+from nnslim.pruning.pipeline import plan_pruning, prune_network
 from nnslim.pruning.plans.plan import Constraints, Plan, PlanRow, make_plan
+from nnslim.pruning.result import PruneResult
 from nnslim.run.context import RunContext
 from nnslim.settings.budget import LatencyBudget, Limit
 from nnslim.settings.prune import (

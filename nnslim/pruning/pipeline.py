@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
-from nnslim.measure.macs import count_costs
-from nnslim.pruning.course import Epochs, PruneCourse, StageResult
+from nnslim.pruning.course import PruneCourse
 from nnslim.pruning.picture import picture_json
 from nnslim.pruning.plans.planner import Planned, Planner
-from nnslim.pruning.rounds import Removal, overall_plan, remove_and_verify
+from nnslim.pruning.result import PruneResult
+from nnslim.pruning.rounds import overall_plan, remove_and_verify
 from nnslim.run.context import RunContext
 from nnslim.run.stages import Stages
 from nnslim.run.trainer import Trainer
@@ -25,44 +24,10 @@ from nnslim.version import __version__
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.data import Data
-    from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
     from nnslim.pruning.plans.plan import Plan
-    from nnslim.surgery import CutCheck
 
-__all__ = ["PruneResult", "plan_pruning", "prune_network"]
-
-_NO_DATA = "no data: accuracy was neither measured nor recovered"
-
-
-@dataclass(frozen=True)
-class PruneResult:
-    """What a run made.
-
-    Attributes:
-        network: The pruned network, in eval mode.
-        plan: What was removed, all rounds together.
-        layers: The layers of the dense network with their widths before and after.
-        checks: The proof of each round that the cut network equals the masked one.
-        split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
-        accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
-            ``refitted`` or ``calibrated``, ``tuned``; measured in the end; empty without data.
-        stages: What every stage left behind.
-        training: The epochs of every training.
-        warnings: What the user should know.
-        planned: How the last removal was planned: a latency search, a choice of alignment.
-    """
-
-    network: Network
-    plan: Plan
-    layers: tuple[dict[str, object], ...]
-    checks: tuple[CutCheck, ...]
-    split: str | None = None
-    accuracies: dict[str, Accuracy] | None = None
-    stages: tuple[StageResult, ...] = ()
-    training: tuple[Epochs, ...] = ()
-    warnings: tuple[str, ...] = ()
-    planned: Mapping[str, object] = field(default_factory=dict)
+__all__ = ["plan_pruning", "prune_network"]
 
 
 def plan_pruning(
@@ -118,6 +83,12 @@ def prune_network(
     context = context or RunContext()
     if data is None:
         return _without_data(network, config, context)
+    return _on_images(network, data, config, context)
+
+
+def _on_images(
+    network: Network, data: Data, config: PruneConfig, context: RunContext
+) -> PruneResult:
     split = data.measured
     channels = channel_groups(network, shrink=config.shrink)
     trainer = Trainer(network.to(context.device), data, config, context)
@@ -134,9 +105,10 @@ def prune_network(
     for warning in course.warnings:
         context.sink.warn(warning)
     accuracies = {name: trainer.accuracy(seen, split) for name, seen in course.seen.items()}
-    plan = overall_plan(network, channels, course.cuts, planner.whole())
+    plan = overall_plan(planner, course.cuts)
     return PruneResult(
         _with_history(course.current, network, plan, config),
+        config,
         plan,
         tuple(picture_json(channels, plan)),
         tuple(cut.check for cut in course.cuts),
@@ -159,16 +131,19 @@ def _identity(trainer: Trainer[PruneConfig]) -> dict[str, object]:
 def _without_data(network: Network, config: PruneConfig, context: RunContext) -> PruneResult:
     channels, planned = plan_pruning(network, None, config, context)
     plan = planned.plan
-    cut: Removal = remove_and_verify(network, channels, plan, config.seed)
-    costs = count_costs(cut.network)
-    context.sink.info(f"cut: {costs.params:,} parameters, {costs.macs:,} MACs")
-    warnings = (*planned.warnings, _NO_DATA)
+    cut = remove_and_verify(network, channels, plan, config.seed)
+    context.sink.info(f"cut: {plan.after.params:,} parameters, {plan.after.macs:,} MACs")
+    warnings = (*planned.warnings, "no data: accuracy was neither measured nor recovered")
     for warning in warnings:
         context.sink.warn(warning)
-    final = _with_history(cut.network, network, plan, config)
-    layers = tuple(picture_json(channels, plan))
     return PruneResult(
-        final, plan, layers, (cut.check,), warnings=warnings, planned=planned.to_json()
+        _with_history(cut.network, network, plan, config),
+        config,
+        plan,
+        tuple(picture_json(channels, plan)),
+        (cut.check,),
+        warnings=warnings,
+        planned=planned.to_json(),
     )
 
 

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from nnslim.channels import Member
     from nnslim.measure.accuracy import Accuracy
-    from nnslim.pruning.course import Epochs
-    from nnslim.pruning.pipeline import PruneResult
     from nnslim.pruning.plans.plan import Plan, PlanRow
+    from nnslim.pruning.result import Epochs, PruneResult
     from nnslim.settings.prune import PruneConfig
     from nnslim.surgery import CutCheck
 
@@ -35,34 +34,36 @@ def plan_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def result_json(result: PruneResult, config: PruneConfig) -> dict[str, object]:
+def result_json(result: PruneResult) -> dict[str, object]:
     """Return what a run did and measured, as plain JSON values."""
     accuracies = result.accuracies or {}
     final = next((accuracies[stage] for stage in reversed(accuracies)), None)
-    report = plan_json(result.plan)
-    report["before"] = _state(result.plan.before, accuracies.get("dense"))
-    report["after"] = _state(result.plan.after, final)
-    report["settings"] = config_json(config)
-    report["stages"] = _stages(result)
-    report["check"] = _checks(result.checks)
-    report["training"] = _epochs(result.training)
-    report |= {"latency_search": None, "alignment": None, **result.planned}
-    report["warnings"] = list(result.warnings)
-    return report
+    return {
+        **plan_json(result.plan),
+        "before": _state(result.plan.before, accuracies.get("dense")),
+        "after": _state(result.plan.after, final),
+        "settings": config_json(result.config),
+        "stages": _stages(result),
+        "check": _checks(result.checks),
+        "training": _epochs(result.training),
+        **result.planned,
+        "warnings": list(result.warnings),
+        "layers": list(result.layers),
+    }
 
 
 def _stages(result: PruneResult) -> list[dict[str, object]]:
     """Every stage in order; the last of a kind that stayed was measured on the test images."""
     accuracies = result.accuracies or {}
-    last = {own.stage: own for own in result.stages if not own.taken_back}
+    last = {point.stage: point for point in result.stages if not point.taken_back}
     return [
         {
-            **asdict(own),
-            "top1_pct": accuracies[own.stage].top1_pct
-            if own is last.get(own.stage) and own.stage in accuracies
+            **asdict(point),
+            "top1_pct": accuracies[point.stage].top1_pct
+            if point is last.get(point.stage) and point.stage in accuracies
             else None,
         }
-        for own in result.stages
+        for point in result.stages
     ]
 
 
@@ -73,7 +74,7 @@ def _checks(checks: Sequence[CutCheck]) -> dict[str, object]:
 
 def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:
     """All epochs of a run, numbered through."""
-    records = [(own.stage, record) for own in training for record in own.records]
+    records = [(epochs.stage, record) for epochs in training for record in epochs.records]
     return [
         {
             "epoch": number,

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import NnslimError
-from nnslim.measure.cost_model import CostModel
 from nnslim.pruning.plans.plan import Plan, PlanRow
 from nnslim.settings.budget import Limit
 from nnslim.surgery import CutCheck, Edit, apply_edit, compose_edits, verify_cut
 
 if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
     from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
+    from nnslim.pruning.plans.planner import Planner
     from nnslim.settings.budget import Metric
     from nnslim.settings.prune import PruneConfig
 
@@ -28,7 +28,6 @@ __all__ = [
     "edit_json",
     "overall_plan",
     "remove_and_verify",
-    "repeat_cut",
     "round_limits",
 ]
 
@@ -52,8 +51,14 @@ class Removal:
     network: Network
 
     def to_json(self) -> dict[str, object]:
-        """Return what ``repeat_cut`` needs besides the networks, as plain JSON values."""
+        """Return what ``of`` needs besides groups and network, as plain JSON values."""
         return {**edit_json(self.edit), "check": asdict(self.check)}
+
+    @classmethod
+    def of(cls, channels: ChannelMap, network: Network, record: Mapping[str, object]) -> Removal:
+        """Return the removal of which a stage left this network and record."""
+        check = CutCheck(**cast("dict[str, object]", record["check"]))  # pyright: ignore[reportArgumentType]
+        return cls(channels, edit_from_json(record), check, network)
 
 
 def edit_json(edit: Edit) -> dict[str, object]:
@@ -89,29 +94,14 @@ def remove_and_verify(network: Network, channels: ChannelMap, plan: Plan, seed: 
     return Removal(channels, plan.edit, verify_cut(network, cut, channels, plan.edit, seed), cut)
 
 
-def repeat_cut(before: Network, after: Network, earlier: ChannelMap, record: object) -> Removal:
-    """Return the removal that led from one network to another, from its record."""
-    values = cast("dict[str, dict[str, object]]", record)
-    check = CutCheck(**values["check"])  # pyright: ignore[reportArgumentType]
-    return Removal(channel_groups(before, earlier=earlier), edit_from_json(record), check, after)
-
-
-def overall_plan(
-    dense: Network, channels: ChannelMap, cuts: Sequence[Removal], whole: Mapping[str, str | None]
-) -> Plan:
+def overall_plan(planner: Planner, cuts: Sequence[Removal]) -> Plan:
     """Express all removals as one plan for the dense network.
-
-    Args:
-        dense: The network before any cut.
-        channels: Its groups.
-        cuts: The removals, in order.
-        whole: Why each group had to stay whole, or None.
 
     Raises:
         NnslimError: A later round cut what no removal from the dense network can.
     """
     edit = compose_edits([(cut.channels, cut.edit) for cut in cuts])
-    costs = CostModel(dense, channels)
+    costs, whole = planner.costs, planner.whole()
     widths = {name: len(kept) for name, kept in edit.keep.items()}
     after = costs.costs(widths)
     if cuts and after.params != cuts[-1].network.n_parameters:
@@ -122,6 +112,6 @@ def overall_plan(
         )
     rows = tuple(
         PlanRow(group, group.width, widths.get(group.name, group.width), whole[group.name])
-        for group in channels.groups
+        for group in planner.channels.groups
     )
     return Plan(edit, rows, costs.costs(costs.widths), after)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from nnslim.artifact import save_network
-from nnslim.artifact.manifest import versions
 from nnslim.errors import InputError
 from nnslim.measure.bench import Bench
-from nnslim.processes import is_main
 from nnslim.pruning.latency.result import ratios_json
 from nnslim.pruning.picture import picture_json
 from nnslim.pruning.pipeline import plan_pruning, prune_network
 from nnslim.pruning.report import config_json, plan_json, result_json
 from nnslim.report.prune_page import render_html
 from nnslim.run.output import RunOutput
-from nnslim.run.publish import data_json, export_and_measure, model_json
+from nnslim.run.publish import Card, Report, data_json, model_json, publish
 from nnslim.settings.eval import QUICK
 from nnslim.settings.resolve import resolved
 from nnslim.settings.session import SessionSettings
@@ -60,7 +57,7 @@ class Subject:
             self.data.require_classes(n_classes)
 
 
-def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> dict[str, object]:
+def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> Report:
     """Plan without cutting anything; returns the plan's part of ``report.json``."""
     network, config = subject.model.network, resolved(config, subject.data is not None)
     channels, planned = plan_pruning(network, subject.data, config, context)
@@ -76,7 +73,7 @@ def dry_run(subject: Subject, config: PruneConfig, context: RunContext) -> dict[
 
 def run_prune(
     subject: Subject, config: PruneConfig, destination: Destination, context: RunContext
-) -> dict[str, object]:
+) -> Report:
     """Prune and write the output directory; returns the content of ``report.json``.
 
     Of several processes, the main one writes and measures what ships; the others return the rest.
@@ -87,66 +84,34 @@ def run_prune(
     """
     config = resolved(config, subject.data is not None)
     output = RunOutput(destination, config_json(config), config.seed)
-    network = subject.model.network
-    if subject.data is not None:
-        network.classes = network.classes or subject.data.classes
-    with output.resumable(context.sink) as checkpoints:
-        context = replace(context, checkpoints=checkpoints)
-        result = prune_network(network, subject.data, config, context)
-    report = result_json(result, config)
-    report["layers"] = list(result.layers)
-    report["model"] = model_json(subject.model)
-    report["data"] = data_json(subject.data)
-    if not is_main():
-        return report
-    with output.directory as run:
-        save_network(result.network, run.file("model.safetensors"))
-        report["onnx"] = export_and_measure(result.network, subject.data, run.file("model.onnx"))
-        report["latency"] = _latency(network, run.file("model.onnx"), config, context)
-        report["versions"] = versions()
-        output.close(run, report, render_html(report), _card(report, destination))
-    return report
+    network, data = subject.model.network, subject.data
+    if data is not None:
+        network.classes = network.classes or data.classes
+    with output.resumable(context) as context:
+        result = prune_network(network, data, config, context)
+    report = result_json(result)
+    report |= {"model": model_json(subject.model), "data": data_json(data)}
+    plan, notes = result.plan, (*subject.model.notes, *network.notes, *result.warnings)
+    summary = f"Pruned to {100 * plan.after.params / plan.before.params:.1f} % of its parameters."
+    rows = (("input model", "before"), ("pruned", "after"))
+    card = Card("prune", "pruned", summary, rows, notes)
+    compare = partial(_latency, network, config, context)
+    return publish(output, result.network, data, report, card, render_html, compare)
 
 
-def _latency(
-    dense: Network, file: Path, config: PruneConfig, context: RunContext
-) -> list[dict[str, object]]:
+def _latency(dense: Network, config: PruneConfig, context: RunContext, file: Path) -> Report:
     """The pruned file against the dense network's at every batch size, as shares of its latency."""
     latency = config.latency
     if not latency.batch_sizes:
-        return []
+        return {"latency": []}
     session = SessionSettings(device=str(context.device), threads=latency.threads)
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(dense.cpu(), Path(folder), session, latency.batch_sizes)
-        found = bench.ratios(file, QUICK)  # a budget is checked more thoroughly
-        facts = bench.facts()
-    for size, own in found.items():
+        ratios = bench.ratios(file, QUICK)  # a budget is checked more thoroughly
+        provider = str(bench.facts()["provider_used"])
+    for size, ratio in ratios.items():
         context.sink.info(
-            f"latency at batch size {size}: {own.parent_ms:.3g} -> {own.candidate_ms:.3g} ms,"
-            f" {100 * own.ratio:.1f}% ({100 * own.low:.1f} to {100 * own.high:.1f})"
+            f"latency at batch size {size}: {ratio.parent_ms:.3g} -> {ratio.candidate_ms:.3g} ms,"
+            f" {100 * ratio.ratio:.1f}% ({100 * ratio.low:.1f} to {100 * ratio.high:.1f})"
         )
-    provider = str(facts["provider_used"])
-    return [{**own, "provider_used": provider} for own in ratios_json(found)]
-
-
-def _card(report: dict[str, object], destination: Destination) -> dict[str, object]:
-    """What the model card needs, from the report."""
-    model = cast("dict[str, object]", report["model"])
-    data = cast("dict[str, object] | None", report["data"])
-    rows: list[dict[str, object]] = [
-        {"name": name, **cast("dict[str, object]", report[key])}
-        for name, key in (("input model", "before"), ("pruned", "after"))
-    ]
-    before, after = (cast("int", row["params"]) for row in rows)
-    return {
-        "name": f"{Path(str(model['source'])).stem}, pruned",
-        "operation": "prune",
-        "summary": f"Pruned to {100 * after / before:.1f} % of its parameters.",
-        "results": rows,
-        "datasets": (str(data["name"]),) if data else (),
-        "preprocess": model["preprocess"],
-        "classes": model["classes"],
-        "notes": (*cast("list[str]", model["notes"]), *cast("list[str]", report["warnings"])),
-        "command": shlex.join(destination.argv),
-        "onnx": "model.onnx",
-    }
+    return {"latency": [{**entry, "provider_used": provider} for entry in ratios_json(ratios)]}

@@ -22,8 +22,8 @@ class RunContext:
 
     Attributes:
         device: Where to compute.
-        sink: Where messages and progress go.
-        checkpoints: Where the run keeps what it has finished; None keeps nothing.
+        sink: Takes messages and progress.
+        checkpoints: The directory of finished stages; None keeps nothing.
         workers: Processes that decode image files.
     """
 

@@ -63,15 +63,13 @@ class EventLog:
 
     def append(self, stage: str, kind: str, **values: object) -> None:
         """Write one record; numbers that JSON has not (NaN, infinity) become null."""
-        numbers = {k: _plain(value) for k, value in values.items()}
-        entry = {"time": round(self._clock(), 3), "stage": stage, "kind": kind, **numbers}
+        entry = {"time": round(self._clock(), 3), "stage": stage, "kind": kind, **values}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+            file.write(json.dumps(_plain(entry), allow_nan=False) + "\n")
 
     def append_once(self, stage: str, kind: str, **values: object) -> None:
         """Write the only record of its kind of a stage; what is there already stays."""
-        entries = read_events(self.path) if self.path.exists() else []
-        if not any(entry["stage"] == stage and entry["kind"] == kind for entry in entries):
+        if not any(entry["stage"] == stage and entry["kind"] == kind for entry in self._entries()):
             self.append(stage, kind, **values)
 
     def take_back(self, stage: str, epoch: int, step: int) -> int:
@@ -80,13 +78,16 @@ class EventLog:
         Returns:
             The number of its epochs that are left in the log.
         """
-        entries = read_events(self.path) if self.path.exists() else []
+        entries = self._entries()
         kept = [
             entry for entry in entries if entry["stage"] != stage or _place(entry) <= (epoch, step)
         ]
         if len(kept) < len(entries):
             self._rewrite(kept)
         return sum(entry["stage"] == stage and entry["kind"] == "epoch" for entry in kept)
+
+    def _entries(self) -> list[dict[str, object]]:
+        return read_events(self.path) if self.path.exists() else []
 
     def _rewrite(self, entries: list[dict[str, object]]) -> None:
         with replacing(self.path) as temporary:
@@ -152,7 +153,7 @@ def _place(entry: dict[str, object]) -> tuple[int, int]:
 def _plain(value: object) -> object:
     """Numbers that JSON has not (NaN, infinity) become null, however deep."""
     if isinstance(value, dict):
-        return {key: _plain(own) for key, own in cast("dict[str, object]", value).items()}
+        return {key: _plain(item) for key, item in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
-        return [_plain(own) for own in cast("list[object]", value)]
+        return [_plain(item) for item in cast("list[object]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
 
-    from nnslim.sink import Sink
+    from nnslim.run.context import RunContext
 
 __all__ = ["Destination", "RunOutput"]
 
@@ -33,8 +34,8 @@ class Destination:
         path: The output directory.
         overwrite: Whether an earlier run there may be replaced.
         resume: Whether to go on from the checkpoints of an interrupted run there.
-        argv: The command line, for the record.
-        inputs: Files that were read, for the record.
+        argv: The command line, recorded.
+        inputs: Files that were read, recorded.
     """
 
     path: Path
@@ -66,39 +67,30 @@ class RunOutput:
         self._record = RunRecord(destination.argv, settings, seed, started, destination.inputs)
 
     @contextmanager
-    def resumable(self, sink: Sink) -> Generator[Path]:
-        """Yield the directory for checkpoints; an interruption is told how to go on.
-
-        Where nothing was finished yet, nothing stays.
-        """
-        place, final = self.directory.checkpoint, self.directory.final
+    def resumable(self, context: RunContext) -> Generator[RunContext]:
+        """Yield the context with this run's checkpoints; where nothing was finished, none stay."""
+        checkpoints, final = self.directory.checkpoint, self.directory.final
         try:
-            yield place
+            yield replace(context, checkpoints=checkpoints)
         except BaseException as error:
-            if is_main() and not any(place.rglob("*.safetensors")):
-                shutil.rmtree(place, ignore_errors=True)
+            if is_main() and not any(checkpoints.rglob("*.safetensors")):
+                shutil.rmtree(checkpoints, ignore_errors=True)
                 if final.is_dir() and not any(final.iterdir()):
                     final.rmdir()
             elif isinstance(error, KeyboardInterrupt | SystemExit):  # SIGINT, SIGTERM
-                sink.warn(f"interrupted; the same command with --resume goes on in {final}")
+                context.sink.warn(f"interrupted; the same command with --resume goes on in {final}")
             raise
 
     def close(
         self, run: RunDirectory, report: dict[str, object], html: str, card: dict[str, object]
     ) -> None:
-        """Write what stands beside the models: events, report, page, card and manifest.
-
-        Args:
-            run: The directory, entered.
-            report: Content of ``report.json``.
-            html: Content of ``report.html``.
-            card: What the model card needs.
-        """
+        """Write what stands beside the models into the entered directory."""
         if events := self._events():
             run.write_text(EVENTS, "".join(json.dumps(entry) + "\n" for entry in events))
         run.write_json("report.json", report)
         run.write_text("report.html", html)
-        run.write_text("README.md", model_card(card))
+        command = shlex.join(self._record.argv)
+        run.write_text("README.md", model_card({**card, "command": command}))
         run.write_json("run.json", run_manifest(self._record, run.path))
 
     def _events(self) -> list[dict[str, object]]:

@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from nnslim.artifact import save_network
+from nnslim.artifact.manifest import versions
 from nnslim.data import Loader
 from nnslim.measure.accuracy import onnx_accuracy
 from nnslim.onnx import export_onnx, open_session
+from nnslim.processes import is_main
 from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from nnslim.data import Data
     from nnslim.models import LoadedModel
     from nnslim.network.network import Network
+    from nnslim.run.output import RunOutput
 
-__all__ = ["data_json", "export_and_measure", "model_json"]
+__all__ = ["Card", "Report", "data_json", "model_json", "publish"]
+
+Report = dict[str, object]
 
 
-def model_json(model: LoadedModel) -> dict[str, object]:
+@dataclass(frozen=True)
+class Card:
+    """The sentences of a model card.
+
+    Attributes:
+        operation: ``prune`` or ``grow``.
+        title: Follows the name of the model.
+        summary: One sentence.
+        rows: Rows of the table of results: their names, and the report's keys of their values.
+        notes: Sentences.
+    """
+
+    operation: str
+    title: str
+    summary: str
+    rows: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def publish(  # noqa: PLR0913 - what a run ends with
+    output: RunOutput,
+    network: Network,
+    data: Data | None,
+    report: Report,
+    card: Card,
+    page: Callable[[Report], str],
+    compare: Callable[[Path], Report] = lambda _: {},
+) -> Report:
+    """Write the output directory of a run, in the main process.
+
+    Args:
+        output: The directory.
+        network: The result.
+        data: The images, for the accuracy of the ONNX file.
+        report: Content of ``report.json`` so far; completed in place, and returned.
+        card: What the model card says.
+        page: Renders the complete report.
+        compare: Further measurements of the ONNX file, for the report.
+    """
+    if not is_main():
+        return report
+    with output.directory as run:
+        save_network(network, run.file("model.safetensors"))
+        file = run.file("model.onnx")
+        report["onnx"] = _export_and_measure(network, data, file)
+        report |= {**compare(file), "versions": versions()}
+        output.close(run, report, page(report), _card_json(card, report))
+    return report
+
+
+def model_json(model: LoadedModel) -> Report:
     """Return where a model came from and what it is, as plain JSON values."""
     network = model.network
     return {
@@ -33,7 +91,7 @@ def model_json(model: LoadedModel) -> dict[str, object]:
     }
 
 
-def data_json(data: Data | None) -> dict[str, object] | None:
+def data_json(data: Data | None) -> Report | None:
     """Return how many images there are, and what was decided about them."""
     if data is None:
         return None
@@ -43,13 +101,28 @@ def data_json(data: Data | None) -> dict[str, object] | None:
     return {"name": data.name, "notes": list(data.notes), **counts}
 
 
-def export_and_measure(network: Network, data: Data | None, path: Path) -> dict[str, object]:
+def _export_and_measure(network: Network, data: Data | None, path: Path) -> Report:
     """Write a network's ONNX file and score it on the test images, or validation without them."""
     written = export_onnx(network, path)
-    entry: dict[str, object] = {**written.to_json(), "path": path.name, "top1_pct": None}
+    entry: Report = {**written.to_json(), "path": path.name, "top1_pct": None}
     preprocess = network.preprocess
     if data is not None and preprocess is not None:
-        split = data.splits[data.measured]
         session = open_session(path, SessionSettings(device="cpu"))
-        entry["top1_pct"] = onnx_accuracy(session, Loader(split, preprocess, 100)).top1_pct
+        images = Loader(data.splits[data.measured], preprocess, 100)
+        entry["top1_pct"] = onnx_accuracy(session, images).top1_pct
     return entry
+
+
+def _card_json(card: Card, report: Report) -> Report:
+    model, data = cast("Report", report["model"]), cast("Report | None", report["data"])
+    return {
+        "name": f"{Path(str(model['source'])).stem}, {card.title}",
+        "operation": card.operation,
+        "summary": card.summary,
+        "results": [{"name": name, **cast("Report", report[key])} for name, key in card.rows],
+        "datasets": (str(data["name"]),) if data else (),
+        "preprocess": model["preprocess"],
+        "classes": model["classes"],
+        "notes": card.notes,
+        "onnx": "model.onnx",
+    }

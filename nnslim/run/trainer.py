@@ -13,7 +13,7 @@ from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.processes import is_main
 from nnslim.run.context import RunContext
 from nnslim.run.events import EventLog
-from nnslim.run.telling import ShowTraining, tell_all
+from nnslim.run.progress import ShowTraining, tell_all
 from nnslim.sink import SILENT
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
 from nnslim.train.checkpoint import Checkpoints, fingerprint

@@ -28,7 +28,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from nnslim.processes import broadcast_tensors, connected, own_device, world_size
+from nnslim.processes import broadcast_tensors, connected, local_device, world_size
 from nnslim.settings.resolve import resolved
 from nnslim.train.checkpoint import Checkpoints, CheckpointStore
 from nnslim.train.compiling import choose, released
@@ -80,7 +80,7 @@ def fit(  # noqa: PLR0913 - what a training is, and who follows it
     """
     callbacks, checkpoints = callbacks or Callbacks(), checkpoints or Checkpoints()
     with connected(device), ExitStack() as stack:
-        here, config = own_device(device), resolved(config)
+        here, config = local_device(device), resolved(config)
         task = Task(network, loader, config, here, teacher, callbacks, gradient_penalty)
         task.check()
         return _run(task, checkpoints, stack)

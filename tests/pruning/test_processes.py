@@ -22,7 +22,7 @@ from nnslim.processes import (
     connected,
     from_main,
     is_main,
-    own_device,
+    local_device,
     rank,
     same_everywhere,
     share_of,
@@ -216,8 +216,8 @@ def test_what_a_launcher_says_is_believed_whole_or_not_at_all(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert (rank(), world_size(), is_main()) == (3, 4, False)
-    assert own_device(torch.device("cuda")) == torch.device("cuda:1")
-    assert own_device(CPU) == CPU
+    assert local_device(torch.device("cuda")) == torch.device("cuda:1")
+    assert local_device(CPU) == CPU
 
 
 def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):

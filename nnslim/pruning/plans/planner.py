@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ class Planned:
     plan: Plan
     latency: dict[str, object] | None = None
     alignment: dict[str, object] | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return how it was found, without the plan."""
@@ -73,6 +74,11 @@ class Planner:
     config: PruneConfig
     context: RunContext
 
+    @cached_property
+    def costs(self) -> CostModel:
+        """The costs of the dense network as a function of its widths."""
+        return CostModel(self.dense, self.channels)
+
     def whole(self) -> dict[str, str | None]:
         """Why each group of the dense network must stay whole; None where it may be cut."""
         return why_whole(self.channels, self._constraints(self.channels))
@@ -86,7 +92,9 @@ class Planner:
         scores = score_channels(network, channels, self.data, self.config, self.context.sink)
         constraints = replace(self._constraints(channels), limits=limits, floors=self._floors())
         if not self.config.measures_plans:
-            return Planned(make_plan(channels, CostModel(network, channels), scores, constraints))
+            dense = channels is self.channels  # or a copy of it that was trained since
+            costs = self.costs if dense else CostModel(network, channels)
+            return Planned(make_plan(channels, costs, scores, constraints))
         latency = self.config.latency
         session = SessionSettings(device=str(self.context.device), threads=latency.threads)
         sizes = latency.batch_sizes or (1,)
@@ -102,12 +110,10 @@ class Planner:
         """
         if self.config.max_drop is not None:
             return
-        dense, channels = self.dense, self.channels
-        constraints = replace(self._constraints(channels), floors=self._floors())
-        scores = {group.name: np.zeros(group.width) for group in channels.prunable}
-        shortest_prefix(
-            rank_channels(channels, CostModel(dense, channels), scores, constraints), constraints
-        )
+        constraints = replace(self._constraints(self.channels), floors=self._floors())
+        scores = {group.name: np.zeros(group.width) for group in self.channels.prunable}
+        line = rank_channels(self.channels, self.costs, scores, constraints)
+        shortest_prefix(line, constraints)
 
     def _floors(self) -> dict[str, int]:
         return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}

@@ -4,7 +4,7 @@ import io
 
 from nnslim.cli.output import Output, Verbosity
 from nnslim.cli.progress import LogProgress
-from nnslim.run.telling import ShowTraining
+from nnslim.run.progress import ShowTraining
 from nnslim.sink import SILENT
 from nnslim.train import Callbacks, EpochRecord, TrainConfig, TrainEvent, fit
 from tests.train.toys import CPU, separable_batches, toy_net
