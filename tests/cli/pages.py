@@ -63,9 +63,3 @@ def flags() -> set[str]:
     group = typer.main.get_command(app)
     known = [option for own in group.commands.values() for option in own.params]
     return {flag for option in known for flag in (*option.opts, *option.secondary_opts)}
-
-
-def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ +(.*?) *$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -100,7 +100,7 @@ def test_the_tutorial_of_growing_can_be_followed(place):
 def test_the_tutorial_of_photos_can_be_followed(place):
     photos(place, (80, 96))
     python("tutorial/your-photos.md", '"DEFAULT"', "None")  # nothing to download here
-    done = follow("tutorial/your-photos.md", "--input-size", "64", "--set", "workers=0")
+    done = follow("tutorial/your-photos.md", "--input-size", "64", "--workers", "0")
     assert [line.split()[0] for line in done] == ["prune", "prune", "eval"]
     assert (place / "plan.html").is_file()
 
@@ -157,3 +157,10 @@ def test_files_for_a_runtime_can_be_measured(runtimes):
     page = "how-to/onnx-for-your-runtime.md"
     done = follow(page, but=["export", *([] if torch.cuda.is_available() else ["cuda"])])
     assert len(done) >= 2
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_writes_its_files(place):
+    python("../README.md")
+    assert (place / "slim.safetensors").is_file()
+    assert (place / "slim.onnx").is_file()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -77,3 +80,13 @@ def test_dry_run_page_shows_the_network(tmp_path):
     with pytest.raises(ConfigError, match="is there already"):
         write_page(tmp_path / "page.html", page, overwrite=False)
     write_page(tmp_path / "page.html", page, overwrite=True)
+
+
+def test_the_figure_of_the_readme_fits_a_phone_and_is_well_formed():
+    drawing = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "figures" / "draw.py"))
+    root = ET.fromstring(drawing["draw"]({"layers": layers_of("Residual")}))
+    left, _, width, height = map(float, root.attrib["viewBox"].split())
+    assert width <= 390
+    for box in root.iter("{http://www.w3.org/2000/svg}rect"):
+        assert left <= float(box.attrib["x"]) < left + width
+        assert 0 <= float(box.attrib.get("y", 0)) < height
