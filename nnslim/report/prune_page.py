@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from nnslim.report.figures import Panel, line_panel, width_chart
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from nnslim.report.prune_document import Epoch, PruneReport, TensorPart, Waypoint
 
 __all__ = ["render_html"]
+
+_SECTIONS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
+    "verdict": verdict,
+    "accuracy": accuracy_table,
+    "cost": cost_table,
+    "epochs": training_table,
+    "trail": trail_table,
+    "trials": trials_table,
+    "alignments": alignment_table,
+}
 
 
 def render_html(report: Mapping[str, object]) -> str:
@@ -45,16 +55,9 @@ def render_html(report: Mapping[str, object]) -> str:
         title=model["source"] if model else "network",
         model=model,
         data=data,
-        verdict=verdict(report),
-        accuracy=accuracy_table(report),
-        cost=cost_table(report),
         widths=width_chart(document["groups"]),
         picture=network_picture(document.get("layers") or ()),
         panels=_panels(document),
-        epochs=training_table(report),
-        trail=trail_table(report),
-        trials=trials_table(report),
-        alignments=alignment_table(report),
         check=document.get("check"),
         notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
         warnings=document.get("warnings") or [],
@@ -65,6 +68,7 @@ def render_html(report: Mapping[str, object]) -> str:
         settings=flat(document.get("settings") or {}),
         onnx=document.get("onnx"),
         versions=document.get("versions") or {},
+        **{name: make(report) for name, make in _SECTIONS.items()},
     )
 
 

@@ -103,7 +103,7 @@ def test_what_was_measured_on_the_way_to_a_latency_is_there():
     alignment = {"align": 1, "reason": "only one fits", "candidates": tried}
     report = {**whole(), "latency_search": search, "alignment": alignment}
     text = Page(render_html(report)).text
-    for said in ("Plans measured for --latency 60%", "batch 8: 61.0 % (60.0 to 62.0)", "55.0 %"):
+    for said in ("Plans measured for a latency of 60%", "batch 8: 61.0 % (60.0 to 62.0)", "55.0 %"):
         assert said in text
     for said in ("batch 8: 58.7 %", "Alignment: only one fits", "1, chosen", "cannot be reached"):
         assert said in text
