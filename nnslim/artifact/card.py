@@ -73,14 +73,7 @@ def model_card(report: Mapping[str, object]) -> str:
     past = {"prune": "pruned", "grow": "grown"}.get(str(report["operation"]), "slimmed")
     values = {**_OPTIONAL, **report}
     preprocess, classes = values["preprocess"], values["classes"]
-    # Markdown, not HTML: escaping would garble it; front matter is quoted as JSON instead.
-    environment = jinja2.Environment(  # noqa: S701
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("nnslim.artifact").joinpath("card.md.j2").read_text(encoding="utf-8")
-    )
-    text = template.render(
+    text = _template().render(
         report=values,
         final={"top1_pct": None, **rows[-1]},
         tags=["nnslim", past, *(["onnx"] if values["onnx"] else [])],
@@ -91,6 +84,15 @@ def model_card(report: Mapping[str, object]) -> str:
         quote=_quote,
     )
     return text.rstrip() + "\n"
+
+
+def _template() -> jinja2.Template:
+    # Markdown, not HTML: escaping would garble it; front matter is quoted as JSON instead.
+    environment = jinja2.Environment(  # noqa: S701
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("nnslim.artifact").joinpath("card.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _table(

@@ -81,34 +81,41 @@ def export_archive(network: Network, path: Path, *, batch: int | None = None) ->
         raise InputError(f"{path}: an archive of torch.export ends in .pt2")
     check_place(path)
     frozen = copy.deepcopy(network).cpu().float().eval()
-    shape = tuple(frozen.input_shape)
     batches = (1, 2, 5) if batch is None else (batch,)
-    free = ({0: torch.export.Dim.DYNAMIC},)
+    program = _exported(frozen, batch)
+    with new_file(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.save(program, temporary, extra_files={_FACTS: _facts(frozen)})
+        max_rel = _largest_difference(frozen, temporary, batches)
+        content = temporary.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return ArchiveReport(path, digest, len(content), batch, max_rel, batches)
+
+
+def _facts(network: Network) -> str:
+    facts = {
+        "version": __version__,
+        "preprocess": network.preprocess and network.preprocess.to_json(),
+        "classes": network.classes and list(network.classes),
+    }
+    return json.dumps(facts)
+
+
+def _exported(network: Network, batch: int | None) -> torch.export.ExportedProgram:
+    any_batch = (({0: torch.export.Dim.DYNAMIC},),)  # ``forward(*inputs)`` wants one more level
     try:
-        program = torch.export.export(
-            frozen,
-            (torch.zeros(batch or 2, *shape),),
-            dynamic_shapes=(free,) if batch is None else None,
+        return torch.export.export(
+            network,
+            (torch.zeros(batch or 2, *network.input_shape),),
+            dynamic_shapes=any_batch if batch is None else None,
             strict=False,
         )
     # torch.export lets through whatever it meets, of many kinds.
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
-        hint = "make it take any number of images, or give --batch N"
+        hint = "make it take any number of images, or give a fixed [[batch]]"
         raise UnsupportedModelError(f"torch.export refuses it: {first}", hint=hint) from error
-    facts = {
-        "version": __version__,
-        "preprocess": frozen.preprocess and frozen.preprocess.to_json(),
-        "classes": frozen.classes and list(frozen.classes),
-    }
-    with new_file(path) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.export.save(program, temporary, extra_files={_FACTS: json.dumps(facts)})
-        max_rel = _largest_difference(frozen, temporary, batches)
-        content = temporary.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return ArchiveReport(path, digest, len(content), batch, max_rel, batches)
 
 
 def _largest_difference(network: nn.Module, path: Path, batches: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""What people look at: tables, and the channel through which work in progress speaks."""
+"""What people look at: tables, figures and pages of results, and how progress is shown."""
 
 from __future__ import annotations
 

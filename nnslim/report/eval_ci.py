@@ -1,17 +1,18 @@
 """An evaluation for machines that watch: Markdown, JUnit, GitHub's annotations and outputs.
 
-Made from the dictionary that is ``nnslim eval --json``. Pure: text in, text out.
+Made from the evaluation's JSON document. Pure: text in, text out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 from xml.etree import ElementTree as ET
 
+from nnslim.report.eval_changes import change_tables
+from nnslim.report.eval_document import Json, files_of, gates_of
 from nnslim.report.eval_tables import (
     GATE_WORDS,
-    change_tables,
     comparison_table,
     file_table,
     gate_sentence,
@@ -24,8 +25,6 @@ from nnslim.report.table import Table
 from nnslim.report.units import count
 
 __all__ = ["eval_html", "github_annotations", "junit", "markdown", "outputs"]
-
-Json = Mapping[str, Any]
 
 # GitHub shows ten annotations of a kind per step; the last says how many there are more.
 _MOST_ANNOTATIONS = 9
@@ -41,7 +40,7 @@ def markdown(document: Mapping[str, object]) -> str:
     parts += [_bullets(_unclear(document))]
     for table in (comparison_table(document), file_table(document)):
         parts += [f"**{_plain(table.title)}**", _markdown_table(table)] if table.rows else []
-    parts += [_bullets([f"warning: {said}" for said in warning_lines(document)])]
+    parts += [_bullets([f"warning: {line}" for line in warning_lines(document)])]
     if changes := change_tables(document):
         shown = [f"**{_plain(table.title)}**\n\n{_markdown_table(table)}" for table in changes]
         parts.append(_folded("what changed, class by class", "\n\n".join(shown)))
@@ -57,9 +56,9 @@ def junit(document: Mapping[str, object]) -> str:
     Without gates, that a file was measured is the test case: viewers take a report of none for a
     broken one.
     """
-    gates = _gates(document)
+    gates = gates_of(document)
     cases = [_case(gate) for gate in gates] or [
-        ET.Element("testcase", _where(file["path"], "measured")) for file in _files(document)
+        ET.Element("testcase", _where(file["path"], "measured")) for file in files_of(document)
     ]
     failed = sum(gate["status"] == "fail" for gate in gates)
     skipped = sum(gate["status"] in ("skipped", "inconclusive") for gate in gates)
@@ -70,8 +69,8 @@ def junit(document: Mapping[str, object]) -> str:
     for key, value in outputs(document).items():
         ET.SubElement(properties, "property", {"name": key, "value": value})
     suite.extend(cases)
-    said = [*warning_lines(document), *_notes(document)]
-    ET.SubElement(suite, "system-out").text = _xml("\n".join(said))
+    lines = [*warning_lines(document), *_notes(document)]
+    ET.SubElement(suite, "system-out").text = _xml("\n".join(lines))
     ET.indent(suite)
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
@@ -89,21 +88,21 @@ def github_annotations(document: Mapping[str, object]) -> list[str]:
     """
     lines: list[str] = []
     for kind, statuses in (("error", ("fail",)), ("warning", ("inconclusive", "skipped"))):
-        found = [gate for gate in _gates(document) if gate["status"] in statuses]
-        for gate in found[:_MOST_ANNOTATIONS]:
+        chosen = [gate for gate in gates_of(document) if gate["status"] in statuses]
+        for gate in chosen[:_MOST_ANNOTATIONS]:
             title = _escaped(f"nnslim: {gate['gate']}", property=True)
             lines.append(f"::{kind} title={title}::{_escaped(gate_sentence(gate))}")
-        if len(found) > _MOST_ANNOTATIONS:
-            more = f"{len(found) - _MOST_ANNOTATIONS} more gates, see the summary"
+        if len(chosen) > _MOST_ANNOTATIONS:
+            more = f"{len(chosen) - _MOST_ANNOTATIONS} more gates, see the summary"
             lines.append(f"::{kind} title=nnslim::{more}")
     return lines
 
 
 def outputs(document: Mapping[str, object]) -> dict[str, str]:
     """Return plain values of the first file that is no baseline, for later steps of a job."""
-    failed = any(gate["status"] == "fail" for gate in _gates(document))
+    failed = any(gate["status"] == "fail" for gate in gates_of(document))
     result = {"verdict": "failed" if failed else "passed"}
-    file = next((file for file in _files(document) if not file["baseline"]), None)
+    file = next((file for file in files_of(document) if not file["baseline"]), None)
     if file is None:
         return result
     latency = file["latency"][0]["median_ms"] if file["latency"] else None
@@ -140,26 +139,18 @@ def eval_html(document: Mapping[str, object]) -> str:
     )
 
 
-def _gates(document: Mapping[str, object]) -> Sequence[Json]:
-    return cast("Sequence[Json]", document.get("gates") or ())
-
-
-def _files(document: Mapping[str, object]) -> Sequence[Json]:
-    return cast("Sequence[Json]", document.get("files") or ())
-
-
 def _headline(document: Mapping[str, object]) -> str:
-    gates = _gates(document)
+    gates = gates_of(document)
     if not gates:
         return "measured, no gates"
     order = ("fail", "inconclusive", "skipped", "pass")
-    counts = {GATE_WORDS[own]: sum(gate["status"] == own for gate in gates) for own in order}
+    counts = {GATE_WORDS[s]: sum(gate["status"] == s for gate in gates) for s in order}
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
 
 
 def _unclear(document: Mapping[str, object]) -> list[str]:
     """A sentence for every gate that has a reason."""
-    return [gate_sentence(gate, document) for gate in _gates(document) if gate["reason"]]
+    return [gate_sentence(gate, document) for gate in gates_of(document) if gate["reason"]]
 
 
 def _notes(document: Mapping[str, object]) -> list[str]:
@@ -170,23 +161,23 @@ def _notes(document: Mapping[str, object]) -> list[str]:
 def _facts(document: Mapping[str, object]) -> dict[str, object]:
     versions = cast("Mapping[str, str]", document.get("versions") or {})
     images = cast("int", document.get("n_images") or 0)
-    found = {
+    facts = {
         "data": document.get("data"),
         "test images": count(images) if images else None,
         "device asked for": document.get("device_requested"),
         "CPU threads": document.get("cpu_threads"),
         "latency clock": document.get("latency_clock"),
     }
-    return {key: value for key, value in (found | dict(versions)).items() if value is not None}
+    return {key: value for key, value in (facts | dict(versions)).items() if value is not None}
 
 
 def _case(gate: Json) -> ET.Element:
     case = ET.Element("testcase", _where(gate["path"], gate["gate"]))
-    said = _xml(gate_sentence(gate))
+    text = _xml(gate_sentence(gate))
     if gate["status"] == "fail":
-        ET.SubElement(case, "failure", {"message": said, "type": "gate"}).text = said
+        ET.SubElement(case, "failure", {"message": text, "type": "gate"}).text = text
     elif gate["status"] in ("skipped", "inconclusive"):
-        ET.SubElement(case, "skipped", {"message": said})
+        ET.SubElement(case, "skipped", {"message": text})
     return case
 
 

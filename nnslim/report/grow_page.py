@@ -45,8 +45,8 @@ def _networks(report: Mapping[str, object]) -> Table:
     for name in ("teacher", "seed", "grown", "polished"):
         state = cast("Json | None", report.get(name))
         if state is not None:
-            own = [count(state["params"]), scaled(state["macs"]), percent(state["top1_pct"])]
-            rows.append([name, *own])
+            values = (count(state["params"]), scaled(state["macs"]), percent(state["top1_pct"]))
+            rows.append([name, *values])
     images = cast("Json", report["after"])["n_images"]
     title = f"accuracy on {count(images)} {report['split']} images"
     return Table.of(title, ["", ">parameters", ">MACs", ">top-1, %"], rows)
@@ -54,15 +54,15 @@ def _networks(report: Mapping[str, object]) -> Table:
 
 def _rounds(report: Mapping[str, object]) -> Table:
     rows: list[list[str]] = []
-    for own in cast("Sequence[Json]", report["rounds"]):
-        judged = own["judged"]
+    for entry in cast("Sequence[Json]", report["rounds"]):
+        judged = entry["judged"]
         rows.append(
             [
-                str(own["round"]),
-                f"{own['count']} into {own['group']}",
-                str(len(own["candidates"])),
-                count(own["params"]),
-                scaled(own["macs"]),
+                str(entry["round"]),
+                f"{entry['count']} into {entry['group']}",
+                str(len(entry["candidates"])),
+                count(entry["params"]),
+                scaled(entry["macs"]),
                 percent(judged["top1_pct"]),
                 f"{judged['loss']:.4f}",
             ]
@@ -71,7 +71,7 @@ def _rounds(report: Mapping[str, object]) -> Table:
     return Table.of("rounds, on the validation images", heads, rows)
 
 
-def _candidates(own: Json) -> tuple[str, Table]:
+def _candidates(round_: Json) -> tuple[str, Table]:
     rows = [
         [
             f"{entry['group']}, failed" if entry.get("failed") else str(entry["group"]),
@@ -82,10 +82,10 @@ def _candidates(own: Json) -> tuple[str, Table]:
             f"{entry['gain_per_cost']:+.2e}",
             f"{entry['seconds']:.1f}",
         ]
-        for entry in own["candidates"]
+        for entry in round_["candidates"]
     ]
     heads = ["group", ">channels", ">parameters", ">top-1, %", ">gain", ">gain per cost", ">s"]
-    title = f"round {own['round']}: {len(rows)} candidates, {own['group']} kept"
+    title = f"round {round_['round']}: {len(rows)} candidates, {round_['group']} kept"
     return title, Table.of("", heads, rows)
 
 
@@ -107,7 +107,7 @@ def render_grow_html(report: Mapping[str, object]) -> str:
         stopped=report["stopped"],
         widths=_width_figure(report, rounds),
         rounds=_rounds(report),
-        candidates=[_candidates(own) for own in rounds],
+        candidates=[_candidates(round_) for round_ in rounds],
         onnx=report.get("onnx"),
         settings=flat(cast("Json", report["settings"])),
         versions=report.get("versions") or {},
@@ -119,7 +119,10 @@ def _panels(report: Mapping[str, object], rounds: Sequence[Json]) -> tuple[Panel
     if not rounds:
         return ()
     teacher, seed = cast("Json", report["teacher"]), cast("Json", report["seed"])
-    states = [(seed["params"], seed["val"]), *((own["params"], own["judged"]) for own in rounds)]
+    states = [
+        (seed["params"], seed["val"]),
+        *((round_["params"], round_["judged"]) for round_ in rounds),
+    ]
     shares = [100 * params / teacher["params"] for params, _ in states]
     top1 = {
         "seed": [seed["val"]["top1_pct"]] * len(states),
@@ -179,8 +182,8 @@ def _width_figure(report: Mapping[str, object], rounds: Sequence[Json]) -> _Widt
     for name, first in seed.items():
         pieces = [_Piece(0, left, round(first * scale, 2), 1.0, f"{first} in the seed")]
         before = first
-        for number, own in enumerate(rounds, start=1):
-            now = own["widths"].get(name, before)
+        for number, round_ in enumerate(rounds, start=1):
+            now = round_["widths"].get(name, before)
             if now > before:
                 x = round(left + before * scale, 2)
                 opacity = round(0.35 + 0.65 * number / len(rounds), 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from nnslim.report.figures import Panel, line_panel, width_chart
@@ -13,7 +13,6 @@ from nnslim.report.prune_tables import (
     alignment_table,
     cost_table,
     group_note,
-    stages_table,
     training_table,
     trials_table,
     verdict,
@@ -23,6 +22,16 @@ if TYPE_CHECKING:
     from nnslim.report.prune_document import Epoch, PruneReport, StageResult, TensorPart
 
 __all__ = ["render_html"]
+
+_SECTIONS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
+    "verdict": verdict,
+    "accuracy": accuracy_table,
+    "cost": cost_table,
+    "epochs": training_table,
+    "trail": trail_table,
+    "trials": trials_table,
+    "alignments": alignment_table,
+}
 
 
 def render_html(report: Mapping[str, object]) -> str:
@@ -45,16 +54,9 @@ def render_html(report: Mapping[str, object]) -> str:
         title=model["source"] if model else "network",
         model=model,
         data=data,
-        verdict=verdict(report),
-        accuracy=accuracy_table(report),
-        cost=cost_table(report),
         widths=width_chart(document["groups"]),
         picture=network_picture(document.get("layers") or ()),
         panels=_panels(document),
-        epochs=training_table(report),
-        stages=stages_table(report),
-        trials=trials_table(report),
-        alignments=alignment_table(report),
         check=document.get("check"),
         notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
         warnings=document.get("warnings") or [],
@@ -65,6 +67,7 @@ def render_html(report: Mapping[str, object]) -> str:
         settings=flat(document.get("settings") or {}),
         onnx=document.get("onnx"),
         versions=document.get("versions") or {},
+        **{name: make(report) for name, make in _SECTIONS.items()},
     )
 
 

@@ -72,11 +72,11 @@ def cost_table(report: Mapping[str, object]) -> Table:
     keys = ("params", "macs", "bytes")
     pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
     full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
-    for found in _document(report).get("latency") or []:
-        name = f"latency, batch {found['batch_size']}, ms"
-        times = [f"{found[key]:.3g}" for key in ("parent_ms", "candidate_ms")]
-        half = 50 * (found["high"] - found["low"])
-        full.append([name, *times, f"{100 * found['ratio']:.1f} ± {half:.1f} %"])
+    for latency in _document(report).get("latency") or []:
+        name = f"latency, batch {latency['batch_size']}, ms"
+        times = [f"{latency[key]:.3g}" for key in ("parent_ms", "candidate_ms")]
+        half = 50 * (latency["high"] - latency["low"])
+        full.append([name, *times, f"{100 * latency['ratio']:.1f} ± {half:.1f} %"])
     return Table.of("Cost", ["", ">before", ">after", ">remains"], full)
 
 
@@ -117,13 +117,13 @@ def group_table(report: Mapping[str, object]) -> Table:
 
 def frozen_table(report: Mapping[str, object]) -> Table:
     """Count the channel groups that must stay, by reason; the HTML page lists each."""
-    found: dict[str, list[Group]] = {}
+    by_reason: dict[str, list[Group]] = {}
     for group in _document(report)["groups"]:
         if group["status"] == "frozen":
-            found.setdefault(str(group["reason"]), []).append(group)
+            by_reason.setdefault(str(group["reason"]), []).append(group)
     rows = [
-        [reason, str(len(own)), str(sum(g["width_before"] for g in own))]
-        for reason, own in found.items()
+        [reason, str(len(groups)), str(sum(group["width_before"] for group in groups))]
+        for reason, groups in by_reason.items()
     ]
     return Table.of("Channels that stay", ["reason", ">groups", ">channels"], rows)
 
@@ -200,20 +200,22 @@ def trials_table(report: Mapping[str, object]) -> Table:
 
 
 def alignment_table(report: Mapping[str, object]) -> Table:
-    """List the multiples of channels that were tried."""
+    """List the multiples that were tried for an alignment of ``auto``."""
     choice = cast("Mapping[str, Any] | None", report.get("alignment"))
     if choice is None:
         return Table.of("", [], [])
     before = _document(report)["before"]
     rows = [
         [
-            f"{own['align']}, chosen" if own["align"] == choice["align"] else str(own["align"]),
-            _UNKNOWN if own["params"] is None else _share(own["params"], before["params"]),
-            _UNKNOWN if own["macs"] is None else _share(own["macs"], before["macs"]),
-            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
-            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
+            f"{tried['align']}, chosen"
+            if tried["align"] == choice["align"]
+            else str(tried["align"]),
+            _UNKNOWN if tried["params"] is None else _share(tried["params"], before["params"]),
+            _UNKNOWN if tried["macs"] is None else _share(tried["macs"], before["macs"]),
+            _UNKNOWN if tried["lost_score"] is None else f"{tried['lost_score']:.3g}",
+            _ratios(tried["measured"]) or tried["why_not"] or _UNKNOWN,
         ]
-        for own in choice["candidates"]
+        for tried in choice["candidates"]
     ]
     headings = [
         "multiple of",
@@ -227,9 +229,9 @@ def alignment_table(report: Mapping[str, object]) -> Table:
 
 def _ratios(measured: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(
-        f"batch {own['batch_size']}: {100 * own['ratio']:.1f} % ({100 * own['low']:.1f} to"
-        f" {100 * own['high']:.1f})"
-        for own in measured
+        f"batch {ratio['batch_size']}: {100 * ratio['ratio']:.1f} % ({100 * ratio['low']:.1f} to"
+        f" {100 * ratio['high']:.1f})"
+        for ratio in measured
     )
 
 

@@ -144,7 +144,7 @@ class Stepper:
             self._task.penalty.restore(states["penalty"])
 
     def share_statistics(self) -> None:
-        """Average the batch norm statistics, which each process took from its own images."""
+        """Average the batch norm statistics, which each process took from its images."""
         if world_size() == 1:
             return
         buffers = dict(self._task.network.named_buffers())

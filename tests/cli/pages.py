@@ -12,7 +12,7 @@ import typer.main
 from nnslim.cli.main import app
 from nnslim.cli.sources import Sources
 from nnslim.settings.commands import settings_by_command
-from nnslim.settings.option import settings_of, with_values
+from nnslim.settings.tree import settings_of, with_values
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -18,12 +18,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from nnslim.artifact import load_network, save_network
-from nnslim.cli.inputs import chosen_preprocess, open_model, training_device
 from nnslim.cli.main import app
 from nnslim.data import load_data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
 from nnslim.measure import evaluation, measure_latency
+from nnslim.models.opening import chosen_preprocess, open_model
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 from nnslim.pruning import (
@@ -37,6 +37,7 @@ from nnslim.pruning import (
     SparseConfig,
 )
 from nnslim.pruning.report import config_json
+from nnslim.run.device import training_device
 from nnslim.settings.eval import LatencySettings
 from nnslim.settings.inputs import DeviceSettings, ModelSettings, PreprocessSettings
 from nnslim.settings.resolve import resolved

@@ -18,8 +18,8 @@ from nnslim.onnx import running as running_module
 from nnslim.onnx.capture import capture_native_output, loader_reason
 from nnslim.onnx.placement import cudnn_library
 from nnslim.settings.commands import EvalCommand
-from nnslim.settings.option import settings_of
 from nnslim.settings.session import CudaOptions, SessionSettings
+from nnslim.settings.tree import settings_of
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 LOADER_LOG = (

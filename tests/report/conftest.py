@@ -1,4 +1,4 @@
-"""Real results of ``nnslim eval`` on tiny files, as their ``--json``."""
+"""Real results of ``nnslim eval`` on tiny files, as JSON documents."""
 
 from __future__ import annotations
 
