@@ -17,20 +17,20 @@ from nnslim.growing.latency import over_budget
 from nnslim.growing.planting import obstacle
 from nnslim.growing.report import history_entry
 from nnslim.growing.result import GrowResult, Round
-from nnslim.growing.rounds import Planter
+from nnslim.growing.rounds import Planter, RoundStart
 from nnslim.growing.seed import reset
 from nnslim.measure.macs import Costs, count_costs
 from nnslim.processes import alone
 from nnslim.run.stages import Record, Stages
 from nnslim.run.trainer import Trainer
 from nnslim.settings.grow import GrowConfig
+from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nnslim.growing.start import Start
     from nnslim.network.network import Network
-    from nnslim.train.teaching import RememberingTeacher
 
 __all__ = ["GrowCourse"]
 
@@ -70,16 +70,17 @@ class GrowCourse:
         """Run or resume all stages."""
         teacher_judged = self.judge(self.trainer.teacher)
         seed, seed_judged = self._seed()
-        self._say("seed", count_costs(seed), seed_judged)
+        self._report("seed", count_costs(seed), seed_judged)
         self._check_teacher(teacher_judged, seed_judged)
-        network, stopped = self._grow(copy.deepcopy(seed), seed_judged)
+        start = RoundStart(1, copy.deepcopy(seed), channel_groups(seed), seed_judged)
+        network, stopped = self._grow(start)
         self._check_target(self.rounds[-1].judged if self.rounds else seed_judged)
         networks = {"teacher": self.trainer.teacher, "seed": seed, "grown": network}
         polished: Judged | None = None
         if self._config.polish_epochs:
             network, polished = self._polish(network)
             networks["polished"] = network
-            self._say("polished", count_costs(network), polished)
+            self._report("polished", count_costs(network), polished)
         split = self.trainer.data.measured
         if split != "test":
             self.warnings.append("no test images: accuracy is that of the validation images")
@@ -88,6 +89,7 @@ class GrowCourse:
             self._with_history(network, seed),
             self._config,
             seed,
+            {group.name: group.width for group in start.channels.prunable},
             seed_judged,
             teacher_judged,
             self.start.limits,
@@ -139,36 +141,34 @@ class GrowCourse:
         network.preprocess = network.preprocess or self.trainer.teacher.preprocess
         return network, Judged.of(record)
 
-    def _grow(self, network: Network, judged: Judged) -> tuple[Network, str]:
+    def _grow(self, start: RoundStart) -> tuple[Network, str]:
         """Plant until something says stop; returns the network and what that was."""
-        config, best, kept = self._config, merit(judged, self._config.gain), network
-        good = 0  # rounds until the best
+        config, best = self._config, start
         while True:
-            number = len(self.rounds) + 1
-            if config.rounds is not None and number > config.rounds:
-                return network, f"{config.rounds} rounds were asked for"
-            if config.target_accuracy is not None and judged.top1_pct >= config.target_accuracy:
-                return network, f"the target of {config.target_accuracy} % was reached"
-            if config.patience is not None and len(self.rounds) - good >= config.patience:
+            target, n_done = config.target_accuracy, len(self.rounds)
+            if config.rounds is not None and n_done >= config.rounds:
+                return start.network, f"{config.rounds} rounds were asked for"
+            if target is not None and start.judged.top1_pct >= target:
+                return start.network, f"the target of {target} % was reached"
+            if config.patience is not None and start.number - best.number >= config.patience:
                 why = f"{config.patience} rounds without a gain, which are taken back"
-                for own in self.rounds[good:]:
-                    self.trainer.note(f"round {own.number}", "taken back", why=why)
-                del self.rounds[good:]
-                return kept, why
-            proposals = self._proposals(network)
+                for without_gain in self.rounds[best.number - 1 :]:
+                    self.trainer.note(f"round {without_gain.number}", "taken back", why=why)
+                del self.rounds[best.number - 1 :]
+                return best.network, why
+            proposals = self._proposals(start)
             if not proposals:
-                return network, "the budget is used up"
-            planted = self._round(number, network, judged, proposals)
+                return start.network, "the budget is used up"
+            planted = self._round(start, proposals)
             if isinstance(planted, str):
-                return network, planted
-            network, judged = planted
-            now = merit(judged, config.gain)
-            if now > best:
-                best, kept, good = now, network, len(self.rounds)
+                return start.network, planted
+            start = planted
+            if merit(start.judged, config.gain) > merit(best.judged, config.gain):
+                best = start
 
-    def _proposals(self, network: Network) -> list[Proposal]:
+    def _proposals(self, start: RoundStart) -> list[Proposal]:
         """What can be planted; one group at a time where planting everywhere cannot be."""
-        channels, donor = channel_groups(network), self.start.donor
+        network, channels, donor = start.network, start.channels, self.start.donor
         widest = None if donor is None else donor.widths
         propose_for = partial(propose, network, channels, self.start.limits, widest=widest)
         proposals = propose_for(self._config)
@@ -181,15 +181,18 @@ class GrowCourse:
             problems = [obstacle(network, channels, proposal.counts) for proposal in proposals]
         return [p for p, problem in zip(proposals, problems, strict=True) if problem is None]
 
-    def _round(
-        self, number: int, network: Network, judged: Judged, proposals: list[Proposal]
-    ) -> tuple[Network, Judged] | str:
-        """Return the network after a round, or why the round was taken back."""
-        donor = self.start.donor
-        planter = self.planter(self.trainer, self.stages, self.judge, self.teacher, donor)
-        compute = partial(planter.try_all, number, network, judged, proposals)
+    def _round(self, start: RoundStart, proposals: list[Proposal]) -> RoundStart | str:
+        """Return what the next round starts from, or why this one was taken back."""
+        number, trainer, donor = start.number, self.trainer, self.start.donor
+
+        def compute(directory: Path | None) -> tuple[Network, Record]:
+            teacher = self.teacher or RememberingTeacher(copy.deepcopy(trainer.teacher))
+            planter = self.planter(trainer, self.stages, self.judge, teacher, donor)
+            return planter.try_all(start, proposals, directory)
+
         network, record = self.stages.run(f"round-{number:03d}", compute, together=True)
-        planted = Round.of(number, network, record)
+        channels = channel_groups(network)
+        planted = Round.of(number, network, channels, record)
         self.warnings += [
             f"round {number}: {candidate['group']} stays as planted: {candidate['failed']}"
             for candidate in planted.candidates
@@ -198,11 +201,11 @@ class GrowCourse:
         place = f"{planted.count} channels into {planted.group}"
         if (excess := over_budget(self._config.latency, record)) is not None:
             why = f"{place} would take {excess}"
-            self.trainer.note(f"round {number}", "taken back", why=why)
+            trainer.note(f"round {number}", "taken back", why=why)
             return why
         self.rounds.append(planted)
-        self._say(f"round {number}: {place}", planted.costs, planted.judged)
-        return network, planted.judged
+        self._report(f"round {number}: {place}", planted.costs, planted.judged)
+        return RoundStart(number + 1, network, channels, planted.judged)
 
     def _polish(self, network: Network) -> tuple[Network, Judged]:
         def compute(checkpoints: Path | None) -> tuple[Network, Record]:
@@ -233,7 +236,7 @@ class GrowCourse:
                 teacher=self.teacher,
             )
 
-    def _say(self, what: str, costs: Costs, judged: Judged) -> None:
+    def _report(self, what: str, costs: Costs, judged: Judged) -> None:
         self.trainer.context.sink.info(
             f"{what}: {costs.params:,} parameters, {costs.macs:,} MACs,"
             f" validation top-1 {judged.top1_pct:.2f} %, loss {judged.loss:.4f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nnslim.channels import channel_groups
 from nnslim.measure.macs import count_costs
 from nnslim.version import __version__
 
@@ -25,37 +24,24 @@ SCHEMA = "nnslim.grow/1"
 
 def grow_json(result: GrowResult, teacher: Network) -> dict[str, object]:
     """Return the networks, every round with every candidate, and the settings."""
-    found = result.accuracies
-    polished = "polished" in found
-    rounds = [
-        {
-            "round": own.number,
-            "group": own.group,
-            "count": own.count,
-            "planted": dict(own.planted),
-            "params": own.costs.params,
-            "macs": own.costs.macs,
-            "judged": asdict(own.judged),
-            "latency_share": own.latency_share,
-            "widths": dict(own.widths),
-            "candidates": list(own.candidates),
-        }
-        for own in result.rounds
-    ]
-    grown = _state(result.network, found["grown"], result.rounds[-1].judged if rounds else None)
-    final = _state(result.network, found["polished"], result.polished) if polished else grown
+    accuracies, rounds = result.accuracies, result.rounds
+    seed = _state(result.seed, accuracies["seed"], result.seed_judged)
+    grown = _state(result.network, accuracies["grown"], rounds[-1].judged if rounds else None)
+    polished = None
+    if "polished" in accuracies:
+        polished = _state(result.network, accuracies["polished"], result.polished)
     return {
         "schema": SCHEMA,
-        "teacher": _state(teacher, found["teacher"], result.teacher_judged),
-        "seed": _state(result.seed, found["seed"], result.seed_judged),
+        "teacher": _state(teacher, accuracies["teacher"], result.teacher_judged),
+        "seed": seed,
         "grown": grown,
-        "polished": final if polished else None,
-        "before": _state(result.seed, found["seed"], result.seed_judged),
-        "after": final,
+        "polished": polished,
+        "before": seed,
+        "after": polished or grown,
         "split": result.split,
         "limits": dict(result.limits),
-        "seed_widths": {g.name: g.width for g in channel_groups(result.seed).prunable},
-        "rounds": rounds,
+        "seed_widths": dict(result.seed_widths),
+        "rounds": [_round(entry) for entry in rounds],
         "stopped": result.stopped,
         "settings": asdict(result.config),
         "warnings": list(result.warnings),
@@ -76,7 +62,22 @@ def history_entry(
         "polish_epochs": config.polish_epochs,
         "params": [before.params, after.params],
         "macs": [before.macs, after.macs],
-        "planted": [list(pair) for own in rounds for pair in own.planted.items()],
+        "planted": [list(pair) for entry in rounds for pair in entry.planted.items()],
+    }
+
+
+def _round(entry: Round) -> dict[str, object]:
+    return {
+        "round": entry.number,
+        "group": entry.group,
+        "count": entry.count,
+        "planted": dict(entry.planted),
+        "params": entry.costs.params,
+        "macs": entry.costs.macs,
+        "judged": asdict(entry.judged),
+        "latency_share": entry.latency_share,
+        "widths": dict(entry.widths),
+        "candidates": list(entry.candidates),
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from nnslim.channels import channel_groups
 from nnslim.growing.judging import Judged
 from nnslim.measure.macs import Costs, count_costs
 
 if TYPE_CHECKING:
+    from nnslim.channels import ChannelMap
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
     from nnslim.run.stages import Record
@@ -47,8 +47,8 @@ class Round:
     latency_share: float | None = None
 
     @classmethod
-    def of(cls, number: int, network: Network, record: Record) -> Round:
-        """Return the round of which a stage left this network and record."""
+    def of(cls, number: int, network: Network, channels: ChannelMap, record: Record) -> Round:
+        """Return the round of which a stage left this network, with these groups, and record."""
         return cls(
             number,
             str(record["group"]),
@@ -57,7 +57,7 @@ class Round:
             tuple(cast("list[Record]", record["candidates"])),
             Judged.of(cast("Record", record["judged"])),
             count_costs(network),
-            {group.name: group.width for group in channel_groups(network).prunable},
+            {group.name: group.width for group in channels.prunable},
             cast("float | None", record.get("latency_share")),
         )
 
@@ -70,6 +70,7 @@ class GrowResult:
         network: The result, polished if that was asked for.
         config: The settings of the run, resolved.
         seed: What it grew from.
+        seed_widths: Width of every growable group of it.
         seed_judged: That on the validation images.
         teacher_judged: The teacher on them.
         limits: The budgets in numbers.
@@ -84,6 +85,7 @@ class GrowResult:
     network: Network
     config: GrowConfig
     seed: Network
+    seed_widths: Mapping[str, int]
     seed_judged: Judged
     teacher_judged: Judged
     limits: Mapping[Metric, int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from nnslim.channels import channel_groups
 from nnslim.errors import NotFiniteError
 from nnslim.growing.judging import Judge, Judged, added_cost, merit
 from nnslim.growing.latency import added_microseconds, latency_share
@@ -19,7 +17,6 @@ from nnslim.growing.screening import first_batch, first_order_gain
 from nnslim.growing.training import PlantedEntries, calibrate
 from nnslim.measure.macs import count_costs
 from nnslim.processes import alone, barrier, from_main, rank, world_size
-from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from nnslim.run.trainer import Trainer
     from nnslim.settings.grow import GrowConfig
     from nnslim.surgery import Planted
+    from nnslim.train.teaching import RememberingTeacher
 
 __all__ = ["Planter", "RoundStart"]
 
@@ -50,13 +48,13 @@ class RoundStart:
         number: Of the round.
         network: What is planted into; it is left alone.
         channels: Its groups.
-        teacher: Remembers its logits: all candidates see the same images.
+        judged: It on the validation images.
     """
 
     number: int
     network: Network
     channels: ChannelMap
-    teacher: RememberingTeacher
+    judged: Judged
 
     @property
     def stage(self) -> int:
@@ -72,15 +70,14 @@ class Planter:
         trainer: The images, the teacher and the settings.
         stages: Keeps finished candidates.
         judge: Judges them.
-        teacher: Remembers its logits over the whole run, where images come again; None remembers
-            them for a round.
+        teacher: Remembers its logits: all candidates see the same images.
         donor: The network whose channels are planted, if any.
     """
 
     trainer: Trainer[GrowConfig]
     stages: Stages
     judge: Judge
-    teacher: RememberingTeacher | None = None
+    teacher: RememberingTeacher
     donor: Donor | None = None
 
     @property
@@ -88,16 +85,9 @@ class Planter:
         return self.trainer.config
 
     def try_all(
-        self,
-        number: int,
-        network: Network,
-        judged: Judged,
-        proposals: list[Proposal],
-        directory: Path | None,
+        self, start: RoundStart, proposals: list[Proposal], directory: Path | None
     ) -> tuple[Network, Record]:
         """Train every candidate and return the one that gained most for its cost."""
-        teacher = self.teacher or RememberingTeacher(copy.deepcopy(self.trainer.teacher))
-        start = RoundStart(number, network, channel_groups(network), teacher)
         stages = replace(self.stages, directory=directory)
         proposals = self.choose(start, proposals)
         self._share_out(stages, start, proposals)
@@ -105,9 +95,9 @@ class Planter:
             stages.run(_stage_of(index), partial(self._try, start, index, proposal))
             for index, proposal in enumerate(proposals)
         ]
-        costs = self._costs(network, proposals, [candidate for candidate, _ in trained])
+        costs = self._costs(start.network, proposals, [candidate for candidate, _ in trained])
         tried = [
-            (candidate, self._with_gain(record, judged, cost))
+            (candidate, self._with_gain(record, start.judged, cost))
             for (candidate, record), cost in zip(trained, costs, strict=True)
         ]
         best, record = max(tried, key=_rank)
@@ -118,7 +108,7 @@ class Planter:
             chosen |= {"latency_share": share, "teacher_ms": teacher_ms}
         barrier()  # the main process will clear the candidates away
         result: Record = {**chosen, "candidates": [record for _, record in tried]}
-        self.trainer.note(f"round {number}", "round", **result)
+        self.trainer.note(f"round {start.number}", "round", **result)
         return best, result
 
     def choose(self, start: RoundStart, proposals: list[Proposal]) -> list[Proposal]:
@@ -172,8 +162,8 @@ class Planter:
                 f"round {start.number}, candidate {index + 1}: {proposal.place}",
                 stage=start.stage,
                 checkpoints=checkpoints,
-                teacher=start.teacher,
-                followed=False,
+                teacher=self.teacher,
+                silent=True,
             )
         except NotFiniteError as error:
             failed = error.message
@@ -199,7 +189,7 @@ class Planter:
         return [added_cost(before, p.costs, self._config.per_cost) for p in proposals]
 
     def _with_gain(self, record: Record, judged: Judged, cost: float) -> Record:
-        """A candidate's record with what it gained on the network before it; tells the user."""
+        """A candidate's record with what it gained on the network before it, also reported."""
         after = Judged.of(cast("Record", record["judged"]))
         gain = merit(after, self._config.gain) - merit(judged, self._config.gain)
         self.trainer.context.sink.detail(
@@ -210,15 +200,15 @@ class Planter:
 
     def _share_out(self, stages: Stages, start: RoundStart, proposals: list[Proposal]) -> None:
         """Of several processes, train every n-th candidate in each; all find all on the disk."""
-        own, size = rank(), world_size()
+        process, size = rank(), world_size()
         if size == 1:
             return
         here = self
-        if own > 0 and (folder := self.trainer.context.checkpoints) is not None:
-            context = replace(self.trainer.context, checkpoints=folder / f"process-{own}")
+        if process > 0 and (folder := self.trainer.context.checkpoints) is not None:
+            context = replace(self.trainer.context, checkpoints=folder / f"process-{process}")
             here = replace(self, trainer=replace(self.trainer, context=context))
         with alone():
-            for index in range(own, len(proposals), size):
+            for index in range(process, len(proposals), size):
                 compute = partial(here._try, start, index, proposals[index])
                 stages.run(_stage_of(index), compute)
         barrier()

@@ -9,7 +9,7 @@ from nnslim.growing.pipeline import grow_network
 from nnslim.growing.report import grow_json
 from nnslim.report.grow_page import grow_verdict, render_grow_html
 from nnslim.run.output import RunOutput
-from nnslim.run.publish import Card, Report, data_json, model_json, publish
+from nnslim.run.publish import Publication, Report, data_json, model_json, publish
 from nnslim.settings.resolve import resolved
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def run_grow(
     settings = resolved(config, has_seed=subject.seed is not None)
     output = RunOutput(destination, asdict(settings), config.seed)
     teacher, data = subject.teacher.network, subject.data
-    with output.resumable(context) as context:
+    with output.resumable(context) as resumable:
         seed = None if subject.seed is None else subject.seed.network
-        result = grow_network(teacher, data, config, context, seed)
+        result = grow_network(teacher, data, config, resumable, seed)
     report = grow_json(result, teacher)
     report["model"] = model_json(subject.seed or subject.teacher)
     report["teacher_model"] = model_json(subject.teacher)
     report["data"] = data_json(data)
     summary = f"Grown by channel planting: {grow_verdict(report)}"
     rows = (("teacher", "teacher"), ("seed", "seed"), ("grown", "after"))
-    card = Card("grow", "grown", summary, rows, result.warnings)
-    return publish(output, result.network, data, report, card, render_grow_html)
+    grown = Publication("grow", "grown", summary, rows, result.warnings, render_grow_html)
+    return publish(output, result.network, data, report, grown)

@@ -16,7 +16,7 @@ from nnslim.pruning.pipeline import plan_pruning, prune_network
 from nnslim.pruning.report import config_json, plan_json, result_json
 from nnslim.report.prune_page import render_html
 from nnslim.run.output import RunOutput
-from nnslim.run.publish import Card, Report, data_json, model_json, publish
+from nnslim.run.publish import Publication, Report, data_json, model_json, publish
 from nnslim.settings.eval import QUICK
 from nnslim.settings.resolve import resolved
 from nnslim.settings.session import SessionSettings
@@ -87,16 +87,16 @@ def run_prune(
     network, data = subject.model.network, subject.data
     if data is not None:
         network.classes = network.classes or data.classes
-    with output.resumable(context) as context:
-        result = prune_network(network, data, config, context)
+    with output.resumable(context) as resumable:
+        result = prune_network(network, data, config, resumable)
     report = result_json(result)
     report |= {"model": model_json(subject.model), "data": data_json(data)}
     plan, notes = result.plan, (*subject.model.notes, *network.notes, *result.warnings)
     summary = f"Pruned to {100 * plan.after.params / plan.before.params:.1f} % of its parameters."
     rows = (("input model", "before"), ("pruned", "after"))
-    card = Card("prune", "pruned", summary, rows, notes)
     compare = partial(_latency, network, config, context)
-    return publish(output, result.network, data, report, card, render_html, compare)
+    pruned = Publication("prune", "pruned", summary, rows, notes, render_html, compare)
+    return publish(output, result.network, data, report, pruned)
 
 
 def _latency(dense: Network, config: PruneConfig, context: RunContext, file: Path) -> Report:

@@ -28,7 +28,7 @@ _SECTIONS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
     "accuracy": accuracy_table,
     "cost": cost_table,
     "epochs": training_table,
-    "trail": trail_table,
+    "stages": stages_table,
     "trials": trials_table,
     "alignments": alignment_table,
 }

@@ -48,6 +48,8 @@ class Destination:
 class RunOutput:
     """The output directory of one run, from before its first step to its last file.
 
+    What an earlier run left is cleared where this one does not resume it.
+
     Attributes:
         directory: Appears when everything in it is written.
 
@@ -56,7 +58,6 @@ class RunOutput:
     """
 
     def __init__(self, destination: Destination, settings: Mapping[str, object], seed: int) -> None:
-        """Check the place, and clear what an earlier run left where this one does not resume it."""
         self.directory = RunDirectory(
             destination.path, overwrite=destination.overwrite, resume=destination.resume
         )

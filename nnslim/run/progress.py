@@ -1,4 +1,4 @@
-"""Training, shown: from the events of ``fit`` to progress and lines."""
+"""Progress of training: the events of ``fit`` as steps of a bar and lines of text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nnslim.sink import Progress, Sink
     from nnslim.train.records import TrainEvent
 
-__all__ = ["ShowTraining", "tell_all"]
+__all__ = ["ShowTraining", "in_turn"]
 
 
 class ShowTraining:
@@ -46,8 +46,8 @@ class ShowTraining:
         elif event.record is not None:
             self._sink.info(_line(event))
         elif event.note is not None:
-            say = self._sink.warn if event.kind == "warning" else self._sink.info
-            say(event.note)
+            show = self._sink.warn if event.kind == "warning" else self._sink.info
+            show(event.note)
 
     def _step(self, event: TrainEvent) -> None:
         done = (event.epoch - 1) * event.steps + event.step
@@ -56,22 +56,14 @@ class ShowTraining:
         self._done, self._started = done, True
 
 
-def tell_all(*listeners: Callable[[TrainEvent], None]) -> Callable[[TrainEvent], None]:
-    """Return one listener that calls several, in order.
+def in_turn(*listeners: Callable[[TrainEvent], None]) -> Callable[[TrainEvent], None]:
+    """Return one listener that calls several, in order."""
 
-    Example:
-        >>> from nnslim.train.records import TrainEvent
-        >>> seen, also = [], []
-        >>> tell_all(seen.append, also.append)(TrainEvent("note", 0, 1, 0, 1, note="hello"))
-        >>> len(seen), len(also)
-        (1, 1)
-    """
-
-    def tell(event: TrainEvent) -> None:
+    def listen(event: TrainEvent) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return listen
 
 
 def _line(event: TrainEvent) -> str:

@@ -22,21 +22,23 @@ if TYPE_CHECKING:
     from nnslim.network.network import Network
     from nnslim.run.output import RunOutput
 
-__all__ = ["Card", "Report", "data_json", "model_json", "publish"]
+__all__ = ["Publication", "Report", "data_json", "model_json", "publish"]
 
 Report = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Card:
-    """The sentences of a model card.
+class Publication:
+    """What differs between operations in what they publish.
 
     Attributes:
         operation: ``prune`` or ``grow``.
-        title: Follows the name of the model.
+        title: Follows the name of the model in the title of the card.
         summary: One sentence.
-        rows: Rows of the table of results: their names, and the report's keys of their values.
-        notes: Sentences.
+        rows: Rows of the card's table: their names, and the report's keys of their values.
+        notes: Sentences of the card.
+        page: Renders the complete report.
+        compare: Further measurements of the ONNX file, for the report.
     """
 
     operation: str
@@ -44,36 +46,26 @@ class Card:
     summary: str
     rows: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    page: Callable[[Report], str]
+    compare: Callable[[Path], Report] = lambda _: {}
 
 
-def publish(  # noqa: PLR0913 - what a run ends with
+def publish(
     output: RunOutput,
     network: Network,
     data: Data | None,
     report: Report,
-    card: Card,
-    page: Callable[[Report], str],
-    compare: Callable[[Path], Report] = lambda _: {},
+    publication: Publication,
 ) -> Report:
-    """Write the output directory of a run, in the main process.
-
-    Args:
-        output: The directory.
-        network: The result.
-        data: The images, for the accuracy of the ONNX file.
-        report: Content of ``report.json`` so far; completed in place, and returned.
-        card: What the model card says.
-        page: Renders the complete report.
-        compare: Further measurements of the ONNX file, for the report.
-    """
+    """Write the output directory in the main process; completes the report, and returns it."""
     if not is_main():
         return report
     with output.directory as run:
         save_network(network, run.file("model.safetensors"))
         file = run.file("model.onnx")
         report["onnx"] = _export_and_measure(network, data, file)
-        report |= {**compare(file), "versions": versions()}
-        output.close(run, report, page(report), _card_json(card, report))
+        report |= {**publication.compare(file), "versions": versions()}
+        output.close(run, report, publication.page(report), _card(publication, report))
     return report
 
 
@@ -113,7 +105,7 @@ def _export_and_measure(network: Network, data: Data | None, path: Path) -> Repo
     return entry
 
 
-def _card_json(card: Card, report: Report) -> Report:
+def _card(card: Publication, report: Report) -> Report:
     model, data = cast("Report", report["model"]), cast("Report | None", report["data"])
     return {
         "name": f"{Path(str(model['source'])).stem}, {card.title}",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "Stages"]
 
-_IDENTITY = "identity.json"
-
 Record: TypeAlias = dict[str, object]
 
 
@@ -51,17 +49,16 @@ class Stages:
         """
         if self.directory is None:
             return
-        place = self.directory / _IDENTITY
-        if is_main() and not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_json(place, {"identity": dict(self.identity), "record": {}})
+        file = self.directory / "identity.json"
+        if is_main() and not file.exists():
+            self._write(file, {})
         barrier()
-        self._read(place)
+        self._read(file)
 
     def begun(self, prefix: str) -> set[str]:
         """Names of the stages with this prefix that have left anything behind."""
-        found = self.directory.glob(f"{prefix}*") if self.directory else ()
-        return {path.name if path.is_dir() else path.stem for path in found}
+        paths = self.directory.glob(f"{prefix}*") if self.directory else ()
+        return {path.name if path.is_dir() else path.stem for path in paths}
 
     def run(
         self,
@@ -74,9 +71,8 @@ class Stages:
 
         Args:
             name: Of the stage; unique in the run.
-            compute: Called with the directory for the stage's own training checkpoints.
-            together: Of several processes, all compute, as in training; else the main one does,
-                and the others wait for what it writes.
+            compute: Called with the directory for the checkpoints of the stage's training.
+            together: Whether all processes compute, as in training; else the main one does.
 
         Raises:
             ConfigError: What is there belongs to another run; names what differs. Several
@@ -86,34 +82,32 @@ class Stages:
             if world_size() > 1:
                 raise ConfigError("a run in several processes needs a directory for its stages")
             return compute(None)
-        place, file = self.directory / f"{name}.json", self.directory / f"{name}.safetensors"
-        if not broadcast(place.exists()):
+        file, weights = self.directory / f"{name}.json", self.directory / f"{name}.safetensors"
+        if not broadcast(file.exists()):
             training = self.directory / name
-            if together:
-                network, record = compute(training)
-            else:
-                network, record = by_main(lambda: compute(training)) or (None, {})
+            stage = compute(training) if together else by_main(lambda: compute(training))
             if is_main():
-                assert network is not None
-                self._write(place, file, network, record)
+                assert stage is not None
+                self.directory.mkdir(parents=True, exist_ok=True)
+                save_network(stage[0], weights)
+                self._write(file, stage[1])
                 shutil.rmtree(training, ignore_errors=True)
             barrier()
         # What an interrupted run would load is what this one goes on with, bit for bit.
-        return load_network(file, self.operators), self._read(place)
+        return load_network(weights, self.operators), self._read(file)
 
-    def _write(self, place: Path, file: Path, network: Network, record: Record) -> None:
+    def _write(self, file: Path, record: Record) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_network(network, file)
-        write_json(place, {"identity": dict(self.identity), "record": record})
+        write_json(file, {"identity": dict(self.identity), "record": record})
 
-    def _read(self, place: Path) -> Record:
-        found = cast("dict[str, Record]", json.loads(place.read_text(encoding="utf-8")))
+    def _read(self, file: Path) -> Record:
+        entry = cast("dict[str, Record]", json.loads(file.read_text(encoding="utf-8")))
         now = cast("Record", json.loads(json.dumps(dict(self.identity))))
-        there = found["identity"]
+        there = entry["identity"]
         differing = [key for key in {**now, **there} if now.get(key) != there.get(key)]
         if differing:
             raise ConfigError(
-                f"{place} belongs to another run, which differs in {', '.join(differing)}",
+                f"{file} belongs to another run, which differs in {', '.join(differing)}",
                 hint="use its settings, or start anew with --overwrite instead of --resume",
             )
-        return found["record"]
+        return entry["record"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
@@ -13,24 +13,25 @@ from nnslim.measure.accuracy import Accuracy, network_accuracy
 from nnslim.processes import is_main
 from nnslim.run.context import RunContext
 from nnslim.run.events import EventLog
-from nnslim.run.progress import ShowTraining, tell_all
+from nnslim.run.progress import ShowTraining, in_turn
 from nnslim.sink import SILENT
-from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
+from nnslim.train.batchnorm import recalibrate_batchnorm
 from nnslim.train.checkpoint import Checkpoints, fingerprint
 from nnslim.train.loop import fit
 from nnslim.train.records import Callbacks
 from nnslim.train.teaching import RememberingTeacher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from nnslim.data import Data, Preprocess
     from nnslim.network.network import Network
+    from nnslim.settings.grow import GrowConfig
+    from nnslim.settings.prune import PruneConfig
     from nnslim.settings.train import TrainConfig
-    from nnslim.train.records import FitResult, GradientPenalty, TrainEvent
+    from nnslim.train.records import FitResult, GradientPenalty
 
-__all__ = ["EVENTS", "RunSettings", "Trainer"]
+__all__ = ["EVENTS", "Trainer"]
 
 EVENTS = "events.jsonl"
 
@@ -38,26 +39,7 @@ _EVAL_BATCH = 500
 _MOST_PIXELS = 3_200_000
 
 
-class RunSettings(Protocol):
-    """What every run says about its images."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images per training step."""
-        ...
-
-    @property
-    def recalibrate_batches(self) -> int:
-        """Training batches for new batch norm statistics."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of everything random."""
-        ...
-
-
-Settings = TypeVar("Settings", bound=RunSettings)
+Settings = TypeVar("Settings", bound="PruneConfig | GrowConfig")
 
 
 @dataclass(frozen=True)
@@ -113,10 +95,7 @@ class Trainer(Generic[Settings]):
         )
 
     def some_images(self, most: int) -> torch.Tensor:
-        """Training images as one batch on the device: so many, or fewer where they are large.
-
-        At most 3.2 million pixels come: 64 images at 224 px.
-        """
+        """Training images as one batch on the device: so many, or 64 of 224 px and their like."""
         parts: list[torch.Tensor] = []
         for images, _ in self.images(0):
             most = min(most, max(_MOST_PIXELS // images[0, 0].numel(), 1))
@@ -130,30 +109,26 @@ class Trainer(Generic[Settings]):
 
         It sees them in one fixed order, so that its logits do not depend on where a run resumed.
         """
-        augment, device = self.data.augment, self.context.device
+        augment, context = self.data.augment, self.context
         if not augment.repeats:
             return None
-        teacher = RememberingTeacher(copy.deepcopy(self.teacher).to(device))
+        teacher = RememberingTeacher(copy.deepcopy(self.teacher).to(context.device))
+        size, views = self.config.batch_size, augment.views or 1
         images = Loader(
-            self.data.train,
-            self._preprocess,
-            self.config.batch_size,
-            augment=augment,
-            workers=self.context.workers,
+            self.data.train, self._preprocess, size, augment=augment, workers=context.workers
         )
-        views = augment.views or 1
-        with self.context.sink.progress("asking the teacher", views * len(images)) as progress:
+        with context.sink.progress("asking the teacher", views * len(images)) as progress:
             for view in range(views):
                 images.set_epoch(view)
                 for batch, _ in images:
-                    teacher(batch.to(device))
+                    teacher(batch.to(context.device))
                     progress.advance(1)
         return teacher
 
-    def calibrate(self, network: Network) -> Recalibration:
+    def calibrate(self, network: Network) -> None:
         """Give a network new batch norm statistics, in place."""
         batches = self.config.recalibrate_batches
-        return recalibrate_batchnorm(network.to(self.context.device), self.images(0), batches)
+        recalibrate_batchnorm(network.to(self.context.device), self.images(0), batches)
 
     def train(  # noqa: PLR0913 - what differs between the trainings of a run
         self,
@@ -165,35 +140,28 @@ class Trainer(Generic[Settings]):
         checkpoints: Path | None,
         penalty: GradientPenalty | None = None,
         teacher: torch.nn.Module | None = None,
-        followed: bool = True,
+        silent: bool = False,
     ) -> FitResult:
-        """Train a network in place, with its teacher.
+        """Train a network in place, with its teacher; the log of events calls it by its label.
 
-        Args:
-            network: The network.
-            config: The training.
-            label: What it is called in messages.
-            stage: Number of the training in this run, for an order of images of its own.
-            checkpoints: Where the training keeps its checkpoints.
-            penalty: Added to the gradients.
-            teacher: Stands in for the teacher, such as one that remembers its logits.
-            followed: Whether every epoch is validated and told.
+        ``stage`` gives it an order of images of its own, ``penalty`` is added to the gradients, and
+        ``teacher`` stands in for the run's. A ``silent`` one is not validated at every epoch.
         """
         if teacher is None:
             teacher = copy.deepcopy(self.teacher)
             teacher = RememberingTeacher(teacher) if self.data.augment.repeats else teacher
-        images = self.images(stage)
-        voice = self.context.sink if followed else SILENT
-        with self.context.sink.progress(label, config.epochs * len(images)) as progress:
-            validated = followed and self.data.has("val")
-            on_event = tell_all(ShowTraining(progress, voice), *self._logs(label))
+        images, sink = self.images(stage), self.context.sink
+        with sink.progress(label, config.epochs * len(images)) as progress:
+            shown = ShowTraining(progress, SILENT if silent else sink)
+            evaluate = None if silent or not self.data.has("val") else self._evaluate
+            on_event = in_turn(shown, *(log.stage(label) for log in self._log()))
             return fit(
                 network,
                 images,
                 config,
                 device=self.context.device,
                 teacher=teacher if config.distill_weight > 0 else None,
-                callbacks=Callbacks(self._evaluate if validated else None, on_event),
+                callbacks=Callbacks(evaluate, on_event),
                 checkpoints=Checkpoints(checkpoints),
                 gradient_penalty=penalty,
             )
@@ -202,9 +170,6 @@ class Trainer(Generic[Settings]):
         """Write a record of a stage to the log of events, once: a resumed run writes no second."""
         for log in self._log():
             log.append_once(stage, kind, **values)
-
-    def _logs(self, label: str) -> list[Callable[[TrainEvent], None]]:
-        return [log.stage(label) for log in self._log()]
 
     def _log(self) -> list[EventLog]:
         folder = self.context.checkpoints

@@ -19,14 +19,16 @@ import torch
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.magnitude import magnitude
-from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
 from nnslim.data import Data, Loader, Sampling, load_data, stratified_indices
 from nnslim.measure.accuracy import network_accuracy
+from nnslim.models.opening import open_model
 from nnslim.network import Network
 from nnslim.pruning import Constraints, CostModel, Limit, make_plan
 from nnslim.pruning.scores.measured import Batch, Scores, measured, taylor
 from nnslim.report import Table
+from nnslim.settings.inputs import ModelSettings, PreprocessSettings
+from nnslim.settings.parse import parse_floats
 from nnslim.surgery import apply_edit
 
 
@@ -41,8 +43,11 @@ def main() -> None:
     parser.add_argument("--std")
     args = parser.parse_args()
     data = load_data(args.data)
-    flags = ModelFlags(preprocess=PreprocessFlags(mean=args.mean, std=args.std))
-    network = open_model(Path(args.checkpoint), flags, data, Output()).network
+    mean, std = (
+        text and parse_floats(text, name) for name, text in (("mean", args.mean), ("std", args.std))
+    )
+    said = PreprocessSettings(mean=mean or None, std=std or None)
+    network = open_model(Path(args.checkpoint), ModelSettings(), said, data, Output()).network
     channels = channel_groups(network)
     preprocess = network.preprocess or data.preprocess
     test = Loader(data.test, preprocess, 500)

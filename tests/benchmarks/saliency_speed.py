@@ -23,10 +23,10 @@ from torch import Tensor
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.places import reading_places
-from nnslim.cli.inputs import ModelFlags, PreprocessFlags, open_model
 from nnslim.cli.output import Output
 from nnslim.data import Loader, Sampling, load_data, stratified_indices
 from nnslim.models.cifar import CifarResNet
+from nnslim.models.opening import open_model
 from nnslim.network import Network, trace_network
 from nnslim.network.interpreter import Step
 from nnslim.pruning.scores.jacobian import jacobian
@@ -35,6 +35,8 @@ from nnslim.pruning.scores.removal import Reading, find_reading
 from nnslim.pruning.scores.replay import Replay
 from nnslim.pruning.scores.streamline import channels_last
 from nnslim.report import Table
+from nnslim.settings.inputs import ModelSettings, PreprocessSettings
+from nnslim.settings.parse import parse_floats
 
 WAYS = ("naive", "replayed", "new", "jacobian")
 
@@ -69,9 +71,12 @@ def _cases(args: argparse.Namespace) -> Iterator[tuple[str, Network, list[tuple[
             yield f"ResNet-{depth}, random", network, _split(torch.randn(n, 3, 32, 32), args)
         return
     data = load_data(args.data)
-    flags = ModelFlags(preprocess=PreprocessFlags(mean=args.mean, std=args.std))
+    mean, std = (
+        text and parse_floats(text, name) for name, text in (("mean", args.mean), ("std", args.std))
+    )
+    said = PreprocessSettings(mean=mean or None, std=std or None)
     for path in args.checkpoints:
-        network = open_model(path, flags, data, Output()).network
+        network = open_model(path, ModelSettings(), said, data, Output()).network
         split = data.train.subset(stratified_indices(data.train.labels, n, seed=0))
         loader = Loader(
             split,

@@ -247,7 +247,7 @@ def test_fine_tuning_alone_may_change_and_begins_anew(network, digits, tmp_path)
     sink = Listening()
     again = replace(config, training=replace(config.training, lr=0.01))
     prune_network(network, digits, again, replace(context, sink=sink))
-    assert "fine-tuning begins anew, now with --epochs 1 --lr 0.01" in sink.warned
+    assert "fine-tuning begins anew, now with 1 epochs at learning rate 0.01" in sink.warned
     sink.warned.clear()
     prune_network(network, digits, config, replace(context, sink=sink))
     assert not sink.warned, "it had finished, so nothing begins"
