@@ -13,6 +13,7 @@ from nnslim.report.prune_tables import (
     alignment_table,
     cost_table,
     group_note,
+    stages_table,
     training_table,
     trials_table,
     verdict,
