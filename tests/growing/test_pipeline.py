@@ -130,7 +130,7 @@ def test_a_seed_uses_its_share_of_the_budget(teacher, data):
     assert 0.4 * result.limits["params"] < params <= 0.5 * result.limits["params"]
     uncounted = replace(config, limits={}, latency=LatencyBudget(0.9, relative=True))
     assert grow_network(teacher, data, uncounted).seed.tensor("3.weight").shape == (4, 2, 3, 3)
-    with pytest.raises(ConfigError, match=r"share=100%: must be above 0 and below 1"):
+    with pytest.raises(ConfigError, match="share=100%: must be above 0% and below 100%"):
         SeedConfig(share=1.0)
 
 
