@@ -123,7 +123,9 @@ def _find_viewed_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _
     info = graph.info(source.name)
     if not isinstance(info, TensorInfo) or info.shape != last.shape:
         return None
-    return _one_dimension(info.shape, first.shape, _permutation(permute), last, source)
+    return _one_dimension(
+        info.shape, first.shape, permute.permutation(len(first.shape)), last, source
+    )
 
 
 def _only_producer(graph: Graph, node: Node, uses: Mapping[str, int]) -> Node | None:
@@ -138,16 +140,6 @@ def _written_between(graph: Graph, first: Node, last: Node) -> bool:
     names = [node.name for node in graph.nodes]
     between = graph.nodes[names.index(first.name) : names.index(last.name)]
     return any(is_in_place(node.op) for node in between)
-
-
-def _permutation(node: Node) -> tuple[int, ...]:
-    rank = len(node.shape)
-    if node.family == "permute":
-        return dims_of(node.argument("dims"), rank)
-    order = list(range(rank))
-    a, b = (int(node.argument(name)) % rank for name in ("dim0", "dim1"))  # pyright: ignore
-    order[a], order[b] = order[b], order[a]
-    return tuple(order)
 
 
 def _one_dimension(

@@ -23,7 +23,7 @@ from nnslim.network.arguments import (
     refs,
     tensor_refs,
 )
-from nnslim.network.operators import LAYERS, argument_names, family_of
+from nnslim.network.operators import LAYERS, argument_names, family_of, resolve
 
 __all__ = [
     "BATCH",
@@ -135,6 +135,17 @@ class Node:
         """Shape of the one tensor the call returns."""
         assert isinstance(self.value, TensorInfo), f"{self.name} is not one tensor"
         return self.value.shape
+
+    def permutation(self, rank: int) -> tuple[int, ...]:
+        """Where each dimension comes from, of a permute, transpose, movedim or the like.
+
+        Example:
+            >>> Node("y", "aten.transpose.int", (Ref("x"), -1, -2), {}, None).permutation(3)
+            (0, 2, 1)
+        """
+        sizes = torch.empty(tuple(range(2, rank + 2)), device="meta")  # each tells its dimension
+        moved = resolve(self.op)(**{**self.named_arguments, "self": sizes})
+        return tuple(size - 2 for size in cast("torch.Tensor", moved).shape)
 
     @property
     def layer_weight(self) -> str | None:
