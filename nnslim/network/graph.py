@@ -52,6 +52,13 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    @property
+    def sizes(self) -> str:
+        """The shape for people, such as ``(N, 3, 224, 224)``."""
+        counts = ((s, s // BATCH if s % BATCH == 0 else 0) for s in self.shape)
+        texts = ("N" if n == 1 else f"{n}N" if n else str(s) for s, n in counts)
+        return f"({', '.join(texts)})"
+
 
 # Rules belong to nnslim.channels; a graph only carries them.
 CustomRules: TypeAlias = Mapping[str, Callable[..., object]]
@@ -172,17 +179,17 @@ class Graph:
         output: What it returns.
         custom: Operators beyond the closed list that the caller allows, each with the rule that
             says what it does to channels (docs/how-to/custom-operator.md).
-        by_name: Nodes by name.
     """
 
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     output: Arg
     custom: CustomRules = field(default_factory=dict, repr=False, compare=False)
-    by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {node.name: node for node in self.nodes})
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
 
     @cached_property
     def layer_weights(self) -> Mapping[str, bool]:
