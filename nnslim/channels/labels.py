@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DimLabels", "IntArray", "Labels", "connected_components"]
+__all__ = ["DimLabels", "IntArray", "Labels", "connected_components", "replaced"]
 
 IntArray = NDArray[np.int64]
 
@@ -14,6 +14,11 @@ DimLabels = IntArray | None
 
 # Labels of a value, one entry per dimension.
 Labels = tuple[DimLabels, ...]
+
+
+def replaced(labels: Labels, dim: int, along: DimLabels) -> Labels:
+    """Return labels with others along one dimension, which is counted from 0."""
+    return (*labels[:dim], along, *labels[dim + 1 :])
 
 
 def connected_components(n: int, left: IntArray, right: IntArray) -> IntArray:

@@ -68,16 +68,13 @@ class Walk:
         for node in self.graph.nodes:
             self._node = node
             rule = rules.get(node.op)
-            self.values[node.name] = (
-                self._no_rule(node) if rule is None else rule(self, node, node.named_arguments)
-            )
+            if rule is None:
+                self.values[node.name] = self.refuse(node, f"no rule for {node.place}")
+            else:
+                self.values[node.name] = rule(self, node, node.named_arguments)
         self._node = None
         for ref in (*refs(self.graph.output), *tensor_refs(self.graph.output)):
             self.freeze_value(ref, "network output")
-
-    def _no_rule(self, node: Node) -> RuleResult:
-        """Freeze what reaches an operator without a rule; its result has fixed sizes."""
-        return self.refuse(node, f"no rule for {node.place}")
 
     def refuse(self, node: Node, reason: str) -> RuleResult:
         """Freeze everything that reaches a node and give its value fixed sizes."""
@@ -129,8 +126,7 @@ class Walk:
             by_block = [labels is not None and labels.ndim > 1 for labels in known]
             if not any(by_block):
                 return known
-            for labels in known:
-                self.freeze(labels, f"{arg.name} is used in two ways")
+            self.freeze(known, f"{arg.name} is used in two ways")
             pairs = zip(known, by_block, strict=True)
             return tuple(None if blocks else labels for labels, blocks in pairs)
         for dim, labels in enumerate(known):
@@ -168,16 +164,13 @@ class Walk:
 
     def tie(self, a: DimLabels, b: DimLabels) -> None:
         """Say that two dimensions of equal size live and die together, index by index."""
-        if a is None and b is None:
+        if a is b:
             return
         if a is None or b is None:
-            known = b if a is None else a
-            assert known is not None
-            self.freeze(known, f"meets a fixed size at {self.place}")
+            self.freeze(b if a is None else a, f"meets a fixed size at {self.place}")
             return
-        if a is not b:
-            assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
-            self.ties.append((a, b))
+        assert a.shape == b.shape, f"tie of sizes {a.size} and {b.size} at {self.place}"
+        self.ties.append((a, b))
 
     def tie_all(self, runs: Sequence[DimLabels]) -> DimLabels:
         """Tie dimensions of equal size with the first; returns the labels of one of them."""
@@ -205,25 +198,25 @@ class Walk:
         assert self._node is not None
         return self.splits.pick_axis(self._node.name, block)
 
-    def freeze(self, labels: DimLabels, reason: str) -> None:
-        """Say that these labels must stay."""
-        if labels is not None and labels.size:
-            self.freezes.append(Freeze(labels.ravel(), reason))
+    def freeze(self, labels: DimLabels | Labels, reason: str) -> None:
+        """Say that the labels of a dimension, or of several, must stay."""
+        self._mark(self.freezes, labels, reason)
 
     def freeze_value(self, arg: Arg, reason: str) -> None:
         """Freeze every label of a value or parameter, whatever its structure."""
         if isinstance(arg, TensorRef) or self.is_tensor(arg):
-            for labels in self.labels(arg):
-                self.freeze(labels, reason)
+            self.freeze(self.labels(arg), reason)
         elif isinstance(arg, Ref) and isinstance(self.values[arg.name], tuple):
             for item in cast("tuple[Labels, ...]", self.values[arg.name]):
-                for labels in item:
-                    self.freeze(labels, reason)
+                self.freeze(item, reason)
 
-    def approximate(self, labels: DimLabels) -> None:
-        """Say that cutting these labels changes what a norm or a mean computes."""
-        if labels is not None:
-            self.approximations.append(Freeze(labels, f"normalised over at {self.place}"))
+    def approximate(self, labels: DimLabels | Labels) -> None:
+        """Say that cutting the labels of these dimensions changes what a norm or mean computes."""
+        self._mark(self.approximations, labels, f"normalised over at {self.place}")
+
+    def _mark(self, marks: list[Freeze], labels: DimLabels | Labels, reason: str) -> None:
+        runs = labels if isinstance(labels, tuple) else (labels,)
+        marks += [Freeze(run.ravel(), reason) for run in runs if run is not None and run.size]
 
     @property
     def place(self) -> str:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 
-__all__ = ["Arg", "DeviceRef", "Ref", "TensorRef", "dims_of", "map_arg", "refs", "tensor_refs"]
+__all__ = [
+    "Arg",
+    "DeviceRef",
+    "Plain",
+    "Ref",
+    "TensorRef",
+    "dims_of",
+    "map_arg",
+    "refs",
+    "tensor_refs",
+]
 
 
 @dataclass(frozen=True)
@@ -30,45 +40,32 @@ class DeviceRef:
     """The device the network runs on, wherever an operator asks for one."""
 
 
-Leaf: TypeAlias = (
-    Ref
-    | TensorRef
-    | DeviceRef
-    | bool
-    | int
-    | float
-    | str
-    | torch.dtype
-    | torch.layout
-    | torch.memory_format
-    | None
-)
-Arg: TypeAlias = "Leaf | tuple[Arg, ...] | Mapping[str, Arg]"
+Plain: TypeAlias = bool | int | float | str | torch.dtype | torch.layout | torch.memory_format
+Arg: TypeAlias = "Ref | TensorRef | DeviceRef | Plain | tuple[Arg, ...] | Mapping[str, Arg] | None"
+T = TypeVar("T")
 
 
-def map_arg(arg: Arg, function: Callable[[Arg], Arg]) -> Arg:
-    """Rebuild an argument with ``function`` applied to every leaf."""
-    if isinstance(arg, tuple):
-        return tuple(map_arg(entry, function) for entry in arg)
+def map_arg(arg: object, function: Callable[[Any], Arg]) -> Arg:
+    """Rebuild nested sequences and mappings as an argument, ``function`` applied to every leaf."""
+    if isinstance(arg, (list, tuple)):
+        return tuple(map_arg(entry, function) for entry in cast("list[object]", arg))
     if isinstance(arg, Mapping):
-        return {key: map_arg(entry, function) for key, entry in arg.items()}
+        items = cast("Mapping[object, object]", arg).items()
+        return {str(key): map_arg(entry, function) for key, entry in items}
     return function(arg)
 
 
-def _find(arg: Arg, kind: type) -> Iterator[Ref | TensorRef]:
-    if isinstance(arg, tuple):
-        for entry in arg:
+def _find(arg: Arg, kind: type[T]) -> Iterator[T]:
+    if isinstance(arg, kind):
+        yield arg
+    elif isinstance(arg, (tuple, Mapping)):
+        for entry in arg if isinstance(arg, tuple) else arg.values():
             yield from _find(entry, kind)
-    elif isinstance(arg, Mapping):
-        for entry in arg.values():
-            yield from _find(entry, kind)
-    elif isinstance(arg, kind):
-        yield arg  # pyright: ignore[reportReturnType]
 
 
 def refs(arg: Arg) -> Iterator[Ref]:
     """Yield the values an argument refers to, in order."""
-    return _find(arg, Ref)  # pyright: ignore[reportReturnType]
+    return _find(arg, Ref)
 
 
 def dims_of(argument: Arg, rank: int) -> tuple[int, ...]:
@@ -81,4 +78,4 @@ def dims_of(argument: Arg, rank: int) -> tuple[int, ...]:
 
 def tensor_refs(arg: Arg) -> Iterator[TensorRef]:
     """Yield the parameters and buffers an argument refers to, in order."""
-    return _find(arg, TensorRef)  # pyright: ignore[reportReturnType]
+    return _find(arg, TensorRef)

@@ -81,23 +81,18 @@ class BatchSize(int):  # noqa: PLW1641 - its __hash__ stops the trace
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        """Negate ``==``."""
         return not self == other if isinstance(other, int) else NotImplemented
 
     def __lt__(self, other: int) -> bool:
-        """Compare like ``==``."""
         return self._compared(other) < 0
 
     def __le__(self, other: int) -> bool:
-        """Compare like ``==``."""
         return self._compared(other) <= 0
 
     def __gt__(self, other: int) -> bool:
-        """Compare like ``==``."""
         return self._compared(other) > 0
 
     def __ge__(self, other: int) -> bool:
-        """Compare like ``==``."""
         return self._compared(other) >= 0
 
     __hash__ = __float__ = _stop  # pyright: ignore

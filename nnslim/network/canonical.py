@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -75,12 +75,8 @@ def _name_constant_indices(graph: Graph) -> Graph:
     return graph.with_nodes(tuple(nodes))
 
 
-@dataclass(frozen=True)
-class _Shuffle:
-    last: Node
-    source: Ref
-    dim: int
-    index: Tensor
+# What is shuffled, along which dimension, and where each entry comes from.
+_Shuffle: TypeAlias = tuple[Ref, int, Tensor]
 
 
 def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
@@ -93,8 +89,8 @@ def _rewrite_shuffles(graph: Graph) -> tuple[Graph, Mapping[str, Tensor]]:
             nodes.append(node)
             continue
         name = f"nnslim_index.{node.name}"
-        constants[name] = shuffle.index
-        args: tuple[Arg, ...] = (shuffle.source, shuffle.dim, TensorRef(name))
+        source, dim, constants[name] = shuffle
+        args: tuple[Arg, ...] = (source, dim, TensorRef(name))
         nodes.append(replace(node, op="aten.index_select.default", args=args, kwargs={}))
     return graph.with_nodes(tuple(nodes)), constants
 
@@ -104,7 +100,7 @@ def _find_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _Shuffle
     if last.family in _SHUFFLES and isinstance(last.operand, Ref):
         groups = cast("int", last.argument("groups"))
         index = torch.arange(last.shape[1]).view(groups, -1).t().reshape(-1)
-        return _Shuffle(last, last.operand, 1, index)
+        return last.operand, 1, index
     return _find_viewed_shuffle(graph, last, uses) if last.family in _RESHAPES else None
 
 
@@ -123,7 +119,8 @@ def _find_viewed_shuffle(graph: Graph, last: Node, uses: Mapping[str, int]) -> _
     info = graph.info(source.name)
     if not isinstance(info, TensorInfo) or info.shape != last.shape:
         return None
-    return _one_dimension(info.shape, first.shape, _permutation(permute), last, source)
+    order = permute.permutation(len(first.shape))
+    return _one_dimension(source, info.shape, first.shape, order)
 
 
 def _only_producer(graph: Graph, node: Node, uses: Mapping[str, int]) -> Node | None:
@@ -140,35 +137,18 @@ def _written_between(graph: Graph, first: Node, last: Node) -> bool:
     return any(is_in_place(node.op) for node in between)
 
 
-def _permutation(node: Node) -> tuple[int, ...]:
-    rank = len(node.shape)
-    if node.family == "permute":
-        return dims_of(node.argument("dims"), rank)
-    order = list(range(rank))
-    a, b = (int(node.argument(name)) % rank for name in ("dim0", "dim1"))  # pyright: ignore
-    order[a], order[b] = order[b], order[a]
-    return tuple(order)
-
-
 def _one_dimension(
-    shape: tuple[int, ...], split: tuple[int, ...], order: tuple[int, ...], last: Node, source: Ref
+    source: Ref, shape: tuple[int, ...], split: tuple[int, ...], order: tuple[int, ...]
 ) -> _Shuffle | None:
-    extra = len(split) - len(shape)
-    for dim, size in enumerate(shape):
-        pieces = split[dim : dim + extra + 1]
-        middle = tuple(d - dim for d in order[dim : dim + extra + 1])
-        is_split = (
-            extra > 0
-            and size % BATCH != 0
-            and split[:dim] == shape[:dim]
-            and split[dim + extra + 1 :] == shape[dim + 1 :]
-            and order[:dim] == tuple(range(dim))
-            and order[dim + extra + 1 :] == tuple(range(dim + extra + 1, len(split)))
-            and sorted(middle) == list(range(extra + 1))
-        )
-        if is_split:
-            index = torch.arange(size).reshape(pieces).permute(middle).reshape(-1)
-            return _Shuffle(last, source, dim, index)
+    """The shuffle, where one dimension is split into several, of which only the order changes."""
+    n = len(split) - len(shape) + 1
+    for dim, size in enumerate(shape if n > 1 else ()):
+        pieces, middle = split[dim : dim + n], order[dim : dim + n]
+        splits_one = split == (*shape[:dim], *pieces, *shape[dim + 1 :])
+        moves_none = order == (*range(dim), *middle, *range(dim + n, len(split)))
+        if splits_one and moves_none and size % BATCH != 0:
+            moved = torch.arange(size).reshape(pieces).permute([d - dim for d in middle])
+            return source, dim, moved.reshape(-1)
     return None
 
 

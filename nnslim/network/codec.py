@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from nnslim.errors import InputError, UnsupportedModelError
-from nnslim.network.calls import check_call, check_refs
-from nnslim.network.graph import CustomRules, Graph, Input, Node, Value
+from nnslim.network.arguments import Arg, Ref, refs
+from nnslim.network.graph import BATCH, CustomRules, Graph, Input, Node, TensorInfo, Value
 from nnslim.network.json_values import (
+    MAX_SIZE,
     Json,
     decode_arg,
     decode_info,
@@ -19,12 +21,14 @@ from nnslim.network.json_values import (
     read_sequence,
     read_text,
 )
-from nnslim.network.operators import OPERATORS, argument_names
+from nnslim.network.operators import OPERATORS, argument_names, training_argument
 
 __all__ = ["FORMAT", "canonical_json", "graph_from_json", "graph_to_json"]
 
 FORMAT = 1
 _MAX_NODES = 100_000
+_SPLITS = {f"aten.{name}" for name in ("unbind.int", "chunk.default", "split.Tensor")}
+_SPLITS |= {"aten.tensor_split.sections"}
 
 
 def canonical_json(value: object) -> str:
@@ -63,31 +67,27 @@ def graph_from_json(values: object, custom: CustomRules | None = None) -> Graph:
     nodes: list[Node] = []
     for item in items:
         node = _decode_node(item, custom or {})
-        check_refs(node.arguments, known, node.name)
-        check_call(node, known)
+        _check_refs(node.arguments, known, node.name)
+        _check_call(node, known)
         if node.name in known:
             raise InputError(f"graph names two values {node.name!r}")
         known[node.name] = node.value
         nodes.append(node)
     output = decode_arg(entry["output"], "output")
-    check_refs((output,), known, "output")
+    _check_refs(output, known, "output")
     return Graph(inputs, tuple(nodes), output, custom or {})
 
 
 def _encode_node(node: Node) -> Json:
-    result: dict[str, Json] = {
+    kwargs: Json = {key: encode_arg(arg) for key, arg in node.kwargs.items()}
+    optional = {"kwargs": kwargs, "module": node.module, "source": node.source}
+    return {
         "name": node.name,
         "op": node.op,
         "args": [encode_arg(arg) for arg in node.args],
         "value": encode_value(node.value),
+        **{key: value for key, value in optional.items() if value},
     }
-    if node.kwargs:
-        result["kwargs"] = {key: encode_arg(arg) for key, arg in node.kwargs.items()}
-    if node.module:
-        result["module"] = node.module
-    if node.source:
-        result["source"] = node.source
-    return result
 
 
 def _decode_input(value: object) -> Input:
@@ -121,3 +121,28 @@ def _decode_node(value: object, custom: CustomRules) -> Node:
         module=read_text(entry.get("module", ""), f"module of {name}"),
         source=read_text(entry.get("source", ""), f"source of {name}"),
     )
+
+
+def _check_call(node: Node, known: Mapping[str, Value]) -> None:
+    """Refuse calls that would do unbounded work, or leave out a flag that ``train()`` flips."""
+    if training_argument(node.op) and len(node.args) < len(argument_names(node.op)):
+        raise InputError(f"node {node.name!r}: {node.op} needs all of its arguments in order")
+    if node.op.startswith("python."):
+        values = [known[arg.name] if isinstance(arg, Ref) else arg for arg in node.args]
+        if node.op == "python.getitem":
+            values = values[1:] if values and isinstance(values[0], tuple) else [None]
+        if not all(isinstance(value, int) and abs(value) < MAX_SIZE for value in values):
+            raise InputError(f"node {node.name!r}: {node.op} computes on sizes only")
+    info = known[node.operand.name] if isinstance(node.operand, Ref) else None
+    if node.op in _SPLITS and isinstance(info, TensorInfo):
+        dim = node.argument("dim")
+        size = info.shape[dim % len(info.shape)] if isinstance(dim, int) and info.shape else 0
+        if size % BATCH == 0:
+            raise InputError(f"node {node.name!r}: {node.op} splits the batch")
+
+
+def _check_refs(arg: Arg, known: Mapping[str, Value], where: str) -> None:
+    """Refuse arguments that name a value before it is there."""
+    for ref in refs(arg):
+        if ref.name not in known:
+            raise InputError(f"node {where!r} uses {ref.name!r}, which is not defined before it")

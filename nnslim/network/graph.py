@@ -23,7 +23,7 @@ from nnslim.network.arguments import (
     refs,
     tensor_refs,
 )
-from nnslim.network.operators import LAYERS, argument_names, family_of
+from nnslim.network.operators import LAYERS, argument_names, family_of, resolve
 
 __all__ = [
     "BATCH",
@@ -51,6 +51,13 @@ class TensorInfo:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    @property
+    def sizes(self) -> str:
+        """The shape for people, such as ``(N, 3, 224, 224)``."""
+        counts = ((s, s // BATCH if s % BATCH == 0 else 0) for s in self.shape)
+        texts = ("N" if n == 1 else f"{n}N" if n else str(s) for s, n in counts)
+        return f"({', '.join(texts)})"
 
 
 # Rules belong to nnslim.channels; a graph only carries them.
@@ -136,6 +143,17 @@ class Node:
         assert isinstance(self.value, TensorInfo), f"{self.name} is not one tensor"
         return self.value.shape
 
+    def permutation(self, rank: int) -> tuple[int, ...]:
+        """Where each dimension comes from, of a permute, transpose, movedim or the like.
+
+        Example:
+            >>> Node("y", "aten.transpose.int", (Ref("x"), -1, -2), {}, None).permutation(3)
+            (0, 2, 1)
+        """
+        sizes = torch.empty(tuple(range(2, rank + 2)), device="meta")  # each tells its dimension
+        moved = resolve(self.op)(**{**self.named_arguments, "self": sizes})
+        return tuple(size - 2 for size in cast("torch.Tensor", moved).shape)
+
     @property
     def layer_weight(self) -> str | None:
         """Name of the weight of a convolution or linear layer; None for anything else."""
@@ -161,17 +179,17 @@ class Graph:
         output: What it returns.
         custom: Operators beyond the closed list that the caller allows, each with the rule that
             says what it does to channels (docs/how-to/custom-operator.md).
-        by_name: Nodes by name.
     """
 
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     output: Arg
     custom: CustomRules = field(default_factory=dict, repr=False, compare=False)
-    by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {node.name: node for node in self.nodes})
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
 
     @cached_property
     def layer_weights(self) -> Mapping[str, bool]:

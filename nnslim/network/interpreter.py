@@ -130,15 +130,12 @@ def compile_graph(graph: Graph) -> Program:
 def _training_position(node: Node) -> int | None:
     """Position of the flag that ``train()`` flips; a flag that is True in eval is no mode."""
     flag = training_argument(node.op)
-    if flag is None:
-        return None
-    position = list(argument_names(node.op)).index(flag)
-    if node.argument(flag) is not False:
+    if flag is None or node.argument(flag) is not False:
         return None
     # Weight standardisation calls batch_norm without running statistics: never flipped.
     if node.family == "batch_norm" and not isinstance(node.argument("running_mean"), TensorRef):
         return None
-    return position
+    return list(node.named_arguments).index(flag)
 
 
 def _resolve(arg: Arg, runtime: Runtime, env: Mapping[str, object], device: torch.device) -> object:

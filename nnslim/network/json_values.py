@@ -10,10 +10,10 @@ from typing import TypeAlias, cast
 import torch
 
 from nnslim.errors import InputError
-from nnslim.network.calls import MAX_SIZE
 from nnslim.network.graph import BATCH, Arg, DeviceRef, Ref, TensorInfo, TensorRef, Value
 
 __all__ = [
+    "MAX_SIZE",
     "Json",
     "decode_arg",
     "decode_info",
@@ -26,6 +26,7 @@ __all__ = [
     "read_text",
 ]
 
+MAX_SIZE = 2**40
 _MAX_DEPTH = 8
 _MAX_LITERAL = 2**63
 _MAX_RANK = 16

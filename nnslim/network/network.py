@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 
 from nnslim.errors import InputError
@@ -15,7 +14,7 @@ from nnslim.network.interpreter import Program, compile_graph
 if TYPE_CHECKING:
     from nnslim.data.preprocess import Preprocess
 
-__all__ = ["Network"]
+__all__ = ["Network", "same_kind"]
 
 _ATTRIBUTES = ("graph", "preprocess", "classes", "history", "notes")
 
@@ -158,9 +157,8 @@ class Network(nn.Module):
                 for size, wanted in zip(value.shape, expected, strict=True)
             )
             if not fits:
-                shape = ", ".join("N" if s and s % BATCH == 0 else str(s) for s in expected)
                 message = f"input {entry.name!r} has the shape {tuple(value.shape)}"
-                raise InputError(message, hint=f"this network takes ({shape})")
+                raise InputError(message, hint=f"this network takes {entry.info.sizes}")
 
     def extra_repr(self) -> str:
         """Say how large the network is."""
@@ -168,19 +166,23 @@ class Network(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, object]) -> Network:
         """Copy the tensors; share the graph, which never changes."""
-        tensors: dict[str, Tensor] = {}
-        for name, tensor in self.tensors().items():
-            copy = tensor.detach().clone(memory_format=torch.preserve_format)
-            if isinstance(tensor, nn.Parameter):
-                copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-            tensors[name] = copy
+        tensors = {name: same_kind(t, t.detach().clone()) for name, t in self.tensors().items()}
+        memo[id(self)] = result = self.with_graph(self.graph, tensors)
+        return result
+
+    def with_graph(self, graph: Graph, tensors: Mapping[str, Tensor]) -> Network:
+        """Return a network of other operators and tensors in this one's mode, described alike."""
         result = Network(
-            self.graph,
+            graph,
             tensors,
             preprocess=self.preprocess,
             classes=self.classes,
             history=self.history,
             notes=self.notes,
         )
-        memo[id(self)] = result
         return result.train(self.training)
+
+
+def same_kind(tensor: Tensor, data: Tensor) -> Tensor:
+    """Make a parameter of ``data`` where ``tensor`` is one, trained or frozen like it."""
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data

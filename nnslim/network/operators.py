@@ -24,9 +24,11 @@ __all__ = [
     "OPERATORS",
     "ORDERING",
     "POOLING",
+    "SIZE_ARITHMETIC",
     "STATISTICS",
     "Operator",
     "argument_names",
+    "aten_names",
     "family_of",
     "is_in_place",
     "operator_name",
@@ -38,13 +40,14 @@ __all__ = [
 Operator: TypeAlias = Callable[..., object]
 
 
-def _aten_names(text: str) -> frozenset[str]:
+def aten_names(text: str) -> frozenset[str]:
+    """Return the full names of ATen operators, of which ``.default`` may be left out."""
     names = (name if "." in name else f"{name}.default" for name in text.split())
     return frozenset(f"aten.{name}" for name in names)
 
 
 # Each entry of the result comes from the entries at the same place.
-ELEMENTWISE = _aten_names("""
+ELEMENTWISE = aten_names("""
 abs abs_ add.Tensor add_.Tensor add.Scalar add_.Scalar clamp clamp_ clamp_min clamp_min_
 clamp_max clamp_max_ celu celu_ cos div.Tensor div_.Tensor div.Scalar div_.Scalar
 div.Tensor_mode elu elu_ erf exp floor gelu gelu_ hardshrink hardsigmoid hardsigmoid_ hardswish
@@ -64,7 +67,7 @@ dropout_ feature_dropout alpha_dropout to.dtype to.device to.dtype_layout _to_co
 zeros_like ones_like full_like empty_like
 """)
 # Pooling, resampling and mirrored padding of pixels.
-POOLING = _aten_names("""
+POOLING = aten_names("""
 max_pool1d max_pool2d max_pool3d max_pool2d_with_indices avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d upsample_nearest2d upsample_nearest2d.vec upsample_bilinear2d
@@ -74,27 +77,27 @@ upsample_nearest1d.vec upsample_nearest3d.vec upsample_trilinear3d.vec reflectio
 replication_pad2d
 """)
 # Statistics over the dimensions that their argument ``dim`` names.
-STATISTICS = _aten_names("""
+STATISTICS = aten_names("""
 mean mean.dim amax amin std.correction std.dim var.correction var.dim var_mean.correction
 logsumexp
 """)
 # Places along ``dim`` matter.
-ORDERING = _aten_names("""
+ORDERING = aten_names("""
 max.dim min.dim argmax prod.dim_int cumsum any.dim topk sort argmin argsort median.dim cumprod
 """)
 # Tensors of literal sizes.
-CREATION = _aten_names("""
+CREATION = aten_names("""
 zeros ones full empty.memory_format new_zeros new_ones new_full arange arange.start
 arange.start_step linspace eye scalar_tensor sym_size.int
 """)
-_LAYERS = _aten_names("""
+_LAYERS = aten_names("""
 conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding convolution conv_transpose1d
 conv_transpose2d.input conv_transpose3d.input linear addmm mm bmm matmul baddbmm einsum
 batch_norm instance_norm layer_norm group_norm rms_norm native_layer_norm native_group_norm
 scaled_dot_product_attention embedding bilinear lstm.input gru.input rnn_tanh.input
 rnn_relu.input cosine_similarity cdist
 """)
-_OTHERS = _aten_names("""
+_OTHERS = aten_names("""
 sum sum.dim_IntList norm.ScalarOpt_dim linalg_vector_norm softmax.int _softmax log_softmax.int
 all max min cat stack split.Tensor split_with_sizes split.sizes chunk tensor_split.sections
 unbind.int slice.Tensor select.int narrow view reshape flatten.using_ints unflatten.int squeeze
@@ -112,6 +115,8 @@ _PYTHON = {
     for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
 }
 
+# What may be done with sizes.
+SIZE_ARITHMETIC = frozenset(_PYTHON) - {"python.getitem"}
 OPERATORS: frozenset[str] = frozenset(_PYTHON).union(
     ELEMENTWISE, POOLING, STATISTICS, ORDERING, CREATION, _LAYERS, _OTHERS
 )

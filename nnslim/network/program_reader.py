@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_unflatten
 
 from nnslim.errors import UnsupportedModelError
-from nnslim.network.graph import (
-    BATCH,
-    Arg,
-    CustomRules,
-    DeviceRef,
-    Graph,
-    Input,
-    Node,
-    Ref,
-    TensorInfo,
-    TensorRef,
-    Value,
-)
+from nnslim.network.arguments import Arg, DeviceRef, Plain, Ref, TensorRef, map_arg
+from nnslim.network.graph import BATCH, CustomRules, Graph, Input, Node, TensorInfo, Value
 from nnslim.network.inline import inline_regions
 from nnslim.network.operators import OPERATORS, operator_name
 from nnslim.network.traced import Traced, plain_structure, settled_arguments, source_line
@@ -47,25 +36,17 @@ class ProgramReader:
         self.program = program
         self.custom = custom
         self.signature = program.graph_signature
-        self.targets: dict[str, str] = {
-            **self.signature.inputs_to_parameters,
-            **self.signature.inputs_to_buffers,
-        }
-        self.constants = dict(self.signature.inputs_to_lifted_tensor_constants)
-        self.primary = self._primary_names()
-
-    def _state(self) -> Mapping[str, Tensor]:
-        return {**self.program.state_dict, **cast("Mapping[str, Tensor]", self.program.constants)}
-
-    def _primary_names(self) -> dict[str, str]:
-        """Tied tensors appear under one name only: the first."""
+        self.state: dict[str, Tensor] = {**program.state_dict, **program.constants}  # pyright: ignore
+        targets = {**self.signature.inputs_to_parameters, **self.signature.inputs_to_buffers}
+        # Tied tensors appear under one name only: the first.
         first: dict[int, str] = {}
-        state = self._state()
-        return {
-            name: first.setdefault(id(state[name]), name)
-            for name in self.targets.values()
-            if name in state
+        self.primary = {
+            name: first.setdefault(id(self.state[name]), name)
+            for name in targets.values()
+            if name in self.state
         }
+        self.tensors = {key: self.primary.get(name, name) for key, name in targets.items()}
+        self.tensors |= self.signature.inputs_to_lifted_tensor_constants
 
     def traced(self) -> Traced:
         """Return the graph as it was exported.
@@ -80,14 +61,16 @@ class ProgramReader:
         output: Arg = None
         for node in self.program.graph.nodes:
             if node.op == "placeholder" and node.name in users:
-                inputs.append(Input(str(node.name), cast("TensorInfo", self._value(node))))
+                inputs.append(Input(str(node.name), cast("TensorInfo", _value(node))))
             elif node.op == "call_function" and not self._ignored(node):
                 nodes.append(self._node(node))
             elif node.op == "output":
-                output = self._output(node)
+                flat = cast("tuple[Arg, ...]", map_arg(node.args[0], self._leaf))
+                structure = self.program.call_spec.out_spec
+                output = plain_structure(tree_unflatten(flat, structure))  # pyright: ignore
         graph = Graph(tuple(inputs), tuple(nodes), output, self.custom)
         names = (self.primary.get(name, name) for name in self.signature.parameters)
-        return Traced(graph, self._state(), tuple(names))
+        return Traced(graph, self.state, tuple(names))
 
     def _ignored(self, node: fx.Node) -> bool:
         return not node.users and any(part in str(node.target) for part in _IGNORED)
@@ -101,38 +84,19 @@ class ProgramReader:
                 f"the model uses the operator {op} ({where}), which nnslim does not know",
                 hint="replace it in the model's forward, or allow it with operators={...}",
             )
-        args = tuple(self._arg(arg) for arg in node.args)
-        kwargs = {key: self._arg(arg) for key, arg in node.kwargs.items()}
-        args, kwargs = settled_arguments(op, args, kwargs)
-        return Node(node.name, op, args, kwargs, self._value(node), module, source)
+        given = (map_arg(node.args, self._leaf), map_arg(node.kwargs, self._leaf))
+        args, kwargs = settled_arguments(op, *given)
+        return Node(node.name, op, args, kwargs, _value(node), module, source)
 
-    def _arg(self, arg: object) -> Arg:
+    def _leaf(self, arg: object) -> Arg:
         if isinstance(arg, fx.Node):
-            if arg.name in self.targets:
-                name = self.targets[arg.name]
-                return TensorRef(self.primary.get(name, name))
-            if arg.name in self.constants:
-                return TensorRef(self.constants[arg.name])
-            return Ref(arg.name)
-        if isinstance(arg, (list, tuple)):
-            return tuple(self._arg(entry) for entry in cast("list[object]", arg))
+            return TensorRef(self.tensors[arg.name]) if arg.name in self.tensors else Ref(arg.name)
         if isinstance(arg, torch.device):
             return DeviceRef()
-        if arg is None or isinstance(
-            arg, (bool, int, float, str, torch.dtype, torch.layout, torch.memory_format)
-        ):
+        if arg is None or isinstance(arg, Plain):
             return arg
         message = f"the model passes a {type(arg).__name__} to an operator, which cannot be stored"
         raise UnsupportedModelError(message)
-
-    def _value(self, node: fx.Node) -> Value:
-        return _value_info(node.meta.get("val"), node.name)
-
-    def _output(self, node: fx.Node) -> Arg:
-        flat = [self._arg(arg) for arg in cast("tuple[object, ...]", node.args[0])]
-        spec = self.program.call_spec.out_spec
-        structure = torch.utils._pytree.tree_unflatten(flat, spec)  # pyright: ignore
-        return plain_structure(structure)
 
 
 def _concrete(size: object) -> int:
@@ -143,19 +107,21 @@ def _concrete(size: object) -> int:
     return int(expression.subs(dict.fromkeys(expression.free_symbols, BATCH)))
 
 
-def _value_info(value: object, name: str) -> Value:
-    if isinstance(value, Tensor):
-        return TensorInfo(tuple(_concrete(size) for size in value.shape), value.dtype)
-    if isinstance(value, (list, tuple)):
-        infos = tuple(_value_info(item, name) for item in cast("list[object]", value))
-        return cast("tuple[TensorInfo, ...]", infos)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, (torch.SymInt, torch.SymFloat)):
-        return _concrete(value)
-    raise UnsupportedModelError(
-        f"the value {name} is a {type(value).__name__}, which cannot be stored"
-    )
+def _value(node: fx.Node) -> Value:
+    def info(value: object) -> Value:
+        if isinstance(value, Tensor):
+            return TensorInfo(tuple(_concrete(size) for size in value.shape), value.dtype)
+        if isinstance(value, (list, tuple)):
+            return tuple(info(item) for item in value)  # pyright: ignore
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (torch.SymInt, torch.SymFloat)):
+            return _concrete(value)
+        raise UnsupportedModelError(
+            f"the value {node.name} is a {type(value).__name__}, which cannot be stored"
+        )
+
+    return info(node.meta.get("val"))
 
 
 def _place(node: fx.Node) -> tuple[str, str]:

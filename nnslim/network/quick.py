@@ -94,7 +94,11 @@ def _record(
     ):
         result = module(*images)
     output = plain_structure(recorder.arg(result))
-    if not all(t.shape[:1] and is_batch_size(t.shape[0]) for t in _leaves(result)):
+    if not all(
+        t.shape[:1] and is_batch_size(t.shape[0])
+        for t in tree_leaves(result)
+        if isinstance(t, Tensor)
+    ):
         raise NotRecordedError("a batch size that stands in the code may have become a shape")
     return tuple(inputs), output
 
@@ -136,10 +140,6 @@ def _replaced(module: nn.Module, stand_ins: Mapping[int, Tensor]) -> Generator[N
     finally:
         for table, name, tensor in replaced:
             table[name] = tensor
-
-
-def _leaves(result: object) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

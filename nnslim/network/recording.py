@@ -19,17 +19,9 @@ from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.fx.graph import _Namespace  # pyright: ignore[reportPrivateUsage]
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnslim.network.arguments import Arg, DeviceRef, Plain, Ref, TensorRef, map_arg
 from nnslim.network.batch_size import NotRecordedError, WatchSizes, is_batch_size
-from nnslim.network.graph import (
-    BATCH,
-    Arg,
-    CustomRules,
-    DeviceRef,
-    Node,
-    Ref,
-    TensorInfo,
-    TensorRef,
-)
+from nnslim.network.graph import BATCH, CustomRules, Node, TensorInfo
 from nnslim.network.operators import OPERATORS, is_in_place
 from nnslim.network.traced import settled_arguments, source_line
 
@@ -37,9 +29,8 @@ __all__ = ["Recorder"]
 
 _MOST_NODES = 20_000
 # Modules whose frames stand between the model's code and its operators, and before the model's.
-_WATCHING = (__name__, WatchSizes.__module__)
+_WATCHING = (__name__, map_arg.__module__, WatchSizes.__module__)
 _OUTERMOST = "nnslim.network.quick"
-_PLAIN = (bool, int, float, str, torch.dtype, torch.layout, torch.memory_format)
 
 
 class Recorder(SchemaCheckMode):
@@ -78,20 +69,18 @@ class Recorder(SchemaCheckMode):
         Raises:
             NotRecordedError: It is nothing that the run was given or has made.
         """
+        return map_arg(value, self._leaf)
+
+    def _leaf(self, value: object) -> Arg:
         if isinstance(value, Tensor):
             if id(value) not in self._args:
                 raise NotRecordedError("a tensor that is neither a parameter nor a buffer")
             return self._args[id(value)]
-        if isinstance(value, (list, tuple)):
-            return tuple(self.arg(entry) for entry in cast("list[object]", value))
-        if isinstance(value, Mapping):
-            items = cast("Mapping[object, object]", value).items()
-            return {str(key): self.arg(entry) for key, entry in items}
         if isinstance(value, torch.device):
             return DeviceRef()
         if isinstance(value, int) and value != sys.maxsize and is_batch_size(value):
             return self._size(value)
-        if value is None or isinstance(value, _PLAIN):
+        if value is None or isinstance(value, Plain):
             return value
         raise NotRecordedError(f"a {type(value).__name__}")
 
@@ -107,12 +96,10 @@ class Recorder(SchemaCheckMode):
             raise NotRecordedError("autocast")
         if op not in OPERATORS and op not in self._custom:
             raise NotRecordedError(op)
-        noted = tuple(self.arg(arg) for arg in args)
-        named = {key: self.arg(arg) for key, arg in kwargs.items()}
+        given = (self.arg(args), self.arg(kwargs))
         if is_in_place(op) and _memory(cast("Tensor", args[0])) in self._given:
             raise NotRecordedError(f"{op} writes to a weight or to the input")
-        noted, named = settled_arguments(op, noted, named)
-        node = Node("", op, noted, named, None)
+        node = Node("", op, *settled_arguments(op, *given), None)
         with torch._C.DisableTorchFunction():  # pyright: ignore
             if node.family == "batch_norm" and node.argument("training") is False:
                 # What torch does for a tensor without memory takes longer than all other operators.

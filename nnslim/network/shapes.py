@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnslim.errors import InputError
-from nnslim.network.graph import BATCH, Graph, Node, Ref, TensorInfo, TensorRef, Value
+from nnslim.network.graph import Graph, Node, Ref, TensorInfo, TensorRef, Value
 from nnslim.network.interpreter import Program, Step, compile_graph
 from nnslim.network.operators import BATCH_NORM_TENSORS, LAYERS, argument_names
 
@@ -71,14 +71,7 @@ def _run(program: Program, step: Step, runtime: _MetaTensors, env: dict[str, obj
 
     try:
         return _info(program.execute(step, runtime, env, torch.device("meta"), call))
-    except (
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        NotImplementedError,
-    ) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         message = f"the tensors do not fit the graph at {_where(step.node)}: {reason}"
         raise InputError(message) from error
@@ -144,9 +137,5 @@ def _info(value: object) -> Value:
 
 def _text(value: Value) -> str:
     if isinstance(value, TensorInfo):
-        sizes = [
-            "N" if s == BATCH else f"{s // BATCH}N" if s and s % BATCH == 0 else str(s)
-            for s in value.shape
-        ]
-        return f"{str(value.dtype).split('.')[1]} ({', '.join(sizes)})"
+        return f"{str(value.dtype).split('.')[1]} {value.sizes}"
     return f"{len(value)} tensors" if isinstance(value, tuple) else str(value)

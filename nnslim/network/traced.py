@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor, nn
-
 from nnslim.errors import UnsupportedModelError
-from nnslim.network.graph import Arg, Graph, Ref, TensorRef
+from nnslim.network.graph import Arg, Graph, Ref, TensorRef, map_arg
+from nnslim.network.network import same_kind
 from nnslim.network.operators import argument_names, family_of, training_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
 
 __all__ = ["Traced", "plain_structure", "settled_arguments", "source_line"]
 
@@ -35,16 +36,12 @@ class Traced:
 
     def tensors(self, graph: Graph, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copies of the tensors that a rewritten graph uses, in the order of their first use."""
-        result: dict[str, Tensor] = {}
-        for name in graph.tensor_names():
-            if name in constants:
-                result[name] = constants[name]
-                continue
-            tensor = self.state[name]
-            copy = tensor.detach().clone()
-            trains = isinstance(tensor, nn.Parameter)
-            result[name] = nn.Parameter(copy, tensor.requires_grad) if trains else copy
-        return result
+        return {
+            name: constants[name]
+            if name in constants
+            else same_kind(source := self.state[name], source.detach().clone())
+            for name in graph.tensor_names()
+        }
 
     def unused_notes(self, tensors: Mapping[str, Tensor]) -> Iterator[str]:
         """Name the parameters that evaluation does not use, auxiliary heads mostly."""
@@ -55,9 +52,10 @@ class Traced:
 
 
 def settled_arguments(
-    op: str, args: tuple[Arg, ...], kwargs: dict[str, Arg]
+    op: str, positional: Arg, named: Arg
 ) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
     """Write the arguments of an operator that knows of training in their one form."""
+    args, kwargs = cast("tuple[Arg, ...]", positional), cast("dict[str, Arg]", named)
     if training_argument(op) is None:
         return args, kwargs
     names = argument_names(op)
@@ -75,19 +73,16 @@ def plain_structure(value: object) -> Arg:
     Raises:
         UnsupportedModelError: It is something else than tensors, numbers, tuples and mappings.
     """
-    if isinstance(value, Mapping):
-        return {
-            str(key): plain_structure(item)
-            for key, item in cast("Mapping[object, object]", value).items()
-        }
-    if isinstance(value, (list, tuple)):
-        return tuple(plain_structure(item) for item in cast("list[object]", value))
-    if value is None or isinstance(value, (Ref, TensorRef, bool, int, float)):
-        return value
-    raise UnsupportedModelError(
-        f"the model returns a {type(value).__name__}",
-        hint="return tensors, tuples or dicts of tensors",
-    )
+
+    def leaf(value: object) -> Arg:
+        if value is None or isinstance(value, (Ref, TensorRef, bool, int, float)):
+            return value
+        raise UnsupportedModelError(
+            f"the model returns a {type(value).__name__}",
+            hint="return tensors, tuples or dicts of tensors",
+        )
+
+    return map_arg(value, leaf)
 
 
 def source_line(path: str, line: int | str) -> str | None:

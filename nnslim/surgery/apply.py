@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.labels import IntArray, Labels
-from nnslim.network.network import Network
+from nnslim.network.network import Network, same_kind
 from nnslim.surgery.edit import Edit, ResolvedEdit, resolve_edit
 from nnslim.surgery.plant import plant_channels
 from nnslim.surgery.rebuild import rebuilt
@@ -32,7 +32,7 @@ def apply_edit(network: Network, edit: Edit, channels: ChannelMap | None = None)
         ConfigError: The edit does not fit the groups.
 
     Example:
-        >>> import numpy as np; from nnslim.network import trace_network
+        >>> import numpy as np; from torch import nn; from nnslim.network import trace_network
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> apply_edit(net, Edit({"0": np.array([1, 5])})).tensor("2.weight").shape
@@ -65,9 +65,7 @@ def _slice(tensor: Tensor, resolved: ResolvedEdit, labels: Labels | None) -> Ten
         if kept is not None:
             result = result.index_select(dim, torch.from_numpy(kept).to(tensor.device))
     result = result.clone() if result.data_ptr() == tensor.data_ptr() else result
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(result, requires_grad=tensor.requires_grad)
-    return result
+    return same_kind(tensor, result)
 
 
 def _slice_blocks(weight: Tensor, resolved: ResolvedEdit, labels: IntArray) -> Tensor:

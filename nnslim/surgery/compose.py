@@ -45,9 +45,9 @@ def compose_edits(steps: Sequence[tuple[ChannelMap, Edit]]) -> Edit:
     gone: _Gone = {}
     for channels, edit in steps:
         gone = _after(gone, channels, edit)
-    kept = {group.name: _left(gone, group) for group in (steps[0][0].groups if steps else ())}
-    whole = {group.name: group.width for group in (steps[0][0].groups if steps else ())}
-    return Edit({name: keep for name, keep in kept.items() if len(keep) < whole[name]})
+    groups = steps[0][0].groups if steps else ()
+    kept = ((group, _left(gone, group)) for group in groups)
+    return Edit({group.name: keep for group, keep in kept if len(keep) < group.width})
 
 
 def _after(gone: _Gone, channels: ChannelMap, edit: Edit) -> _Gone:

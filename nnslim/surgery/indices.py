@@ -14,7 +14,9 @@ from nnslim.channels.rules.picking import reordered
 from nnslim.network.graph import Arg, Node, Ref, TensorRef, dims_of
 from nnslim.surgery.edit import ResolvedEdit
 
-__all__ = ["kept_index", "labels_of_picked"]
+__all__ = ["Picked", "kept_index", "picked_channels"]
+
+_PICKING = ("index_select", "index", "slice", "roll", "flip")
 
 
 @dataclass(frozen=True)
@@ -23,54 +25,51 @@ class Picked:
 
     Attributes:
         dim: The dimension.
+        labels: What it picks from.
         values: Where each entry of the result comes from.
         given: The tensor that holds the values, where there is one.
     """
 
     dim: int
+    labels: IntArray
     values: IntArray
     given: TensorRef | None = None
 
 
-def labels_of_picked(
-    edit: ResolvedEdit, node: Node, tensors: Mapping[str, Tensor]
-) -> tuple[IntArray, Picked] | tuple[None, None]:
-    """Labels of the dimension that a node of the uncut network picks from, and what it picks.
-
-    Both are None for a node that picks nothing, or nothing that the edit changes.
-    """
+def picked_channels(edit: ResolvedEdit, node: Node, tensors: Mapping[str, Tensor]) -> Picked | None:
+    """What a node of the uncut network picks from channels that the edit changes, if any."""
     source = node.operand
     if not isinstance(source, (Ref, TensorRef)) or node.family not in _PICKING:
-        return None, None
+        return None
     labels = edit.channels.labels(source)
-    dim, given = _dimension(node, len(labels), [along is not None for along in labels])
-    along = labels[dim] if dim is not None else None
-    if dim is None or along is None or (edit.counts(along) == 1).all():
-        return None, None
-    if given is not None:
-        return along, Picked(dim, tensors[given.name].cpu().numpy(), given)
+    # Of several dimensions, the rules let only one labelled one through.
+    labelled = ((dim, labels[dim]) for dim in _dims(node, len(labels)))
+    dim, along = next(((dim, run) for dim, run in labelled if run is not None), (0, None))
+    if along is None or (edit.counts(along) == 1).all():
+        return None
     if node.family == "slice":
         run = slice(*(cast("int", node.argument(name)) for name in ("start", "end", "step")))
-        return along, Picked(dim, np.arange(along.size)[run])
-    return along, Picked(dim, reordered(node, along.size))
+        return Picked(dim, along, np.arange(along.size)[run])
+    if node.family in ("roll", "flip"):
+        return Picked(dim, along, reordered(node, along.size))
+    given = node.argument("index" if node.family == "index_select" else "indices")
+    given = given[dim] if isinstance(given, tuple) else given
+    assert isinstance(given, TensorRef)
+    return Picked(dim, along, tensors[given.name].cpu().numpy(), given)
 
 
-def _dimension(node: Node, rank: int, labelled: list[bool]) -> tuple[int | None, TensorRef | None]:
-    """The labelled dimension that a node picks from, and the tensor that says what."""
+def _dims(node: Node, rank: int) -> tuple[int, ...]:
+    """The dimensions that a node picks from by number; a run of them is a literal's matter."""
     match node.family:
         case "index_select":
-            dim, index = dims_of(node.argument("dim"), rank)[0], node.argument("index")
+            return dims_of(node.argument("dim"), rank)
+        case "slice":
+            return () if node.argument("step") == 1 else dims_of(node.argument("dim"), rank)
         case "index":
             indices = cast("tuple[Arg, ...]", node.argument("indices"))
-            used = [dim for dim, entry in enumerate(indices) if entry is not None]
-            dim, index = used[0], indices[used[0]] if len(used) == 1 else None
-        case "slice":
-            step = node.argument("step")
-            return (None if step == 1 else dims_of(node.argument("dim"), rank)[0]), None
-        case _:  # roll, flip: the rule lets only one labelled dimension through
-            moved = [dim for dim in dims_of(node.argument("dims"), rank) if labelled[dim]]
-            return (moved[0] if moved else None), None
-    return (dim, index) if isinstance(index, TensorRef) else (None, None)
+            return tuple(dim for dim, entry in enumerate(indices) if entry is not None)
+        case _:
+            return dims_of(node.argument("dims"), rank)
 
 
 def kept_index(edit: ResolvedEdit, labels: IntArray, index: IntArray) -> IntArray:
@@ -82,8 +81,8 @@ def kept_index(edit: ResolvedEdit, labels: IntArray, index: IntArray) -> IntArra
     components = edit.channels.component[labels]
     runs = _runs(components)
     lengths = np.array([len(run) for run in runs])
-    ends = np.cumsum(lengths * counts[[run[0] for run in runs]])
-    first = np.repeat(ends - lengths * counts[[run[0] for run in runs]], lengths)
+    totals = lengths * counts[[run[0] for run in runs]]
+    first = np.repeat(np.cumsum(totals) - totals, lengths)
     length, offset = np.repeat(lengths, lengths), np.concatenate([r - r[0] for r in runs])
     pieces = [np.zeros(0, dtype=np.int64)]
     for run in _runs(components[index]):
@@ -96,6 +95,3 @@ def kept_index(edit: ResolvedEdit, labels: IntArray, index: IntArray) -> IntArra
 def _runs(numbers: IntArray) -> list[IntArray]:
     """Positions of each run of equal numbers."""
     return np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
-
-
-_PICKING = ("index_select", "index", "slice", "roll", "flip")

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-from nnslim.channels.labels import DimLabels, Labels
+from nnslim.channels.labels import Labels
 from nnslim.channels.walk import Arguments
 from nnslim.network.graph import Arg, Node, Ref, TensorInfo, Value
 from nnslim.network.operators import argument_names
@@ -24,7 +24,7 @@ Rewrite: TypeAlias = Callable[[ResolvedEdit, Node, Arguments], Change]
 
 def rewrite_node(edit: ResolvedEdit, node: Node) -> Node:
     """Return the node with its literals and its value's shape after the edit."""
-    value = _new_value(edit, node)
+    value = _new_value(edit, node.value, edit.channels.values[node.name])
     rewrite = _REWRITES.get(node.family)
     if rewrite is None:
         return replace(node, value=value)
@@ -33,41 +33,30 @@ def rewrite_node(edit: ResolvedEdit, node: Node) -> Node:
     return replace(node, op=op, args=args, kwargs=kwargs, value=value)
 
 
-def _new_value(edit: ResolvedEdit, node: Node) -> Value:
-    labels = edit.channels.values[node.name]
-    match node.value:
-        case TensorInfo():
-            return _new_info(edit, node.value, labels)  # pyright: ignore[reportArgumentType]
-        case tuple() as infos:
-            assert labels is not None
-            return tuple(_new_info(edit, i, item) for i, item in zip(infos, labels, strict=True))  # pyright: ignore
-        case _:
-            return node.value
-
-
-def _new_info(edit: ResolvedEdit, info: TensorInfo, labels: Labels) -> TensorInfo:
-    sizes = tuple(edit.size(along, size) for along, size in zip(labels, info.shape, strict=True))
-    return replace(info, shape=sizes)
+def _new_value(edit: ResolvedEdit, value: Value, labels: object) -> Value:
+    if isinstance(value, TensorInfo):
+        return replace(value, shape=_new_sizes(edit, value.shape, labels))
+    if isinstance(value, tuple):
+        pairs = zip(value, cast("tuple[Labels, ...]", labels), strict=True)
+        return tuple(_new_value(edit, item, along) for item, along in pairs)  # pyright: ignore
+    return value
 
 
 def _with_arguments(
     node: Node, op: str, changed: Mapping[str, Arg]
 ) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
     names = list(node.named_arguments)
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    given = dict(zip(names, node.args, strict=False))
     if op != node.op:  # split, chunk -> split_with_sizes: all positional
-        merged = given | dict(changed)
+        merged = {**given, **node.kwargs, **changed}
         return tuple(merged[name] for name in argument_names(op) if name in merged), {}
-    args = tuple(changed.get(name, arg) for name, arg in zip(names, node.args, strict=False))
-    kwargs = dict(node.kwargs) | {
-        key: arg for key, arg in changed.items() if key not in names[: len(node.args)]
-    }
-    return args, kwargs
+    args = tuple(changed.get(name, arg) for name, arg in given.items())
+    return args, {**node.kwargs, **{k: arg for k, arg in changed.items() if k not in given}}
 
 
 def _convolution(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     """Convolution groups that were dropped whole; those that keep a part of each stay as many."""
-    groups = int(args["groups"])  # pyright: ignore[reportArgumentType]
+    groups = cast("int", args["groups"])
     weight = edit.channels.labels(args["weight"])
     out, inner = weight[0], weight[1]
     if groups == 1 or out is None or (inner is not None and inner.ndim > 1):
@@ -76,7 +65,7 @@ def _convolution(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 
 
 def _group_norm(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    groups = int(args["num_groups"])  # pyright: ignore[reportArgumentType]
+    groups = cast("int", args["num_groups"])
     channels = edit.channels.labels(args["input"])[1]
     return node.op, {} if channels is None else {"num_groups": edit.whole(channels, groups)}
 
@@ -89,26 +78,18 @@ def _attention(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     return node.op, {"scale": along.size**-0.5}
 
 
-def _sizes(name: str) -> Rewrite:
-    """Literal sizes of the node's output; computed sizes and -1 stay as they are."""
-
-    def rewrite(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-        return node.op, {name: _new_sizes(edit, args[name], edit.channels.values[node.name])}
-
-    return rewrite
-
-
-def _unflatten(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    sizes, labels = args["sizes"], edit.channels.values[node.name]
-    assert isinstance(sizes, tuple)
-    assert isinstance(labels, tuple)
-    rank = len(labels) - len(sizes) + 1
-    first = int(args["dim"]) % rank  # pyright: ignore[reportArgumentType]
-    return node.op, {"sizes": _new_sizes(edit, sizes, labels[first : first + len(sizes)])}
+def _sizes(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
+    """Sizes of the result's dimensions or of a run of them; computed ones and -1 stay."""
+    name, labels = _SIZES[node.family], cast("Labels", edit.channels.values[node.name])
+    sizes = cast("tuple[Arg, ...]", args[name])
+    first = len(labels) - len(sizes)
+    if node.family == "unflatten":
+        first = cast("int", args["dim"]) % (first + 1)
+    return node.op, {name: _new_sizes(edit, sizes, labels[first : first + len(sizes)])}
 
 
-def _new_sizes(edit: ResolvedEdit, sizes: Arg, labels: object) -> tuple[Arg, ...]:
-    pairs = zip(cast("tuple[Arg, ...]", sizes), cast("Labels", labels), strict=True)
+def _new_sizes(edit: ResolvedEdit, sizes: tuple[Any, ...], labels: object) -> tuple[Any, ...]:
+    pairs = zip(sizes, cast("Labels", labels), strict=True)
     return tuple(
         edit.size(along, size) if isinstance(size, int) and size >= 0 else size
         for size, along in pairs
@@ -116,29 +97,21 @@ def _new_sizes(edit: ResolvedEdit, sizes: Arg, labels: object) -> tuple[Arg, ...
 
 
 def _pieces(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    labels, pieces = edit.channels.labels(args["self"]), edit.channels.values[node.name]
-    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    labels = edit.channels.labels(args["self"])
+    dim = cast("int", args["dim"]) % len(labels)
     if labels[dim] is None:
         return node.op, {}
-    assert isinstance(pieces, tuple)
-    assert isinstance(node.value, tuple)
-    sizes = tuple(
-        edit.size(piece[dim], info.shape[dim])  # pyright: ignore
-        for piece, info in zip(pieces, node.value, strict=True)
-    )
+    value = _new_value(edit, node.value, edit.channels.values[node.name])
+    sizes = tuple(info.shape[dim] for info in cast("tuple[TensorInfo, ...]", value))
     return "aten.split_with_sizes.default", {"split_sizes": sizes, "dim": dim}
 
 
 def _slice(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
     labels = edit.channels.labels(args["self"])
-    dim = int(args["dim"]) % len(labels)  # pyright: ignore[reportArgumentType]
+    dim = cast("int", args["dim"]) % len(labels)
     along = labels[dim]
-    if (
-        along is None
-        or args["step"] != 1
-        or isinstance(args["start"], Ref)
-        or isinstance(args["end"], Ref)
-    ):
+    computed = isinstance(args["start"], Ref) or isinstance(args["end"], Ref)
+    if along is None or args["step"] != 1 or computed:
         return node.op, {}
     start, end, _ = slice(args["start"], args["end"]).indices(along.size)
     before = edit.size(along[:start], start)
@@ -146,38 +119,29 @@ def _slice(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
 
 
 def _pad(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    source, result = edit.channels.labels(args["self"]), edit.channels.values[node.name]
-    amounts = args["pad"]
-    assert isinstance(amounts, tuple)
-    assert isinstance(result, tuple)
-    new = list(amounts)
-    for pair in range(len(amounts) // 2):
-        dim = len(source) - 1 - pair
-        along: DimLabels = result[dim]  # pyright: ignore[reportAssignmentType]
-        before, after = int(amounts[2 * pair]), int(amounts[2 * pair + 1])  # pyright: ignore
+    result = cast("Labels", edit.channels.values[node.name])
+    new = list(cast("tuple[int, ...]", args["pad"]))
+    for pair, (before, after) in enumerate(zip(new[::2], new[1::2], strict=True)):
+        along = result[len(result) - 1 - pair]
         if along is not None and (before or after):
             new[2 * pair] = edit.size(along[:before], before)
             new[2 * pair + 1] = edit.size(along[along.size - after :], after)
     return node.op, {"pad": tuple(new)}
 
 
-def _normalized_shape(edit: ResolvedEdit, node: Node, args: Arguments) -> Change:
-    shape = args["normalized_shape"]
-    assert isinstance(shape, tuple)
-    labels = edit.channels.labels(args["input"])[-len(shape) :]
-    return node.op, {"normalized_shape": _new_sizes(edit, shape, labels)}
-
-
+_SIZES = {
+    "reshape": "shape",
+    "expand": "size",
+    "unflatten": "sizes",
+    "layer_norm": "normalized_shape",
+}
 _REWRITES: Mapping[str, Rewrite] = MappingProxyType(
     {
         **dict.fromkeys(("convolution", "transposed_convolution"), _convolution),
         **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _pieces),
         **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
-        "reshape": _sizes("shape"),
-        "expand": _sizes("size"),
-        "unflatten": _unflatten,
+        **dict.fromkeys(_SIZES, _sizes),
         "slice": _slice,
-        "layer_norm": _normalized_shape,
         "group_norm": _group_norm,
         "attention": _attention,
     }

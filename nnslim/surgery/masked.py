@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,8 +120,11 @@ class MaskedSide(Side):
                 mask = torch.zeros(value.shape[dim], dtype=value.dtype).index_fill(0, kept, 1.0)
                 masked = masked * mask.view([-1 if d == dim else 1 for d in range(value.dim())])
         if masked is not value:
-            self.removed = max(self.removed, float((value - masked).abs().max()))
+            self._note(value - masked)
         return masked
+
+    def _note(self, removed: Tensor) -> None:
+        self.removed = max(self.removed, float(removed.abs().max()))
 
     def _statistics(self, node: Node) -> bool:
         """Whether a norm or reduction runs over channels of which some were removed."""
@@ -157,15 +161,12 @@ class MaskedSide(Side):
         labels = self._labels(arg)
         if not isinstance(value, Tensor) or labels is None:
             return value
-        for dim in range(value.dim()):
+        for dim, size in enumerate(value.shape):
             kept = self._kept(labels, dim)
             if kept is not None:
-                gone = torch.ones(value.shape[dim], dtype=torch.bool).index_fill(
-                    0, kept, value=False
-                )
-                lost = value.index_select(dim, gone.nonzero().flatten())
                 if isinstance(arg, Ref):  # not a weight of the norm
-                    self.removed = max(self.removed, float(lost.abs().max()))
+                    gone = np.setdiff1d(np.arange(size), kept.numpy())
+                    self._note(value.index_select(dim, torch.from_numpy(gone)))
                 value = value.index_select(dim, kept)
         return value
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.errors import ConfigError
 from nnslim.network.graph import TensorRef
+from nnslim.network.network import same_kind
 from nnslim.surgery.edit import PLANT, Edit, resolve_edit
 from nnslim.surgery.rebuild import rebuilt
 
@@ -58,7 +59,7 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
             channels would not belong together as they do now.
 
     Example:
-        >>> from nnslim.network import trace_network
+        >>> from torch import nn; from nnslim.network import trace_network
         >>> model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3))
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> grown = plant_channels(net, Edit({"0": np.array([0, 1, PLANT])}))
@@ -81,33 +82,24 @@ def plant_channels(network: Network, edit: Edit, channels: ChannelMap | None = N
 
 
 def _wider_tensors(network: Network, resolved: ResolvedEdit) -> dict[str, Tensor]:
-    """Copies of the tensors that keep their shape; wider ones are zero, variances 1."""
-    variances, result = _variances(network), dict[str, Tensor]()
+    """Copies of the tensors that keep their shape; wider ones are zero, variances 1.
+
+    A dimension that differs by blocks of rows is as wide in every block.
+    """
+    norms = (node for node in network.graph.nodes if node.family == "batch_norm")
+    variances, result = [node.argument("running_var") for node in norms], dict[str, Tensor]()
     for name, tensor in network.tensors().items():
         labels = resolved.channels.tensors.get(name, (None,) * tensor.dim())
         shape = [
-            size if along is None else _new_size(resolved, along)
+            size if along is None else int(resolved.counts(along).sum(axis=-1).max())
             for along, size in zip(labels, tensor.shape, strict=True)
         ]
         if shape == list(tensor.shape):
             data = tensor.detach().clone()
         else:
-            data = tensor.detach().new_full(shape, float(name in variances))
-        trains = isinstance(tensor, nn.Parameter)
-        result[name] = nn.Parameter(data, requires_grad=tensor.requires_grad) if trains else data
+            data = tensor.detach().new_full(shape, float(TensorRef(name) in variances))
+        result[name] = same_kind(tensor, data)
     return result
-
-
-def _new_size(resolved: ResolvedEdit, labels: IntArray) -> int:
-    """New size of a dimension; one that differs by blocks of rows is as wide in every block."""
-    return int(resolved.counts(labels).sum(axis=-1).max())
-
-
-def _variances(network: Network) -> list[str]:
-    """Names of the running variances of batch norms."""
-    nodes = (node for node in network.graph.nodes if node.family == "batch_norm")
-    variances = (node.argument("running_var") for node in nodes)
-    return [variance.name for variance in variances if isinstance(variance, TensorRef)]
 
 
 def _counterparts(channels: ChannelMap, wider: ChannelMap, edit: Edit) -> IntArray:

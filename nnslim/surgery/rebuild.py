@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nnslim.network.graph import Graph, Node, TensorRef, tensor_refs
-from nnslim.network.network import Network
+from nnslim.network.graph import TensorRef, tensor_refs
 from nnslim.network.shapes import check_shapes
-from nnslim.surgery.indices import kept_index, labels_of_picked
+from nnslim.surgery.indices import kept_index, picked_channels
 from nnslim.surgery.literals import rewrite_node
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nnslim.network.graph import Graph, Node
+    from nnslim.network.network import Network
     from nnslim.surgery.edit import ResolvedEdit
 
 __all__ = ["rebuilt"]
@@ -24,29 +25,16 @@ __all__ = ["rebuilt"]
 
 def rebuilt(network: Network, resolved: ResolvedEdit, tensors: dict[str, Tensor]) -> Network:
     """Rewrite the literals of a network whose tensors have their new shapes already."""
-    graph = Graph(
-        network.graph.inputs,
-        tuple(rewrite_node(resolved, node) for node in network.graph.nodes),
-        network.graph.output,
-        network.graph.custom,
-    )
-    graph = _with_new_indices(network.graph, graph, resolved, tensors)
+    rewritten = tuple(rewrite_node(resolved, node) for node in network.graph.nodes)
+    graph = _with_new_indices(network.graph, rewritten, resolved, tensors)
     used = set(graph.tensor_names())
     tensors = {name: tensor for name, tensor in tensors.items() if name in used}
     check_shapes(graph, tensors)
-    result = Network(
-        graph,
-        tensors,
-        preprocess=network.preprocess,
-        classes=network.classes,
-        history=network.history,
-        notes=network.notes,
-    )
-    return result.train(network.training)
+    return network.with_graph(graph, tensors)
 
 
 def _with_new_indices(
-    old: Graph, new: Graph, resolved: ResolvedEdit, tensors: dict[str, Tensor]
+    old: Graph, new: tuple[Node, ...], resolved: ResolvedEdit, tensors: dict[str, Tensor]
 ) -> Graph:
     """Put constant indices into dimensions that were cut; a shared one gets a copy per node.
 
@@ -54,17 +42,18 @@ def _with_new_indices(
     """
     uses = Counter(ref.name for node in old.nodes for ref in tensor_refs(node.arguments))
     nodes: list[Node] = []
-    for before, after in zip(old.nodes, new.nodes, strict=True):
+    for before, after in zip(old.nodes, new, strict=True):
         nodes.append(after)
-        labels, index = labels_of_picked(resolved, before, tensors)
-        if labels is None or index is None:
+        picked = picked_channels(resolved, before, tensors)
+        if picked is None:
             continue
         name = f"nnslim_index.{before.name}"
         device = next(iter(tensors.values())).device
-        if isinstance(index.given, TensorRef):
-            device = tensors[index.given.name].device
-            name = index.given.name if uses[index.given.name] == 1 else name
-        tensors[name] = torch.from_numpy(kept_index(resolved, labels, index.values)).to(device)
-        args = (before.operand, index.dim, TensorRef(name))
+        if picked.given is not None:
+            device = tensors[picked.given.name].device
+            name = picked.given.name if uses[picked.given.name] == 1 else name
+        values = kept_index(resolved, picked.labels, picked.values)
+        tensors[name] = torch.from_numpy(values).to(device)
+        args = (before.operand, picked.dim, TensorRef(name))
         nodes[-1] = replace(after, op="aten.index_select.default", args=args, kwargs={})
-    return new.with_nodes(tuple(nodes))
+    return old.with_nodes(tuple(nodes))

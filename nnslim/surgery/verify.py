@@ -22,9 +22,8 @@ from nnslim.surgery.masked import MaskedSide, Side, kept_entries
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.channels.labels import Labels
-    from nnslim.network.graph import Node
     from nnslim.network.network import Network
-    from nnslim.surgery.edit import Edit, ResolvedEdit
+    from nnslim.surgery.edit import Edit
 
 __all__ = ["CutCheck", "verify_cut"]
 
@@ -88,54 +87,37 @@ def verify_cut(
         )
         for entry in original.graph.inputs
     }
+    reference = MaskedSide(original, inputs, torch.float64, resolved)
+    single = MaskedSide(original, inputs, torch.float32, resolved)
     with torch.inference_mode():
-        return _Lockstep(original, cut, resolved, inputs).run()
+        return _in_lockstep(reference, single, Side(cut, inputs, torch.float64))
 
 
-class _Lockstep:
-    """The reference in float64 and float32, and the cut network, one node at a time."""
-
-    def __init__(
-        self, original: Network, cut: Network, resolved: ResolvedEdit, inputs: dict[str, Tensor]
-    ) -> None:
-        self.resolved = resolved
-        self.reference = MaskedSide(original, inputs, torch.float64, resolved)
-        self.single = MaskedSide(original, inputs, torch.float32, resolved)
-        self.cut = Side(cut, inputs, torch.float64)
-
-    def run(self) -> CutCheck:
-        largest, noise, n_values, worst = 0.0, 0.0, 0, ""
-        steps = zip(
-            self.reference.network.program.steps, self.cut.network.program.steps, strict=True
-        )
-        for wide, narrow in steps:
-            reference, single, value = (
-                self.reference.execute(wide),
-                self.single.execute(wide),
-                self.cut.execute(narrow),
+def _in_lockstep(reference: MaskedSide, single: MaskedSide, cut: Side) -> CutCheck:
+    """Run the reference in two precisions and the cut network, one node at a time."""
+    largest, noise, n_values, worst = 0.0, 0.0, 0, ""
+    steps = zip(reference.network.program.steps, cut.network.program.steps, strict=True)
+    for step, narrow in steps:
+        values = reference.execute(step), single.execute(step), cut.execute(narrow)
+        if not isinstance(step.node.value, TensorInfo):
+            continue
+        exact, rounded, value = cast("tuple[Tensor, ...]", values)
+        labels = cast("Labels", reference.edit.channels.values[step.node.name])
+        kept = kept_entries(exact, labels, reference.edit)
+        scale = _scale(kept)
+        error = _difference(value, kept) / scale
+        rounded = kept_entries(rounded, labels, reference.edit)
+        noise = max(noise, _difference(rounded, kept) / scale)
+        n_values += 1
+        if not error <= _TOLERANCE:
+            raise VerificationError(
+                f"the cut network differs from the masked one by {error:.2e}"
+                f" (limit {_TOLERANCE:.0e}) at {step.node.name!r}, {step.node.place}",
+                hint="nothing was written; please report the model",
             )
-            if not isinstance(wide.node.value, TensorInfo):
-                continue
-            kept = self._kept(reference, wide.node)
-            scale = _scale(kept)
-            error = _difference(cast("Tensor", value), kept) / scale
-            rounded = self._kept(single, wide.node)
-            noise = max(noise, _difference(rounded, kept) / scale)
-            n_values += 1
-            if not error <= _TOLERANCE:
-                raise VerificationError(
-                    f"the cut network differs from the masked one by {error:.2e}"
-                    f" (limit {_TOLERANCE:.0e})"
-                    f" at {wide.node.name!r}, {wide.node.place}",
-                    hint="nothing was written; please report the model",
-                )
-            if error > largest:
-                largest, worst = error, wide.node.name
-        return CutCheck(largest, noise, n_values, self.reference.removed, worst)
-
-    def _kept(self, value: object, node: Node) -> Tensor:
-        labels = cast("Labels", self.resolved.channels.values[node.name])
-        return kept_entries(cast("Tensor", value), labels, self.resolved)
+        if error > largest:
+            largest, worst = error, step.node.name
+    return CutCheck(largest, noise, n_values, reference.removed, worst)
 
 
 def _scale(reference: Tensor) -> float:

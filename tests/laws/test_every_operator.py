@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from nnslim.channels import channel_groups
 from nnslim.channels.rules import DEFAULT_RULES
-from nnslim.channels.rules.elementwise import elementwise
-from nnslim.network import Network
+from nnslim.network import Network, operators
 from nnslim.surgery import apply_edit, verify_cut
 from tests.laws.alive import resolve
 from tests.laws.blocks import Net, conv, conv_bn
@@ -23,7 +22,7 @@ from tests.laws.reference import check_law_1
 from tests.laws.test_freezing import CUT, FREEZING, MIXING, Middle, traced
 from tests.laws.zoo import NETS, network_of
 
-ELEMENTWISE = sorted(op for op, rule in DEFAULT_RULES.items() if rule is elementwise)
+ELEMENTWISE = sorted(operators.ELEMENTWISE)
 # Of these no bit is promised, or torch.export never leaves them in a graph.
 UNSEEN = {
     "aten.empty.memory_format",

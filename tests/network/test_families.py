@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nnslim.grow.seed import reset
+from nnslim.growing.seed import reset
 from nnslim.measure.macs import weighted_positions
 from nnslim.network import Node, Ref, TensorRef, trace_network
 from nnslim.network.operators import OPERATORS, family_of

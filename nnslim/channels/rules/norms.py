@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import cast
 
-from nnslim.channels.labels import DimLabels
-from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
+from nnslim.channels.labels import DimLabels, Labels
+from nnslim.channels.walk import Arguments, RuleResult, Walk
 from nnslim.network.graph import Node
 from nnslim.network.operators import BATCH_NORM_TENSORS
 
-__all__ = ["RULES"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
 
 def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
@@ -21,17 +20,14 @@ def batch_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     labels = walk.labels(args["input"])
     _tie_per_channel(walk, labels[1], args)
     if args["training"] is True:
-        for along in (labels[0], *labels[2:]):
-            walk.approximate(along)
+        walk.approximate((labels[0], *labels[2:]))
     return labels
 
 
 def layer_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``layer_norm``, ``rms_norm`` run over the last dimensions: cutting them is approximate."""
     labels = walk.labels(args["input"])
-    shape = args["normalized_shape"]
-    assert isinstance(shape, tuple)
-    for offset in range(1, len(shape) + 1):
+    for offset in range(1, len(cast("tuple[int, ...]", args["normalized_shape"])) + 1):
         walk.approximate(labels[-offset])
         for name in ("weight", "bias"):
             if walk.is_tensor(args.get(name)):
@@ -41,11 +37,8 @@ def layer_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
 
 def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``group_norm``: whole groups are dropped exactly, an equal number in each approximately."""
-    labels = walk.labels(args["input"])
-    channels, groups = labels[1], int(args["num_groups"])  # pyright: ignore[reportArgumentType]
-    _tie_per_channel(walk, channels, args)
-    for along in labels[2:]:
-        walk.freeze(along, f"statistics are taken over it at {walk.place}")
+    labels, groups = instance_norm(walk, node, args), cast("int", args["num_groups"])
+    channels = labels[1]
     if channels is None:
         return labels
     by_group = channels.reshape(groups, -1)
@@ -57,12 +50,11 @@ def group_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     return labels
 
 
-def instance_norm(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+def instance_norm(walk: Walk, node: Node, args: Arguments) -> Labels:
     """``instance_norm``: one mean and variance per channel and image, over the pixels."""
     labels = walk.labels(args["input"])
     _tie_per_channel(walk, labels[1], args)
-    for along in labels[2:]:
-        walk.freeze(along, f"statistics are taken over it at {walk.place}")
+    walk.freeze(labels[2:], f"statistics are taken over it at {walk.place}")
     return labels
 
 
@@ -71,14 +63,3 @@ def _tie_per_channel(walk: Walk, channels: DimLabels, args: Arguments) -> None:
     for name in BATCH_NORM_TENSORS:
         if walk.is_tensor(args.get(name)) and walk.shape(args[name])[0] > 1:
             walk.tie(channels, walk.labels(args[name])[0])
-
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "aten.batch_norm.default": batch_norm,
-        "aten.layer_norm.default": layer_norm,
-        "aten.rms_norm.default": layer_norm,
-        "aten.group_norm.default": group_norm,
-        "aten.instance_norm.default": instance_norm,
-    }
-)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from nnslim.channels.labels import Labels
+from nnslim.channels.walk import Arguments, RuleResult, Walk
+from nnslim.network.graph import Node, TensorInfo, Value, dims_of
 
-from nnslim.channels.labels import DimLabels, Labels
-from nnslim.channels.walk import Arguments, Rule, RuleResult, Walk
-from nnslim.network.graph import Node, dims_of
-from nnslim.network.operators import ORDERING, POOLING, STATISTICS
-
-__all__ = ["RULES"]
+__all__ = ["mixing_reduction", "ordering", "reduction", "softmax", "spatial"]
 
 
 def spatial(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """Pooling, resampling and mirrored padding work on the pixels (dimensions 2 on)."""
     labels = walk.labels(node.operand)
     pixels = 1 if "1d" in node.op else 3 if "3d" in node.op else 2
-    for pixel_labels in labels[-pixels:]:
-        walk.freeze(pixel_labels, f"pixels are pooled at {node.place}")
-    result: Labels = (*labels[:-pixels], *(None,) * pixels)
+    walk.freeze(labels[-pixels:], f"pixels are pooled at {node.place}")
+    result = (*labels[:-pixels], *(None,) * pixels)
     return tuple(result for _ in node.value) if isinstance(node.value, tuple) else result
 
 
@@ -28,23 +23,20 @@ def reduction(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     order = args.get("ord", args.get("p", 2))
     if isinstance(order, (int, float)) and order <= 0:
         return walk.refuse(node, f"norm of order {order} at {node.place}")
-    return _reduce(walk, args)
+    labels = walk.labels(args["self"])
+    return _reduced(node.value, labels, dims_of(args.get("dim"), len(labels)))
 
 
 def mixing_reduction(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``mean``, ``var``, ``amax``: over channels they run on those that are left: approximate."""
-    labels = walk.labels(args["self"])
-    for dim in dims_of(args.get("dim"), len(labels)):
-        walk.approximate(labels[dim])
-    result = _reduce(walk, args)
-    return tuple(result for _ in node.value) if isinstance(node.value, tuple) else result
+    labels = softmax(walk, node, args)
+    return _reduced(node.value, labels, dims_of(args.get("dim"), len(labels)))
 
 
-def softmax(walk: Walk, node: Node, args: Arguments) -> RuleResult:
+def softmax(walk: Walk, node: Node, args: Arguments) -> Labels:
     """``softmax``: over channels it runs on those that are left: approximate."""
     labels = walk.labels(args["self"])
-    for dim in dims_of(args["dim"], len(labels)):
-        walk.approximate(labels[dim])
+    walk.approximate(tuple(labels[dim] for dim in dims_of(args.get("dim"), len(labels))))
     return labels
 
 
@@ -52,33 +44,15 @@ def ordering(walk: Walk, node: Node, args: Arguments) -> RuleResult:
     """``max``, ``topk``, ``sort``, ``cumsum``: the places along ``dim`` matter, so it must stay."""
     labels = walk.labels(args["self"])
     dims = dims_of(args.get("dim"), len(labels))
-    for dim in dims:
-        walk.freeze(labels[dim], f"{node.place} runs over the channels")
-    infos = node.value if isinstance(node.value, tuple) else (node.value,)
-    rest = tuple(None if dim in dims else along for dim, along in enumerate(labels))
-    dropped = tuple(along for dim, along in enumerate(rest) if dim not in dims)
-    results = tuple(rest if len(i.shape) == len(rest) else dropped for i in infos)  # pyright: ignore
-    return results if isinstance(node.value, tuple) else results[0]
+    walk.freeze(tuple(labels[d] for d in dims), f"{node.place} runs over the channels")
+    return _reduced(node.value, labels, dims)
 
 
-def _reduce(walk: Walk, args: Arguments) -> Labels:
-    labels = walk.labels(args["self"])
-    dims = dims_of(args.get("dim"), len(labels))
-    if args.get("keepdim"):
-        return tuple(None if d in dims else entry for d, entry in enumerate(labels))
-    kept: list[DimLabels] = [entry for d, entry in enumerate(labels) if d not in dims]
-    return tuple(kept)
-
-
-_SUMS = ("sum.default", "sum.dim_IntList", "linalg_vector_norm.default", "norm.ScalarOpt_dim")
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        **dict.fromkeys(POOLING, spatial),
-        **dict.fromkeys(STATISTICS, mixing_reduction),
-        **dict.fromkeys(ORDERING, ordering),
-        **{f"aten.{name}": reduction for name in _SUMS},
-        "aten.softmax.int": softmax,
-        "aten.log_softmax.int": softmax,
-    }
-)
+def _reduced(value: Value, labels: Labels, dims: tuple[int, ...]) -> RuleResult:
+    """Labels of each result: those of ``dims`` are fixed, and gone where the rank is smaller."""
+    if isinstance(value, tuple):
+        return tuple(_reduced(item, labels, dims) for item in value)  # pyright: ignore
+    assert isinstance(value, TensorInfo)
+    if len(value.shape) == len(labels):
+        return tuple(None if d in dims else along for d, along in enumerate(labels))
+    return tuple(along for d, along in enumerate(labels) if d not in dims)
