@@ -19,6 +19,8 @@ from nnslim.channels.rules import DEFAULT_RULES
 from nnslim.channels.splits import Splits
 from nnslim.channels.walk import Freeze, Rule, RuleResult, Walk
 from nnslim.network.graph import Arg, Ref, TensorRef
+from nnslim.report.shown import Shown
+from nnslim.report.table import Table
 
 if TYPE_CHECKING:
     from nnslim.network.graph import Graph
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ChannelMap", "channel_groups"]
 
 
-@dataclass(frozen=True)
-class ChannelMap:
+@dataclass(frozen=True, repr=False)
+class ChannelMap(Shown):
     """All groups of a network, and where each channel stands in every value and tensor.
 
     It holds for every network of this graph, such as copies that were trained since.
@@ -51,6 +53,22 @@ class ChannelMap:
     tensors: Mapping[str, Labels]
     frozen: np.ndarray
     decisions: Mapping[str, int] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """Count the groups, and name the first free ones with their widths."""
+        shown = [f"{group.name} ({group.width})" for group in self.free[:4]]
+        more = ", ..." if len(self.free) > len(shown) else ""
+        names = f": {', '.join(shown)}{more}" if shown else ""
+        return f"{len(self.groups)} groups, {len(self.free)} of them free{names}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """List every group with its layers, width and status."""
+        rows = [
+            [own.name, ", ".join(own.layers), str(own.width), own.status, own.reason or ""]
+            for own in self.groups
+        ]
+        headings = ["group", "layers", ">channels", "status", "reason"]
+        return (Table.of("Channel groups", headings, rows),)
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of this name; a ``KeyError`` where there is none."""

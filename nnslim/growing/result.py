@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from nnslim.growing.judging import Judged
 from nnslim.measure.macs import Costs, count_costs
+from nnslim.report.shown import Shown
+from nnslim.report.table import Table
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
@@ -62,8 +64,8 @@ class Round:
         )
 
 
-@dataclass(frozen=True)
-class GrowResult:
+@dataclass(frozen=True, repr=False)
+class GrowResult(Shown):
     """A grown network and how it came about.
 
     Attributes:
@@ -95,3 +97,17 @@ class GrowResult:
     split: str
     accuracies: Mapping[str, Accuracy]
     warnings: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Say how large the network is, how well it does, and why growing ended."""
+        *_, last = self.accuracies.values()
+        rounds = f"{len(self.rounds)} round" + "s" * (len(self.rounds) != 1)
+        size = f"{self.network.n_parameters:,} parameters after {rounds}"
+        return f"{size}, {self.split} top-1 {last.top1_pct:.2f} %; {self.stopped}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """List the networks of the run with their accuracies."""
+        rows = [
+            [name, f"{own.top1_pct:.2f}", f"{own.n:,}"] for name, own in self.accuracies.items()
+        ]
+        return (Table.of("Grown", ["network", f">{self.split} top-1 %", ">images"], rows),)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from nnslim.report.shown import Shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy
     from nnslim.measure.comparison import Comparison
     from nnslim.measure.latency import Latency
+    from nnslim.report.table import Table
     from nnslim.settings.eval import EvalSettings
 
 __all__ = ["SCHEMA", "EvalFile", "EvalReport", "FileResult"]
@@ -124,8 +127,8 @@ class FileResult:
         return None if latency is None else latency.to_json()
 
 
-@dataclass(frozen=True)
-class EvalReport:
+@dataclass(frozen=True, repr=False)
+class EvalReport(Shown):
     """All files side by side.
 
     Attributes:
@@ -149,6 +152,20 @@ class EvalReport:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Name every file with its size and, where it was measured, its accuracy."""
+        return "; ".join(
+            f"{own.path.name}: {own.n_parameters:,} parameters"
+            + (f", top-1 {own.accuracy.top1_pct:.2f} %" if own.accuracy else "")
+            for own in self.files
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return what the command shows."""
+        from nnslim.report.eval_tables import evaluation_tables  # noqa: PLC0415 - it reads this
+
+        return tuple(evaluation_tables({**self.to_json(), "gates": []}))
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, without NaN or infinity."""

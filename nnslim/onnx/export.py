@@ -24,6 +24,7 @@ from nnslim.onnx.metadata import network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
 from nnslim.onnx.prepare import with_plain_attention
 from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
+from nnslim.report.shown import Shown
 from nnslim.settings.export import ExportSettings
 from nnslim.version import __version__
 
@@ -39,8 +40,8 @@ _IR_VERSION = 10  # what torch pins; onnxruntime reads it and later ones
 _HALF_RTOL = 2e-2
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(Shown):
     """What was written.
 
     Attributes:
@@ -64,6 +65,11 @@ class ExportReport:
     batch: int | None
     metadata: Mapping[str, str]
     parity: Parity
+
+    def summary(self) -> str:
+        """Say what was written and how close it is to the network."""
+        difference = f"largest difference {self.parity.max_rel:.1e}"
+        return f"{self.path}: {self.n_bytes:,} bytes, {self.n_nodes} nodes, {difference}"
 
     @classmethod
     def of(cls, path: Path, parity: Parity, batch: int | None) -> ExportReport:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nnslim.report.shown import Shown
+from nnslim.report.table import Table
+
 if TYPE_CHECKING:
     from nnslim.measure.accuracy import Accuracy
     from nnslim.network.network import Network
@@ -47,8 +50,8 @@ class Epochs:
     records: tuple[EpochRecord, ...]
 
 
-@dataclass(frozen=True)
-class PruneResult:
+@dataclass(frozen=True, repr=False)
+class PruneResult(Shown):
     """What a run made.
 
     Attributes:
@@ -77,3 +80,32 @@ class PruneResult:
     training: tuple[Epochs, ...] = ()
     warnings: tuple[str, ...] = ()
     planned: Mapping[str, object] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """Say what remains, and the accuracy before and after where it was measured."""
+        before, after = self.plan.before, self.plan.after
+        costs = f"{after.params:,} of {before.params:,} parameters, {after.macs:,} of"
+        costs = f"{costs} {before.macs:,} MACs"
+        if not self.accuracies:
+            return costs
+        *_, last = self.accuracies.values()
+        dense = self.accuracies["dense"].top1_pct
+        return f"{costs}, {self.split} top-1 {dense:.2f} -> {last.top1_pct:.2f} %"
+
+    def tables(self) -> tuple[Table, ...]:
+        """List every stage with its costs and accuracies."""
+        accuracies = self.accuracies or {}
+        rows = [
+            [
+                f"{own.stage} {own.round or ''}".strip(),
+                f"{own.params:,}",
+                f"{own.macs:,}",
+                "" if own.val_top1_pct is None else f"{own.val_top1_pct:.2f}",
+                f"{accuracies[own.stage].top1_pct:.2f}" if own.stage in accuracies else "",
+            ]
+            for own in self.stages
+        ]
+        plan = [["dense", self.plan.before], ["pruned", self.plan.after]]
+        rows = rows or [[name, f"{c.params:,}", f"{c.macs:,}", "", ""] for name, c in plan]
+        headings = ["stage", ">parameters", ">MACs", ">validation %", f">{self.split or 'test'} %"]
+        return (Table.of("Pruned", headings, rows),)
