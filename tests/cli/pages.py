@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer.main
+from typer.testing import CliRunner
 
 from nnslim.cli.main import app
-from nnslim.cli.sources import Sources
-from nnslim.settings.commands import settings_by_command
-from nnslim.settings.tree import settings_of, with_values
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -42,20 +40,17 @@ def commands(page: Path, *languages: str) -> Iterator[str]:
                     yield " ".join(found[1].partition("||")[0].split())
 
 
-def settings_said(line: str) -> object:
-    """Return the settings that a command line means, without running it.
+def settings_said(line: str) -> str:
+    """Return the table of settings that a command line means, without running it.
 
     Raises:
-        typer.Exit, ConfigError: A flag or setting that does not exist or does not take its value.
+        NnslimError, AssertionError: No such flag or setting, or no such value of it.
     """
-    name, *arguments = shlex.split(line, comments=True)
-    group = typer.main.get_command(app)
-    parent = group.make_context("nnslim", [name, *arguments])
-    given = dict(group.commands[name].make_context(name, arguments, parent=parent).params)
-    cls = settings_by_command()[name]
-    sources = Sources(name, list(settings_of(cls)))
-    values = sources.values(given, given.pop("set_") or (), given.pop("config"))
-    return with_values(cls(), values)
+    done = CliRunner().invoke(app, [*shlex.split(line, comments=True), "--settings", "--json"])
+    if isinstance(done.exception, Exception):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def flags() -> set[str]:

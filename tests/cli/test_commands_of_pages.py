@@ -7,7 +7,6 @@ import tomllib
 
 import pytest
 
-from nnslim.settings.commands import settings_by_command
 from tests.cli.pages import (
     GUIDES,
     PAGES,
@@ -54,8 +53,7 @@ def test_every_configuration_is_accepted(page, monkeypatch, tmp_path):
     for block in blocks(page, "toml"):
         (tmp_path / "nnslim.toml").write_text(block)
         for name in tomllib.loads(block):
-            said = settings_said(f"{name} {arguments[name]}")
-            assert said != settings_by_command()[name]()
+            assert f"[{name}" in settings_said(f"{name} {arguments[name]}")
 
 
 def test_the_readme_shows_pictures_that_exist_and_few_figures():
