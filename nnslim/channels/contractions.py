@@ -55,12 +55,7 @@ class Operand(NamedTuple):
 
 @dataclass(frozen=True)
 class Contraction:
-    """One operand that a node sums over.
-
-    Attributes:
-        operand: Which one.
-        dims: The dimensions summed over, counted from 0.
-    """
+    """An operand that a node sums over, and the dimensions that go, counted from 0."""
 
     operand: Operand
     dims: tuple[int, ...]
@@ -94,7 +89,8 @@ def contractions(node: Node, rank: RankOf) -> tuple[Contraction, ...]:
         case "einsum":
             return _einsum(node)
         case "sum" | "linalg_vector_norm" | "norm":
-            return (Contraction(Operand("self"), _dims(node, rank(node.operand))),)
+            dims = dims_of(node.named_arguments.get("dim"), rank(node.operand))
+            return (Contraction(Operand("self"), dims),)
         case _:
             return ()
 
@@ -141,10 +137,6 @@ def _einsum(node: Node) -> tuple[Contraction, ...]:
     return tuple(Contraction(Operand("tensors", i), dims) for i, dims in enumerate(summed) if dims)
 
 
-def _dims(node: Node, rank: int) -> tuple[int, ...]:
-    return dims_of(node.named_arguments.get("dim"), rank)
-
-
 def statistics_dims(node: Node, rank: RankOf) -> tuple[int, ...]:
     """Return the dimensions of its first operand that a node takes statistics over.
 
@@ -165,6 +157,6 @@ def statistics_dims(node: Node, rank: RankOf) -> tuple[int, ...]:
             end, sizes = rank(node.operand), node.argument("normalized_shape")
             return tuple(range(end - len(cast("tuple[int, ...]", sizes)), end))
         case family if family in ("softmax", "log_softmax") or node.op in STATISTICS:
-            return _dims(node, rank(node.operand))
+            return dims_of(node.named_arguments.get("dim"), rank(node.operand))
         case _:
             return ()

@@ -135,16 +135,11 @@ def _pieces(walk: Walk, component: IntArray) -> list[IntArray]:
     """Channels of every split output and slice: each piece must keep one, so it bounds a group."""
     result: list[IntArray] = []
     for node in walk.graph.nodes:
-        values = walk.values[node.name]
-        if isinstance(node.value, tuple):
-            parts = cast("tuple[Labels, ...]", values)
-        elif node.family == "slice":
-            parts = (cast("Labels", values),)
-        else:
-            continue
-        result += [
-            np.unique(component[along]) for labels in parts for along in labels if along is not None
-        ]
+        if isinstance(node.value, tuple) or node.family == "slice":
+            values = walk.values[node.name]
+            parts = values if isinstance(node.value, tuple) else (values,)
+            runs = (along for labels in cast("tuple[Labels, ...]", parts) for along in labels)
+            result += [np.unique(component[along]) for along in runs if along is not None]
     return result + [np.unique(component[balance]) for balance in walk.balances]
 
 
@@ -203,20 +198,16 @@ def _group(
     components = np.unique(slots.component[rows])
     width = len(components)
     members: list[Member] = []
-    row_slots = slots.slot[rows]
-    order: IntArray | None = None
-    for run in np.split(rows, np.flatnonzero(np.diff(row_slots)) + 1):
+    runs = np.split(rows, np.flatnonzero(np.diff(slots.slot[rows])) + 1)
+    order = np.argsort(slots.position[runs[0]].reshape(width, -1)[:, 0])
+    for run in runs:
         name, dim = slots.names[slots.slot[run[0]]]
-        block = slots.block[run].reshape(width, -1)
-        positions = slots.position[run].reshape(width, -1)
-        if order is None:
-            order = np.argsort(positions[:, 0])
-        block = None if block[0, 0] < 0 else block[order]
+        block = slots.block[run].reshape(width, -1)[order]
+        positions = slots.position[run].reshape(width, -1)[order]
         side = None
         if name in transposed and dim < 2:
             side = "outgoing" if dim == int(transposed[name]) else "incoming"
-        members.append(Member(name, dim, positions[order], block, side))
-    assert order is not None
+        members.append(Member(name, dim, positions, None if block[0, 0] < 0 else block, side))
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]
     reason = why.get(int(components[0]))

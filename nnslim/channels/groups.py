@@ -126,7 +126,9 @@ def channel_groups(
     while True:
         component = balanced_components(walk)
         frozen, why = _mark(component, walk.freezes)
-        groups = _groups(walk, component, frozen, why)
+        approximate, normalised = _mark(component, walk.approximations)
+        status = frozen.astype(np.int64) * 2 + approximate
+        groups = group_channels(walk, component, status, {**normalised, **why})
         uneven = uneven_balance(walk, component, [g.components for g in groups], frozen)
         if uneven is None:
             labels, decisions = (walk.values, walk.parameters), walk.splits.decisions
@@ -147,14 +149,6 @@ def _walk(
         choices = walk.splits.next_choices(_mark(component, walk.freezes)[0][component])
         if choices is None:
             return walk
-
-
-def _groups(
-    walk: Walk, component: IntArray, frozen: np.ndarray, why: Mapping[int, str]
-) -> tuple[ChannelGroup, ...]:
-    approximate, normalised = _mark(component, walk.approximations)
-    status = frozen.astype(np.int64) * 2 + approximate
-    return group_channels(walk, component, status, {**normalised, **why})
 
 
 def _mark(component: IntArray, marks: list[Freeze]) -> tuple[np.ndarray, dict[int, str]]:

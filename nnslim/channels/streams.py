@@ -70,21 +70,15 @@ def _joints(graph: Graph) -> list[Node]:
     for node in graph.nodes:
         one, other = _addends(node, sources)
         joins = bool(one - other and other - one)
-        sources[node.name] = _sources(node, sources, new=joins)
+        if not isinstance(node.value, TensorInfo | tuple):  # a size
+            sources[node.name] = frozenset()
+        elif joins or node.family in _LAYERS:
+            sources[node.name] = frozenset({node.name})
+        else:
+            sources[node.name] = _behind(node.arguments, sources)
         if joins:
             result.append(node)
     return result
-
-
-def _sources(
-    node: Node, sources: Mapping[str, frozenset[str]], *, new: bool = False
-) -> frozenset[str]:
-    """What a value comes from; a size, which is no tensor, comes from nothing."""
-    if not isinstance(node.value, TensorInfo | tuple):
-        return frozenset()
-    if new or node.family in _LAYERS:
-        return frozenset({node.name})
-    return _behind(node.arguments, sources)
 
 
 def _behind(arg: Arg, sources: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -21,14 +21,13 @@ from nnslim.network.json_values import (
     read_sequence,
     read_text,
 )
-from nnslim.network.operators import OPERATORS, argument_names, training_argument
+from nnslim.network.operators import OPERATORS, argument_names, aten_names, training_argument
 
 __all__ = ["FORMAT", "canonical_json", "graph_from_json", "graph_to_json"]
 
 FORMAT = 1
 _MAX_NODES = 100_000
-_SPLITS = {f"aten.{name}" for name in ("unbind.int", "chunk.default", "split.Tensor")}
-_SPLITS |= {"aten.tensor_split.sections"}
+_SPLITS = aten_names("unbind.int chunk split.Tensor tensor_split.sections")
 
 
 def canonical_json(value: object) -> str:

@@ -34,7 +34,7 @@ class Network(nn.Module):
         notes: What the trace had to leave behind, such as unused parameters.
 
     Example:
-        >>> from nnslim.network import trace_network
+        >>> import torch; from nnslim.network import trace_network
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> tuple(net(torch.zeros(5, 3, 8, 8)).shape), list(net.state_dict())

@@ -163,10 +163,7 @@ def operator_name(target: object) -> str:
         >>> operator_name(torch.ops.aten.relu.default)
         'aten.relu.default'
     """
-    for name, function in _PYTHON.items():
-        if target is function:
-            return name
-    return str(target)
+    return next((name for name, known in _PYTHON.items() if target is known), str(target))
 
 
 @cache
@@ -181,9 +178,7 @@ def resolve(name: str) -> Operator:
             f"operator {name!r} is not on nnslim's list of operators",
             hint="the model cannot be represented; please report the operator",
         )
-    if name in _PYTHON:
-        return _PYTHON[name]
-    return resolve_custom(name)
+    return _PYTHON[name] if name in _PYTHON else resolve_custom(name)
 
 
 def resolve_custom(name: str) -> Operator:
@@ -217,12 +212,8 @@ def argument_names(name: str) -> Mapping[str, object]:
     if name in _PYTHON:
         return MappingProxyType(dict.fromkeys("a" if name == "python.neg" else "ab"))
     schema = (resolve(name) if name in OPERATORS else resolve_custom(name))._schema  # pyright: ignore
-    defaults = {
-        a.name: a.default_value if a.has_default_value() else None for a in schema.arguments
-    }
-    return MappingProxyType(
-        {key: tuple(d) if isinstance(d, list) else d for key, d in defaults.items()}
-    )
+    defaults = ((argument.name, argument.default_value) for argument in schema.arguments)
+    return MappingProxyType({key: tuple(d) if isinstance(d, list) else d for key, d in defaults})
 
 
 def is_in_place(name: str) -> bool:
