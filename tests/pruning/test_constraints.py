@@ -109,7 +109,7 @@ def test_a_group_without_a_multiple_stays_and_says_so():
 
 
 def test_alignment_below_one_is_refused():
-    with pytest.raises(ConfigError, match="align 0: must be at least 1"):
+    with pytest.raises(ConfigError, match="align=0: must be at least 1"):
         PruneConfig(align=0)
 
 

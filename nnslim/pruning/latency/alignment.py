@@ -19,7 +19,7 @@ from nnslim.pruning.plans.plan import plan_prefix, shortest_prefix
 from nnslim.settings.budget import LatencyBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -148,24 +148,15 @@ def _least_loss(
     settings: AlignmentSettings,
 ) -> AlignmentChoice:
     """Search the latency with each candidate, and compare what is lost."""
-    found: list[Alignment] = []
-    for align in settings.candidates:
-        try:
-            own = plan_for_latency(
-                device, scores, replace(constraints, align=align), budget, settings.search
-            )
-        except ConfigError as error:
-            if align == 1:
-                raise
-            found.append(_impossible(align, error))
-            continue
-        found.append(Alignment(align, own.plan, own.lost_at_target, own.check, search=own))
-    chosen = min(found, key=lambda candidate: candidate.lost)
-    return AlignmentChoice(chosen, tuple(found), f"loses least at {budget} of measured latency")
 
+    def at(align: int) -> Alignment:
+        rules = replace(constraints, align=align)
+        plan = plan_for_latency(device, scores, rules, budget, settings.search)
+        return Alignment(align, plan.plan, plan.lost_at_target, plan.check, search=plan)
 
-def _impossible(align: int, error: ConfigError) -> Alignment:
-    return Alignment(align, None, float("inf"), {}, why_not=error.message)
+    tried = _try_each(settings, at)
+    chosen = min(tried, key=lambda candidate: candidate.lost)
+    return AlignmentChoice(chosen, tried, f"loses least at {budget} of measured latency")
 
 
 def _fastest(
@@ -175,33 +166,45 @@ def _fastest(
     settings: AlignmentSettings,
 ) -> AlignmentChoice:
     """Measure the candidates that lose little; of those that measure alike, take the least loss."""
-    found: list[Alignment] = []
     allowed = float("inf")
-    for align in settings.candidates:
-        own = replace(constraints, align=align)
-        line = rank_channels(device.channels, device.costs, scores, own)
-        try:
-            n = shortest_prefix(line, own)
-        except ConfigError as error:
-            if align == 1:
-                raise
-            found.append(_impossible(align, error))
-            continue
+
+    def at(align: int) -> Alignment:
+        nonlocal allowed
+        rules = replace(constraints, align=align)
+        line = rank_channels(device.channels, device.costs, scores, rules)
+        n = shortest_prefix(line, rules)
         plan, lost = plan_prefix(line, n), line.lost(n)
         if align == 1:
             allowed = lost + settings.margin * abs(lost)
         if lost > allowed:
             why = f"loses {lost:.4g}, more than the {allowed:.4g} that are allowed"
-            found.append(Alignment(align, plan, lost, {}, why_not=why))
-            continue
-        ratios = device.measure(plan, settings.search.thorough)
-        found.append(Alignment(align, plan, lost, ratios))
-    measured = [candidate for candidate in found if candidate.ratios]
-    best = min((worst(candidate.ratios) for candidate in measured), key=lambda own: own.ratio)
+            return Alignment(align, plan, lost, {}, why_not=why)
+        return Alignment(align, plan, lost, device.measure(plan, settings.search.thorough))
+
+    tried = _try_each(settings, at)
+    measured = [candidate for candidate in tried if candidate.ratios]
+    best = min((worst(candidate.ratios) for candidate in measured), key=lambda ratio: ratio.ratio)
     alike = [candidate for candidate in measured if worst(candidate.ratios).ratio <= best.high]
     chosen = min(alike, key=lambda candidate: candidate.lost)
     reason = (
         f"measures {100 * worst(chosen.ratios).ratio:.1f}% of the latency; of {len(measured)}"
         f" candidates that lose little, {len(alike)} are as fast, and it loses least of those"
     )
-    return AlignmentChoice(chosen, tuple(found), reason)
+    return AlignmentChoice(chosen, tried, reason)
+
+
+def _try_each(settings: AlignmentSettings, at: Callable[[int], Alignment]) -> tuple[Alignment, ...]:
+    """Try every candidate; where all but 1 may be impossible.
+
+    Raises:
+        ConfigError: The budgets cannot be reached even without alignment.
+    """
+    tried: list[Alignment] = []
+    for align in settings.candidates:
+        try:
+            tried.append(at(align))
+        except ConfigError as error:
+            if align == 1:
+                raise
+            tried.append(Alignment(align, None, float("inf"), {}, why_not=error.message))
+    return tuple(tried)

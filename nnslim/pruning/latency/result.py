@@ -107,7 +107,7 @@ class LatencyPlan:
             "check": ratios_json(self.check),
             "control": ratios_json(self.control),
             "trials": [trial.to_json() for trial in self.trials],
-            "layer_times": [{"batch_size": n, **own.to_json()} for n, own in self.times.items()],
+            "layer_times": [{"batch_size": n, **t.to_json()} for n, t in self.times.items()],
             **self.facts,
             "warnings": list(self.warnings),
         }
@@ -115,4 +115,4 @@ class LatencyPlan:
 
 def ratios_json(ratios: Ratios) -> list[dict[str, object]]:
     """Return ratios by batch size as plain JSON values."""
-    return [{"batch_size": size, **found.to_json()} for size, found in ratios.items()]
+    return [{"batch_size": size, **ratio.to_json()} for size, ratio in ratios.items()]

@@ -66,18 +66,15 @@ def why_whole(channels: ChannelMap, constraints: Constraints) -> dict[str, str |
             raise ConfigError(
                 f"[[keep={name}]]: no such layer", hint=f"layers are named like {layers}"
             )
-    reasons: dict[str, str | None] = {}
-    for group in channels.groups:
-        reasons[group.name] = None
-        if group.status == "frozen" or (
-            group.status == "approximate" and not constraints.approximate
-        ):
-            reasons[group.name] = group.reason
-        elif any(_protects(name, group) for name in constraints.keep):
-            reasons[group.name] = "kept on request"
-        elif group.name in constraints.streams:
-            reasons[group.name] = "residual stream, kept on request"
-    return reasons
+    return {group.name: _reason(group, constraints) for group in channels.groups}
+
+
+def _reason(group: ChannelGroup, constraints: Constraints) -> str | None:
+    if group.status == "frozen" or (group.status == "approximate" and not constraints.approximate):
+        return group.reason
+    if any(_protects(name, group) for name in constraints.keep):
+        return "kept on request"
+    return "residual stream, kept on request" if group.name in constraints.streams else None
 
 
 def _protects(name: str, group: ChannelGroup) -> bool:
