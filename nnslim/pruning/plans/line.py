@@ -84,11 +84,10 @@ def rank_channels(
 
     Args:
         channels: The network's groups.
-        costs: The network's cost model.
+        costs: Its cost model.
         scores: One score per channel and prunable group, ``(width,)``; low goes first.
         constraints: Protections, and whether a score counts per cost.
-        worth: What one channel of each group is worth beyond the limited metrics, as a share of
-            the network's total (of its latency, for example), (n_groups,).
+        worth: What one channel of each group takes of an unlimited total (the latency), a share.
 
     Raises:
         ConfigError: A protected layer does not exist.
@@ -98,21 +97,20 @@ def rank_channels(
     weight = _weights(costs, constraints, worth)
     orders: dict[int, np.ndarray] = {}
     steps = [np.zeros((4, 0))]
-    for number, group in enumerate(channels.groups):
-        if reasons[group.name] is not None:
-            continue
+    free = ((n, g) for n, g in enumerate(channels.groups) if reasons[g.name] is None)
+    for number, group in free:
         order, (rank, counts, lost) = _steps(group, _checked(group, scores), constraints)
         if len(rank):
             orders[number] = order
             rank = rank if constraints.allocation == "even" else rank / weight[number]
             steps.append(np.stack([rank, np.full(len(rank), number), counts, lost]))
         elif constraints.align > 1 and group.width > 1:
-            multiple = f"no multiple of {constraints.align} between its floor and its width"
-            reasons[group.name] = multiple
-    rank, groups, counts, lost = np.concatenate(steps, axis=1)
-    line = np.argsort(rank, kind="stable")
-    sorted_steps = (groups[line].astype(np.int64), counts[line].astype(np.int64), lost[line])
-    return Line(channels, costs, reasons, *sorted_steps, orders)
+            align = constraints.align
+            reasons[group.name] = f"no multiple of {align} between its floor and its width"
+    line = np.concatenate(steps, axis=1)
+    _, groups, counts, lost = line[:, np.argsort(line[0], kind="stable")]
+    whole = groups.astype(np.int64), counts.astype(np.int64)
+    return Line(channels, costs, reasons, *whole, lost, orders)
 
 
 def _steps(
