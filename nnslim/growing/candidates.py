@@ -27,17 +27,11 @@ _PARTS = 1000
 
 @dataclass(frozen=True)
 class Proposal:
-    """Channels that could be planted.
+    """Channels that could be planted."""
 
-    Attributes:
-        counts: New channels by group.
-        width: Of those groups before, together.
-        costs: Of the network after.
-    """
-
-    counts: Mapping[str, int]
-    width: int
-    costs: Costs
+    counts: Mapping[str, int]  # new channels by group
+    width: int  # of those groups before, together
+    costs: Costs  # of the network after
 
     @property
     def place(self) -> str:
@@ -76,10 +70,10 @@ def check_room(limits: Mapping[Metric, int], seed: Costs) -> None:
         ConfigError: The seed is at a limit, or above it.
     """
     for metric, most in limits.items():
-        own = cast("int", getattr(seed, metric))
-        if own >= most:
+        amount = cast("int", getattr(seed, metric))
+        if amount >= most:
             raise ConfigError(
-                f"the seed has {own:,} {metric}, the budget is {most:,}: nothing can be planted",
+                f"the seed has {amount:,} {metric}, the budget is {most:,}: nothing can be planted",
                 hint="give a larger budget or a smaller seed",
             )
 

@@ -40,26 +40,15 @@ _STAGES = {"seed": 1, "polish": 2}
 
 @dataclass
 class GrowCourse:
-    """One run, stage after stage.
-
-    Attributes:
-        trainer: The images, the teacher and the settings.
-        stages: Keeps what is finished.
-        judge: Judges candidates.
-        teacher: Remembers its logits over the run, where images come again.
-        start: What is planted into, from where, and how much.
-        planter: Runs the rounds; a benchmark's controls are other ones.
-        rounds: Those that are done.
-        warnings: What the user should know.
-    """
+    """One run, stage after stage."""
 
     trainer: Trainer[GrowConfig]
     stages: Stages
     judge: Judge
-    teacher: RememberingTeacher | None
+    teacher: RememberingTeacher | None  # over the run, where images come again
     start: Start
-    planter: type[Planter] = Planter
-    rounds: list[Round] = field(default_factory=list)
+    planter: type[Planter] = Planter  # a benchmark's controls are other ones
+    rounds: list[Round] = field(default_factory=list)  # that are done
     warnings: list[str] = field(default_factory=list)
 
     @property

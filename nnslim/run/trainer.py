@@ -43,16 +43,9 @@ Settings = TypeVar("Settings", bound="PruneConfig | GrowConfig")
 
 @dataclass(frozen=True)
 class Trainer(Generic[Settings]):
-    """The images and settings of one run.
+    """The images and settings of one run."""
 
-    Attributes:
-        teacher: Teaches where there is distillation; the dense network of a pruning run.
-        data: The images.
-        config: The run.
-        context: Device, messages, checkpoints.
-    """
-
-    teacher: Network
+    teacher: Network  # the dense network of a pruning run
     data: Data
     config: Settings
     context: RunContext

@@ -107,14 +107,14 @@ def test_below_the_floor_the_pull_fades_linearly_or_faster(name):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"name": "lasso"}, "name lasso: must be fading, group_lasso, "),
-        ({"axis": "channel"}, "axis channel: must be feature, neuron or both"),
-        ({"balance": 1.5}, "balance 1.5: must be at least 0 and at most 1"),
-        ({"strength": -1e-3}, "strength -0.001: must be at least 0"),
-        ({"strength": math.nan}, "strength nan: must be a finite number"),
-        ({"ratio": math.inf}, "ratio inf: must be a finite number"),
-        ({"growth": -0.1}, "growth -0.1: must be at least 0 and at most 1"),
-        ({"floor": 0.0}, "floor 0: must be above 0"),
+        ({"name": "lasso"}, "name=lasso: must be fading, group_lasso, "),
+        ({"axis": "channel"}, "axis=channel: must be feature, neuron or both"),
+        ({"balance": 1.5}, "balance=1.5: must be at least 0 and at most 1"),
+        ({"strength": -1e-3}, "strength=-0.001: must be at least 0"),
+        ({"strength": math.nan}, "strength=nan: must be a finite number"),
+        ({"ratio": math.inf}, "ratio=inf: must be a finite number"),
+        ({"growth": -0.1}, "growth=-0.1: must be at least 0 and at most 1"),
+        ({"floor": 0.0}, "floor=0: must be above 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, problem):
