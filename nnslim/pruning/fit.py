@@ -37,17 +37,11 @@ _RIDGE = 1e-2
 
 @dataclass(frozen=True)
 class Refitted:
-    """What fitting did to one layer.
-
-    Attributes:
-        weight: Name of its weight.
-        before: Squared error of its outputs with the old weights, relative to their own squares.
-        after: The same with the new ones, on the same positions.
-    """
+    """What fitting did to one layer: errors are squared, and relative to its outputs' squares."""
 
     weight: str
-    before: float
-    after: float
+    before: float  # with the old weights
+    after: float  # with the new ones, on the same positions
 
 
 def refit_weights(

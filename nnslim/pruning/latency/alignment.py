@@ -34,17 +34,12 @@ __all__ = ["Alignment", "AlignmentChoice", "AlignmentSettings", "choose_alignmen
 class AlignmentSettings:
     """Candidates, and how to measure them.
 
-    Attributes:
-        candidates: Multiples to try, 1 among them.
-        margin: Without a latency budget, a candidate may lose this much more than the unaligned
-            plan, as a share of that plan's loss.
-        search: How to measure, and how to search for a latency.
-
     Raises:
         ConfigError: A multiple below 1, or no 1 among them.
     """
 
     candidates: tuple[int, ...] = (1, 4, 8, 16, 32)
+    # Without a latency budget, a candidate may lose so much more, as a share of what 1 loses.
     margin: float = 0.1
     search: SearchSettings = field(default_factory=SearchSettings)
 
@@ -55,24 +50,14 @@ class AlignmentSettings:
 
 @dataclass(frozen=True)
 class Alignment:
-    """One candidate.
+    """One candidate."""
 
-    Attributes:
-        align: Every group that is cut ends at a multiple of so many channels.
-        plan: What it would cut; None where a budget cannot be reached.
-        lost: Summed score of the removed channels, for a latency budget set right for how far the
-            measured latency is from the target; infinite where there is no plan.
-        ratios: Measured latency, by batch size; empty where it was not measured.
-        why_not: Why it was out of the question, or None.
-        search: How a latency budget was met, or None.
-    """
-
-    align: int
-    plan: Plan | None
-    lost: float
-    ratios: Ratios
+    align: int  # every group that is cut ends at a multiple of so many channels
+    plan: Plan | None  # None where a budget cannot be reached
+    lost: float  # summed score of what goes, at a latency budget's target; infinite without a plan
+    ratios: Ratios  # empty where latency was not measured
     why_not: str | None = None
-    search: LatencyPlan | None = None
+    search: LatencyPlan | None = None  # how a latency budget was met
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -90,13 +75,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class AlignmentChoice:
-    """What was chosen, and from what.
-
-    Attributes:
-        chosen: The candidate that won.
-        candidates: All of them, in the order they were tried.
-        reason: Why it won, in one sentence.
-    """
+    """What was chosen, from what (in the order tried), and why."""
 
     chosen: Alignment
     candidates: tuple[Alignment, ...]

@@ -97,7 +97,7 @@ def open_device(
     Args:
         network: The network that is cut.
         channels: Its groups.
-        settings: onnxruntime's device and threads.
+        settings: Device and threads of onnxruntime.
         batch_sizes: Images per run; each is measured.
 
     Raises:

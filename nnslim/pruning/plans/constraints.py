@@ -28,12 +28,10 @@ class Constraints:
         approximate: Whether groups over which a norm runs may be cut.
         allocation: ``global`` ranks the channels of all groups together; ``even`` takes the same
             share of every group, the lowest scores first.
-        per_cost: With ``global``, rank by score divided by what the channel costs, in the limited
-            metrics.
+        per_cost: With ``global``, rank by score per cost in the limited metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
-        dense_widths: With ``even``, the widths that shares are of; a group's own where it is not
-            named.
+        dense_widths: With ``even``, the widths that shares are of, where not the present ones.
         streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 

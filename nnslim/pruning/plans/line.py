@@ -27,25 +27,15 @@ __all__ = ["Line", "rank_channels"]
 
 @dataclass(frozen=True)
 class Line:
-    """Steps in the order of removal.
-
-    Attributes:
-        channels: The network's groups.
-        costs: Its cost model.
-        reasons: Why each group stays whole, by name; None where it may be cut.
-        groups: Number of the group of each step.
-        counts: How many channels each step takes.
-        scores: Summed score of what each step takes.
-        orders: Channels of each group that may be cut, by part and worst first, (n_parts, n).
-    """
+    """Steps in the order of removal."""
 
     channels: ChannelMap
     costs: CostModel
-    reasons: Mapping[str, str | None]
-    groups: np.ndarray
-    counts: np.ndarray
-    scores: np.ndarray
-    orders: Mapping[int, np.ndarray]
+    reasons: Mapping[str, str | None]  # why each group stays whole, by name; None: may be cut
+    groups: np.ndarray  # number of the group of each step
+    counts: np.ndarray  # channels that each step takes
+    scores: np.ndarray  # their summed score
+    orders: Mapping[int, np.ndarray]  # channels by group, part, and worst first, (n_parts, n)
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -48,17 +48,10 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels stay, and what that costs.
-
-    Attributes:
-        edit: Kept channels by group.
-        rows: Every group of the network, in its order.
-        before: Costs of the network as it is.
-        after: Costs of the network after the edit.
-    """
+    """Which channels stay, and what the network costs before and after."""
 
     edit: Edit
-    rows: tuple[PlanRow, ...]
+    rows: tuple[PlanRow, ...]  # every group, in the network's order
     before: Costs
     after: Costs
 

@@ -33,14 +33,7 @@ __all__ = ["Planned", "Planner"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and how it was found.
-
-    Attributes:
-        plan: Which channels stay.
-        latency: How a latency budget was met, as plain JSON values, or None.
-        alignment: How the alignment was chosen, as plain JSON values, or None.
-        warnings: What the user should know.
-    """
+    """A plan, and how a latency budget was met and the alignment chosen: plain JSON values."""
 
     plan: Plan
     latency: dict[str, object] | None = None
@@ -48,7 +41,7 @@ class Planned:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Return how it was found, without the plan."""
+        """Return everything but the plan."""
         return {
             "latency_search": self.latency,
             "alignment": self.alignment,
@@ -58,19 +51,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Planner:
-    """Everything a plan depends on, besides the network at hand.
+    """Everything a plan depends on, besides the network at hand."""
 
-    Attributes:
-        dense: The network before any cut, whose widths the floors are shares of.
-        channels: Its groups.
-        data: The images to score on, or None.
-        config: The run.
-        context: Where plans are measured, and where messages go.
-    """
-
-    dense: Network
-    channels: ChannelMap
-    data: Data | None
+    dense: Network  # before any cut; floors are shares of its widths
+    channels: ChannelMap  # of the dense network
+    data: Data | None  # to score on
     config: PruneConfig
     context: RunContext
 

@@ -27,12 +27,7 @@ __all__ = ["Kernels", "WeightTable", "find_kernels", "find_weights", "slices"]
 
 @dataclass(frozen=True)
 class WeightTable:
-    """Weights laid one after the other, those with as many taps together.
-
-    Attributes:
-        names: Parameters in their order.
-        shapes: Their shapes.
-    """
+    """Weights laid one after the other, those with as many taps together."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
@@ -90,23 +85,18 @@ class WeightTable:
     def scale_(self, entries: Tensor, factors: Tensor) -> Tensor:
         """Multiply entries, ``(N,)``, by their cell's factor, ``(n_cells,)``, in place."""
         parts = entries.split([cells * taps for cells, taps in self.runs])
-        own = factors.split([cells for cells, _ in self.runs])
-        for part, factor, (_, taps) in zip(parts, own, self.runs, strict=True):
+        by_run = factors.split([cells for cells, _ in self.runs])
+        for part, factor, (_, taps) in zip(parts, by_run, self.runs, strict=True):
             part.view(-1, taps).mul_(factor[:, None])
         return entries
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels and channels on one side of the weights; the last of each stands for no channel.
+    """Kernels and channels on one side of the weights; the last of each stands for no channel."""
 
-    Attributes:
-        kernel: Number of each cell's kernel, ``(n_cells,)``.
-        channel: Number of each kernel's channel, ``(K + 1,)``.
-    """
-
-    kernel: Tensor
-    channel: Tensor
+    kernel: Tensor  # number of each cell's kernel, (n_cells,)
+    channel: Tensor  # number of each kernel's channel, (K + 1,)
 
     def to(self, device: torch.device) -> Kernels:
         """Return the same on a device."""
@@ -119,8 +109,8 @@ class Kernels:
 
 def slices(network: Network, group: ChannelGroup, side: Side) -> tuple[Member, ...]:
     """Trainable slices by which layers read (``feature``) or produce (``neuron``) a group."""
-    found = group.incoming if side == "feature" else group.outgoing
-    tensors = ((member, network.tensor(member.tensor)) for member in found)
+    members = group.incoming if side == "feature" else group.outgoing
+    tensors = ((member, network.tensor(member.tensor)) for member in members)
     return tuple(m for m, t in tensors if isinstance(t, nn.Parameter) and t.requires_grad)
 
 
