@@ -57,9 +57,7 @@ def largest_first(teacher: Network) -> Network:
 def choose_donor(teacher: Network, narrowed: Network | None) -> Donor | str:
     """Return the teacher as the donor of planted channels, or why it cannot be.
 
-    Args:
-        teacher: The large network, as it was narrowed.
-        narrowed: What is planted into; None where it is not the narrowed teacher.
+    ``narrowed`` is what is planted into; None where it is not the narrowed teacher.
     """
     if narrowed is None:
         return "a seed is given, and only a narrowed teacher can go on with its channels"

@@ -51,7 +51,7 @@ class RoundStart:
 
     @property
     def stage(self) -> int:
-        """Number of the trainings of the round, for an order of images of its own."""
+        """Number of the trainings of the round, which decides on the order of images."""
         return _FIRST_ROUND_STAGE + self.number
 
 

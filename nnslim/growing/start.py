@@ -64,17 +64,13 @@ def choose_start(
     *,
     demanded: bool = False,
 ) -> Start:
-    """Return the seed, or the teacher narrowed to one.
+    """Return the seed that is given, or the teacher narrowed to one.
 
-    Args:
-        teacher: The large network.
-        config: Of the run, resolved.
-        device: Where latency is measured.
-        seed: The caller's, or None.
-        demanded: Whether it is an error if the teacher's weights cannot be used.
+    Latency is measured on the device.
 
     Raises:
-        ConfigError: The budget leaves no room, or there is no use for the teacher's weights.
+        ConfigError: The budget leaves no room, or the teacher's weights cannot be used although
+            that is ``demanded``.
     """
     limits = absolute_limits(config, count_costs(teacher))
     sorts = seed is None and config.teacher_order == "largest"

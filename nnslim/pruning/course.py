@@ -165,7 +165,7 @@ class PruneCourse:
             raise NotFiniteError(error.raw[0], hint=hint) from error
 
     def _train(self, name: str, stage: str, number: int, config: TrainConfig) -> None:
-        """Train in a stage of its own; each training has its own order of images."""
+        """Train in a stage; each training has another order of images."""
         before = self.current
         label, order = {
             "sparse": ("sparse training", 1),

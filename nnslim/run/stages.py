@@ -63,10 +63,8 @@ class Stages:
     ) -> tuple[Network, Record]:
         """Return a stage's network and record: as an earlier run left them, or computed now.
 
-        Args:
-            name: Of the stage; unique in the run.
-            compute: Called with the directory for the checkpoints of the stage's training.
-            together: Whether all processes compute, as in training; else the main one does.
+        ``compute`` gets the directory for checkpoints of training; the main process calls it, or
+        all do ``together``. Names are unique in a run.
 
         Raises:
             ConfigError: What is there belongs to another run; names what differs. Several

@@ -76,7 +76,7 @@ class Trainer(Generic[Settings]):
         return self.accuracy(network, "val").top1_pct if self.data.has("val") else None
 
     def images(self, stage: int) -> Loader:
-        """Training images in batches; every stage of a run has an order of its own."""
+        """Training images in batches; every stage of a run has another order."""
         return Loader(
             self.data.train,
             self._preprocess,
@@ -138,7 +138,7 @@ class Trainer(Generic[Settings]):
     ) -> FitResult:
         """Train a network in place, with its teacher; the log of events calls it by its label.
 
-        ``stage`` gives it an order of images of its own, ``penalty`` is added to the gradients, and
+        ``stage`` decides on its order of images, ``penalty`` is added to the gradients, and
         ``teacher`` stands in for the run's. A ``silent`` one is not validated at every epoch.
         """
         if teacher is None:

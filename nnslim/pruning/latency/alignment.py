@@ -101,14 +101,7 @@ def choose_alignment(
 
     With a latency budget the least loss at that latency wins. Otherwise it is the lowest latency
     among the plans that lose hardly more than the unaligned one; of those that measure within the
-    fastest one's interval, the one that loses least.
-
-    Args:
-        device: Measures the network's plans, see ``open_device``.
-        scores: One score per channel and prunable group, ``(width,)``.
-        constraints: Budgets and protections; their own ``align`` is not used.
-        budget: Latency that may remain, or None.
-        settings: Candidates, and how to measure.
+    fastest one's interval, the one that loses least. ``constraints.align`` is not used.
 
     Raises:
         ConfigError: No candidate can reach the budgets.

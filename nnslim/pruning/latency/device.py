@@ -92,13 +92,7 @@ def open_device(
     settings: SessionSettings,
     batch_sizes: tuple[int, ...] = (1,),
 ) -> Generator[NetworkDevice]:
-    """Export a network into a temporary folder, to measure its plans against it.
-
-    Args:
-        network: The network that is cut.
-        channels: Its groups.
-        settings: Device and threads of onnxruntime.
-        batch_sizes: Images per run; each is measured.
+    """Export a network into a temporary folder, to measure its plans at each batch size.
 
     Raises:
         DeviceError: The device that was asked for is not there.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nnslim.pruning.latency.device import Device, Ratios
     from nnslim.pruning.plans.constraints import Constraints
 
-__all__ = ["LatencyBudget", "LatencyPlan", "SearchSettings", "Trial", "plan_for_latency"]
+__all__ = ["plan_for_latency"]
 
 
 def plan_for_latency(
@@ -44,13 +44,6 @@ def plan_for_latency(
 
     Channels go in the order of their score per share of the latency (and of what else is limited).
     The budget holds at every batch size, together with the limits of the constraints.
-
-    Args:
-        device: Measures the network's plans, see ``open_device``.
-        scores: One score per channel and prunable group, ``(width,)``; low goes first.
-        constraints: Further budgets, and protections.
-        budget: Latency that may remain.
-        settings: How long and how closely to search.
 
     Raises:
         ConfigError: A budget cannot be reached; says the smallest reachable.

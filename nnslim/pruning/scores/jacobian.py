@@ -52,32 +52,30 @@ def jacobian(  # noqa: PLR0913 - keyword-only settings
     Args:
         network: The dense network, not changed, with logits ``(N, K)``.
         channels: Its groups.
-        batches: Images ``(N, C, H, W)`` and labels ``(N,)``, which are not used.
+        batches: Images ``(N, C, H, W)``, and labels ``(N,)``, which are not used.
         probes: Random sums of logits, at least 1, for networks with more than 16.
-        seed: Of the random sums.
+        seed: Of those sums.
         progress: Called with the images done so far and in all.
 
     Raises:
         ConfigError: An argument is not as above.
 
     Example:
-        >>> from torch import nn; from nnslim.channels import channel_groups
-        >>> from nnslim.network import trace_network
+        >>> from nnslim import channel_groups, network; from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 2))
-        >>> network = trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> net = network.trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> batch = torch.randn(5, 3, 8, 8), torch.zeros(5)
-        >>> jacobian(network, channel_groups(network), [batch])["0"].shape
+        >>> jacobian(net, channel_groups(net), [batch])["0"].shape
         (4,)
     """
     if (n_logits := network.n_classes) is None:
         raise ConfigError("the logits are not one (N, K) tensor, so no channel can be screened")
     if probes < 1:
         raise ConfigError(f"{probes} probes: at least 1 random sum of logits is needed")
-    screen = _Screen(streamlined(network), channels, reading_places(channels))
     directions = partial(_directions, n_logits, probes, torch.Generator().manual_seed(seed))
+    screen = _Screen(streamlined(network), channels)
     squares = _mean_squares(screen, list(batches), directions, progress)
-    # One logit at a time gives the mean over logits; a random sum gives their total.
-    scores = squares / (1 if n_logits <= _EXACT_LOGITS else n_logits)
+    scores = squares / (1 if n_logits <= _EXACT_LOGITS else n_logits)  # else it is the total
     parts = scores.split([group.width for group in channels.prunable])
     return {g.name: part.numpy() for g, part in zip(channels.prunable, parts, strict=True)}
 
@@ -127,7 +125,8 @@ class _Screen:
         n_channels: Of all groups together.
     """
 
-    def __init__(self, network: Network, channels: ChannelMap, places: tuple[Place, ...]) -> None:
+    def __init__(self, network: Network, channels: ChannelMap) -> None:
+        places = reading_places(channels)
         for tensor in network.parameters():
             tensor.requires_grad = False
         self._network = network

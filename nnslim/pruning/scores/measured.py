@@ -51,12 +51,11 @@ def measured(
         progress: Called with the channels done so far and in all.
 
     Example:
-        >>> from torch import nn; from nnslim.channels import channel_groups
-        >>> from nnslim.network import trace_network
+        >>> from nnslim import channel_groups, network; from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 2))
-        >>> network = trace_network(model, torch.zeros(2, 3, 8, 8))
-        >>> batch = torch.randn(5, 3, 8, 8), torch.zeros(5)
-        >>> measured(network, channel_groups(network), [batch], "logits")["0"].shape
+        >>> net = network.trace_network(model, torch.zeros(2, 3, 8, 8))
+        >>> batch = torch.randn(5, 3, 8, 8), torch.zeros(5).long()
+        >>> measured(net, channel_groups(net), [batch], "logits")["0"].shape
         (4,)
     """
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}

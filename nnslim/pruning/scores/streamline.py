@@ -60,7 +60,7 @@ def streamlined(network: Network) -> Network:
 
 
 def channels_last(network: Network) -> Network:
-    """Lay out the images' weights channel by channel; volumes have another layout of their own."""
+    """Lay out the images' weights channel by channel; volumes have another layout."""
     for tensor in network.tensors().values():
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)

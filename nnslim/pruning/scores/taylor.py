@@ -30,7 +30,7 @@ def taylor(network: Network, channels: ChannelMap, batches: Iterable[Batch]) -> 
     """
     scores: Scores = {group.name: np.zeros(group.width) for group in channels.prunable}
     network = copy.deepcopy(network).eval()
-    # A channel that only a sum reads has no incoming slices; its own filters stand in for them.
+    # Where only a sum reads a channel, the filters that produce it stand in for incoming slices.
     slices = {g.name: g.incoming or g.outgoing or g.members for g in channels.prunable}
     device = next(network.parameters()).device
     names = sorted({m.tensor for members in slices.values() for m in members})
