@@ -70,7 +70,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Return whether this process decides, writes and talks."""
+    """Return whether this process decides, writes and reports."""
     return rank() == 0
 
 

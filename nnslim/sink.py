@@ -17,11 +17,9 @@ class Progress(Protocol):
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count steps as done; ``note`` is the latest figure, such as ``loss 0.41``."""
-        ...
 
     def skip(self, steps: int, note: str = "") -> None:
         """Count steps as done that say nothing about the speed: done earlier, or warming up."""
-        ...
 
 
 class Sink(Protocol):
@@ -29,21 +27,17 @@ class Sink(Protocol):
 
     def info(self, message: str) -> None:
         """Say what was decided or done."""
-        ...
 
     def detail(self, message: str) -> None:
         """Say what only somebody who looks for it wants to know."""
-        ...
 
     def warn(self, message: str) -> None:
         """Say what the user should look at, although the work goes on."""
-        ...
 
     def progress(
         self, label: str, total: int, *, each: bool = False
     ) -> AbstractContextManager[Progress]:
         """Open a count of ``total`` steps; ``each`` asks for a line per step in a log."""
-        ...
 
 
 class _Silent:

@@ -27,17 +27,11 @@ _PARTS = 1000
 
 @dataclass(frozen=True)
 class Proposal:
-    """Channels that could be planted.
+    """Channels that could be planted."""
 
-    Attributes:
-        counts: New channels by group.
-        width: Of those groups before, together.
-        costs: Of the network after.
-    """
-
-    counts: Mapping[str, int]
-    width: int
-    costs: Costs
+    counts: Mapping[str, int]  # new channels by group
+    width: int  # of those groups before, together
+    costs: Costs  # of the network after
 
     @property
     def place(self) -> str:
@@ -76,10 +70,10 @@ def check_room(limits: Mapping[Metric, int], seed: Costs) -> None:
         ConfigError: The seed is at a limit, or above it.
     """
     for metric, most in limits.items():
-        own = cast("int", getattr(seed, metric))
-        if own >= most:
+        amount = cast("int", getattr(seed, metric))
+        if amount >= most:
             raise ConfigError(
-                f"the seed has {own:,} {metric}, the budget is {most:,}: nothing can be planted",
+                f"the seed has {amount:,} {metric}, the budget is {most:,}: nothing can be planted",
                 hint="give a larger budget or a smaller seed",
             )
 
@@ -93,18 +87,10 @@ def propose(
 ) -> list[Proposal]:
     """List the plantings that keep to the limits; a group gets fewer channels where it must.
 
-    Args:
-        network: As it is.
-        channels: Its groups.
-        limits: Largest costs.
-        config: How many channels are planted at a time.
-        widest: What groups may have at most, by name; None for as many as the limits allow.
-
-    Returns:
-        One proposal for each group with room for at least one channel (of each part), in the order
-        of the groups. Where planting is everywhere, one for all groups: the same share for each
-        that fits, and one channel more where there is room, cheapest groups first; none once most
-        of them would get nothing.
+    One for each group with room for at least one channel (of each part), in the order of the
+    groups. Where planting is everywhere, one for all groups: the same share for each that fits, and
+    one channel more where there is room, cheapest groups first; none once most of them would get
+    nothing. ``widest`` has what groups may have at most, by name.
     """
     wishes: dict[str, _Wish] = {}
     for group in growable(channels):
@@ -136,23 +122,25 @@ class _Proposer:
 
     def by_group(self) -> list[Proposal]:
         """For each group as many channels as there is room for; none without room."""
-        found = (
-            next(filter(None, (self._fitting({n: k}) for k in range(own.most, 0, -own.unit))), None)
-            for n, own in self.wishes.items()
-        )
-        return [proposal for proposal in found if proposal is not None]
+        proposals: list[Proposal] = []
+        for name, wish in self.wishes.items():
+            sizes = (self._fitting({name: k}) for k in range(wish.most, 0, -wish.unit))
+            if largest := next(filter(None, sizes), None):
+                proposals.append(largest)
+        return proposals
 
     def everywhere(self) -> list[Proposal]:
         """The same share of what is wanted for every group, and what then still has room."""
         for part in range(_PARTS, 0, -1):
-            units = {n: own.wanted * part // _PARTS // own.unit for n, own in self.wishes.items()}
             counts = {
-                n: min(units[n] * own.unit, own.most) for n, own in self.wishes.items() if units[n]
+                name: min(units * wish.unit, wish.most)
+                for name, wish in self.wishes.items()
+                if (units := wish.wanted * part // _PARTS // wish.unit)
             }
             if not counts or 2 * len(counts) < len(self.wishes):
                 break
-            if found := self._fitting(counts):
-                return [self._filled(found)]
+            if proposal := self._fitting(counts):
+                return [self._filled(proposal)]
         return []
 
     def _filled(self, proposal: Proposal) -> Proposal:

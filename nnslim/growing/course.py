@@ -34,32 +34,21 @@ if TYPE_CHECKING:
 
 __all__ = ["GrowCourse"]
 
-# Numbers of the trainings of a run, each with an order of images of its own.
+# Numbers of the trainings of a run, each with another order of images.
 _STAGES = {"seed": 1, "polish": 2}
 
 
 @dataclass
 class GrowCourse:
-    """One run, stage after stage.
-
-    Attributes:
-        trainer: The images, the teacher and the settings.
-        stages: Keeps what is finished.
-        judge: Judges candidates.
-        teacher: Remembers its logits over the run, where images come again.
-        start: What is planted into, from where, and how much.
-        planter: Runs the rounds; a benchmark's controls are other ones.
-        rounds: Those that are done.
-        warnings: What the user should know.
-    """
+    """One run, stage after stage."""
 
     trainer: Trainer[GrowConfig]
     stages: Stages
     judge: Judge
-    teacher: RememberingTeacher | None
+    teacher: RememberingTeacher | None  # over the run, where images come again
     start: Start
-    planter: type[Planter] = Planter
-    rounds: list[Round] = field(default_factory=list)
+    planter: type[Planter] = Planter  # a benchmark's controls are other ones
+    rounds: list[Round] = field(default_factory=list)  # that are done
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -71,7 +60,11 @@ class GrowCourse:
         teacher_judged = self.judge(self.trainer.teacher)
         seed, seed_judged = self._seed()
         self._report("seed", count_costs(seed), seed_judged)
-        self._check_teacher(teacher_judged, seed_judged)
+        if seed_judged.top1_pct > teacher_judged.top1_pct:
+            self._warn(
+                f"the teacher is worse than the seed: {teacher_judged.top1_pct:.2f} against"
+                f" {seed_judged.top1_pct:.2f} % on the validation images"
+            )
         start = RoundStart(1, copy.deepcopy(seed), channel_groups(seed), seed_judged)
         network, stopped = self._grow(start)
         self._check_target(self.rounds[-1].judged if self.rounds else seed_judged)
@@ -85,8 +78,10 @@ class GrowCourse:
         if split != "test":
             self.warnings.append("no test images: accuracy is that of the validation images")
         accuracies = {name: self.trainer.accuracy(net, split) for name, net in networks.items()}
+        network.history = (*seed.history, history_entry(self._config, seed, network, self.rounds))
+        network.classes = network.classes or self.trainer.data.classes
         return GrowResult(
-            self._with_history(network, seed),
+            network.cpu().eval(),
             self._config,
             seed,
             {group.name: group.width for group in start.channels.prunable},
@@ -100,13 +95,6 @@ class GrowCourse:
             accuracies,
             tuple(self.warnings),
         )
-
-    def _check_teacher(self, teacher: Judged, seed: Judged) -> None:
-        if seed.top1_pct > teacher.top1_pct:
-            self._warn(
-                f"the teacher is worse than the seed: {teacher.top1_pct:.2f} against"
-                f" {seed.top1_pct:.2f} % on the validation images"
-            )
 
     def _check_target(self, judged: Judged) -> None:
         target = self._config.target_accuracy
@@ -241,9 +229,3 @@ class GrowCourse:
             f"{what}: {costs.params:,} parameters, {costs.macs:,} MACs,"
             f" validation top-1 {judged.top1_pct:.2f} %, loss {judged.loss:.4f}"
         )
-
-    def _with_history(self, network: Network, seed: Network) -> Network:
-        entry = history_entry(self._config, seed, network, self.rounds)
-        network.history = (*seed.history, entry)
-        network.classes = network.classes or self.trainer.data.classes
-        return network.cpu().eval()

@@ -22,12 +22,7 @@ __all__ = ["Donor", "choose_donor", "largest_first"]
 
 @dataclass(frozen=True)
 class Donor:
-    """A network whose first channels of every group a narrower one's stand for.
-
-    Attributes:
-        network: The network.
-        channels: Its groups.
-    """
+    """A network whose first channels of every group a narrower one's stand for."""
 
     network: Network
     channels: ChannelMap
@@ -51,19 +46,18 @@ def largest_first(teacher: Network) -> Network:
     channels = channel_groups(teacher)
     scores = magnitude(teacher, channels)
     order: dict[str, IntArray] = {}
-    for own in channels.free:
-        ranked = np.argsort(-scores[own.name][own.by_part], axis=1, kind="stable")
-        order[own.name] = np.empty(own.width, dtype=np.int64)
-        order[own.name][own.by_part] = np.take_along_axis(own.by_part, ranked, axis=1)
+    for group in channels.free:
+        name, by_part = group.name, group.by_part
+        ranked = np.argsort(-scores[name][by_part], axis=1, kind="stable")
+        order[name] = np.empty(group.width, dtype=np.int64)
+        order[name][by_part] = np.take_along_axis(by_part, ranked, axis=1)
     return permute_channels(teacher, order, channels)
 
 
 def choose_donor(teacher: Network, narrowed: Network | None) -> Donor | str:
     """Return the teacher as the donor of planted channels, or why it cannot be.
 
-    Args:
-        teacher: The large network, as it was narrowed.
-        narrowed: What is planted into; None where it is not the narrowed teacher.
+    ``narrowed`` is what is planted into; None where it is not the narrowed teacher.
     """
     if narrowed is None:
         return "a seed is given, and only a narrowed teacher can go on with its channels"
@@ -77,4 +71,4 @@ def choose_donor(teacher: Network, narrowed: Network | None) -> Donor | str:
 
 def _groups(channels: ChannelMap) -> set[tuple[str, int]]:
     """Every group that may be narrowed, and its number of parts."""
-    return {(own.name, len(own.by_part)) for own in channels.free}
+    return {(group.name, len(group.by_part)) for group in channels.free}

@@ -23,12 +23,10 @@ __all__ = ["Judge", "Judged", "added_cost", "merit"]
 
 @dataclass(frozen=True)
 class Judged:
-    """A network as the validation images see it.
+    """A network on the validation images: top-1 accuracy, and mean of the loss that is trained.
 
-    Attributes:
-        top1_pct: Top-1 accuracy.
-        loss: Mean of the loss that is trained, the teacher's share included; infinity where a logit
-            is not finite. The cross-entropy alone may rise while both this and accuracy improve.
+    The loss includes the teacher's share, and is infinity where a logit is not finite. The
+    cross-entropy alone may rise while both this and accuracy improve.
     """
 
     top1_pct: float
@@ -41,25 +39,21 @@ class Judged:
 
 
 class Judge:
-    """Judges networks by the validation images; the teacher answers once.
-
-    Args:
-        trainer: The images, the teacher and the settings.
-    """
+    """Judges networks by the validation images; the teacher answers once."""
 
     def __init__(self, trainer: Trainer[GrowConfig]) -> None:
         self._trainer = trainer
-        self._taught: list[Tensor] | None = None
+        self._teacher_logits: list[Tensor] | None = None
 
     def __call__(self, network: Network | nn.Module) -> Judged:
         """Return accuracy and loss; the network stays on the device, in eval mode."""
         config = self._trainer.config.training
-        if self._taught is None and config.distill_weight > 0:
-            self._taught = [logits for logits, _ in self._logits(self._trainer.teacher)]
+        if self._teacher_logits is None and config.distill_weight > 0:
+            self._teacher_logits = [logits for logits, _ in self._logits(self._trainer.teacher)]
         right, count, total = 0, 0, 0.0
         for number, (logits, labels) in enumerate(self._logits(network)):
-            taught = None if self._taught is None else self._taught[number]
-            loss = classification_loss(logits, labels, taught, config.loss).item()
+            teacher = None if self._teacher_logits is None else self._teacher_logits[number]
+            loss = classification_loss(logits, labels, teacher, config.loss).item()
             total += loss * len(labels)
             finite = logits.isfinite().all(dim=1)  # the largest of NaNs would be class 0
             right += int(((logits.argmax(dim=1) == labels) & finite).sum())

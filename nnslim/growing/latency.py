@@ -67,8 +67,8 @@ def latency_share(network: Network, teacher: Network, device: torch.device) -> t
     """
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(teacher.cpu(), Path(folder), SessionSettings(device=str(device)))
-        found = bench.ratios(bench.export(network.cpu()), QUICK)[1]
-    return found.ratio, found.parent_ms
+        ratio = bench.ratios(bench.export(network.cpu()), QUICK)[1]
+    return ratio.ratio, ratio.parent_ms
 
 
 def added_microseconds(
@@ -77,12 +77,12 @@ def added_microseconds(
     """Measure what each candidate takes longer than the network before it, one image per run.
 
     Returns:
-        Microseconds in onnxruntime, each at least 1 % of the network's own latency.
+        Microseconds in onnxruntime, each at least 1 % of the network's latency.
 
     Raises:
         DeviceError: The device failed.
     """
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         bench = Bench(network.cpu(), Path(folder), SessionSettings(device=str(device)))
-        found = [bench.ratios(bench.export(own.cpu()), QUICK)[1] for own in candidates]
-    return [1e3 * own.parent_ms * max(own.ratio - 1, _LEAST_SHARE) for own in found]
+        ratios = [bench.ratios(bench.export(c.cpu()), QUICK)[1] for c in candidates]
+    return [1e3 * ratio.parent_ms * max(ratio.ratio - 1, _LEAST_SHARE) for ratio in ratios]

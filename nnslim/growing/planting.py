@@ -140,7 +140,7 @@ class _Drawing:
                 start = kaiming_(torch.empty_like(weight[rows]), fan_in, self.generator)
             else:
                 start = self.source.tensor(member.tensor)[rows].to(weight)
-            # A layer may read what it produces: there its own new inputs start at zero, too.
+            # A layer may read what it produces: there its new inputs start at zero, too.
             weight[rows] = torch.where(fresh[rows], start, weight[rows])
 
     def _readers(self, name: str) -> None:

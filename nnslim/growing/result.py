@@ -24,29 +24,17 @@ __all__ = ["GrowResult", "Round"]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of planting.
+    """One round of planting: what was tried and planted, and the network after it."""
 
-    Attributes:
-        number: 1 for the first.
-        group: Where channels were planted: a group, or how many groups.
-        count: How many.
-        planted: How many by group.
-        candidates: Every candidate with its gain and cost, in the order tried; plain JSON values.
-        judged: The network after it.
-        costs: Its costs.
-        widths: Width of every growable group after it.
-        latency_share: Its latency as a share of the teacher's, where there is a budget for it.
-    """
-
-    number: int
-    group: str
+    number: int  # 1 for the first
+    group: str  # where channels were planted, or in how many groups
     count: int
-    planted: Mapping[str, int]
-    candidates: tuple[Record, ...]
+    planted: Mapping[str, int]  # channels by group
+    candidates: tuple[Record, ...]  # with gain and cost, in the order tried; plain JSON values
     judged: Judged
     costs: Costs
-    widths: Mapping[str, int]
-    latency_share: float | None = None
+    widths: Mapping[str, int]  # of every group that is not frozen
+    latency_share: float | None = None  # of the teacher's, where there is a budget for it
 
     @classmethod
     def of(cls, number: int, network: Network, channels: ChannelMap, record: Record) -> Round:
@@ -66,36 +54,20 @@ class Round:
 
 @dataclass(frozen=True, repr=False)
 class GrowResult(Shown):
-    """A grown network and how it came about.
+    """A grown network and how it came about; what is judged is on the validation images."""
 
-    Attributes:
-        network: The result, polished if that was asked for.
-        config: The settings of the run, resolved.
-        seed: What it grew from.
-        seed_widths: Width of every growable group of it.
-        seed_judged: That on the validation images.
-        teacher_judged: The teacher on them.
-        limits: The budgets in numbers.
-        rounds: Every round.
-        polished: The result after polishing, on the validation images; None without.
-        stopped: Why growing ended.
-        split: The images of ``accuracies``.
-        accuracies: Of ``teacher``, ``seed``, ``grown`` and ``polished``, on the test images.
-        warnings: What the user should know.
-    """
-
-    network: Network
-    config: GrowConfig
+    network: Network  # polished if that was asked for
+    config: GrowConfig  # resolved
     seed: Network
-    seed_widths: Mapping[str, int]
+    seed_widths: Mapping[str, int]  # of every group that is not frozen
     seed_judged: Judged
     teacher_judged: Judged
     limits: Mapping[Metric, int]
     rounds: tuple[Round, ...]
     polished: Judged | None
-    stopped: str
-    split: str
-    accuracies: Mapping[str, Accuracy]
+    stopped: str  # why growing ended
+    split: str  # the images of ``accuracies``
+    accuracies: Mapping[str, Accuracy]  # of ``teacher``, ``seed``, ``grown`` and ``polished``
     warnings: tuple[str, ...] = ()
 
     def summary(self) -> str:

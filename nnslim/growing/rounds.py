@@ -42,43 +42,28 @@ _FIRST_ROUND_STAGE = 10
 
 @dataclass(frozen=True)
 class RoundStart:
-    """What all candidates of a round start from.
-
-    Attributes:
-        number: Of the round.
-        network: What is planted into; it is left alone.
-        channels: Its groups.
-        judged: It on the validation images.
-    """
+    """What all candidates of a round start from."""
 
     number: int
-    network: Network
+    network: Network  # what is planted into; left alone
     channels: ChannelMap
     judged: Judged
 
     @property
     def stage(self) -> int:
-        """Number of the trainings of the round, for an order of images of its own."""
+        """Number of the trainings of the round, which decides on the order of images."""
         return _FIRST_ROUND_STAGE + self.number
 
 
 @dataclass(frozen=True)
 class Planter:
-    """Runs rounds for one run; the controls of a benchmark override ``choose`` or ``trainable``.
-
-    Attributes:
-        trainer: The images, the teacher and the settings.
-        stages: Keeps finished candidates.
-        judge: Judges them.
-        teacher: Remembers its logits: all candidates see the same images.
-        donor: The network whose channels are planted, if any.
-    """
+    """Runs rounds for one run; the controls of a benchmark override ``choose`` or ``trainable``."""
 
     trainer: Trainer[GrowConfig]
-    stages: Stages
+    stages: Stages  # keeps finished candidates
     judge: Judge
-    teacher: RememberingTeacher
-    donor: Donor | None = None
+    teacher: RememberingTeacher  # all candidates see the same images
+    donor: Donor | None = None  # whose channels are planted
 
     @property
     def _config(self) -> GrowConfig:

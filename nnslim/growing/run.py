@@ -24,16 +24,10 @@ __all__ = ["GrowSubject", "run_grow"]
 
 @dataclass(frozen=True)
 class GrowSubject:
-    """What is grown, by whom it is taught, and on what.
-
-    Attributes:
-        teacher: The opened teacher.
-        seed: The opened seed, or None to narrow the teacher.
-        data: Labelled images.
-    """
+    """What is grown, from which teacher, and on what."""
 
     teacher: LoadedModel
-    seed: LoadedModel | None
+    seed: LoadedModel | None  # None narrows the teacher
     data: Data
 
 

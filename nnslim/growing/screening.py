@@ -28,18 +28,11 @@ __all__ = ["Batch", "first_batch", "first_order_gain"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images on a device and the loss that is trained on them.
+    """Images on a device and the loss that is trained on them."""
 
-    Attributes:
-        images: (N, C, H, W).
-        labels: (N,).
-        taught: The teacher's logits (N, K); None where it has no share in the loss.
-        loss: The shares of labels and teacher.
-    """
-
-    images: Tensor
-    labels: Tensor
-    taught: Tensor | None
+    images: Tensor  # (N, C, H, W)
+    labels: Tensor  # (N,)
+    teacher_logits: Tensor | None  # (N, K); None where they have no share in the loss
     loss: LossConfig
 
 
@@ -47,17 +40,17 @@ def first_batch(trainer: Trainer[GrowConfig], stage: int) -> Batch:
     """Return the first images of a training, on the device, with the teacher's answer to them."""
     images, labels = next(iter(trainer.images(stage)))
     loss, device = trainer.config.training.loss, trainer.context.device
-    images, taught = images.to(device), None
+    images, logits = images.to(device), None
     if loss.distill_weight > 0:
         with torch.no_grad():
-            taught = cast("Tensor", trainer.teacher.to(device).eval()(images))
-    return Batch(images, labels.to(device), taught, loss)
+            logits = cast("Tensor", trainer.teacher.to(device).eval()(images))
+    return Batch(images, labels.to(device), logits, loss)
 
 
 def first_order_gain(planted: Planted, batch: Batch) -> float:
     """Squared norm of the gradient of the loss by the new entries, over a batch."""
     entries = PlantedEntries(planted).to(batch.images.device).train()
     logits = entries(batch.images)
-    classification_loss(logits, batch.labels, batch.taught, batch.loss).backward()
+    classification_loss(logits, batch.labels, batch.teacher_logits, batch.loss).backward()
     gradients = entries.gradients().values()
     return float(sum(gradient.double().square().sum() for gradient in gradients))

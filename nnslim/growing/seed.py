@@ -1,4 +1,4 @@
-"""The seed: the teacher's own graph, narrowed in every group."""
+"""The seed: the graph of the teacher, narrowed in every group."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ _UNCOUNTED_WIDTH = Limit(0.125, relative=True)
 def unplanted(teacher: Network, config: GrowConfig, limits: Mapping[Metric, int]) -> Network:
     """Return the narrowed teacher that a run plants into, see ``SeedConfig``; untrained.
 
-    Args:
-        teacher: The large network; it is left alone.
-        config: Of the run.
-        limits: What the grown network may have at most.
+    The limits are what the grown network may have at most.
 
     Example:
         >>> from torch import nn; from nnslim.network import trace_network
@@ -73,9 +70,7 @@ def unplanted(teacher: Network, config: GrowConfig, limits: Mapping[Metric, int]
 def narrowed(teacher: Network, width: Limit) -> Network:
     """Return a copy of the teacher with fewer channels in every group that can be planted into.
 
-    Args:
-        teacher: The large network; it is left alone.
-        width: Channels to keep of every group: a share or a number, and at least 2 (of each part).
+    The width is a share of each group or a number; at least 2 channels (of each part) stay.
 
     Example:
         >>> from torch import nn; from nnslim.network import trace_network
@@ -86,7 +81,7 @@ def narrowed(teacher: Network, width: Limit) -> Network:
         torch.Size([4, 4, 3, 3])
     """
     channels = channel_groups(teacher)
-    kept = {own.name: first_channels(own, width.of(own.width)) for own in channels.free}
+    kept = {g.name: first_channels(g, width.of(g.width)) for g in channels.free}
     return apply_edit(teacher, Edit(kept), channels)
 
 
@@ -162,9 +157,9 @@ def check_images(teacher: Network, data: Data) -> None:
     """
     images, wanted = data.train.images, tuple(teacher.input_shape[1:])
     if images is not None and images.shape[1:3] != wanted:
-        own, other = ("x".join(map(str, size)) for size in (images.shape[1:3], wanted))
+        size, takes = ("x".join(map(str, size)) for size in (images.shape[1:3], wanted))
         raise InputError(
-            f"the images of {data.name} are {own} pixels, the teacher takes {other}",
+            f"the images of {data.name} are {size} pixels, the teacher takes {takes}",
             hint="give images of its size, or the teacher of these",
         )
 
@@ -178,16 +173,18 @@ def check_fit(seed: Network, teacher: Network) -> None:
     if seed.n_classes != teacher.n_classes:
         raise InputError(f"the seed has {seed.n_classes} classes, the teacher {teacher.n_classes}")
     if seed.input_shape != teacher.input_shape:
-        own, other = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
-        raise InputError(f"the seed takes images of {own}, the teacher of {other}")
+        shape, takes = ("x".join(map(str, n.input_shape)) for n in (seed, teacher))
+        raise InputError(f"the seed takes images of {shape}, the teacher of {takes}")
     one, two = seed.preprocess, teacher.preprocess
-    if one is not None and two is None:
+    if one is None:
+        return
+    if two is None:
         raise InputError(
             f"the seed's images are normalised by {one.mean} and {one.std}, and it is not known how"
             " the teacher's are",
             hint="give [[preprocess.mean]] and [[preprocess.std]]",
         )
-    if one is not None and two is not None and (one.mean, one.std) != (two.mean, two.std):
+    if (one.mean, one.std) != (two.mean, two.std):
         raise ConfigError(
             f"the seed's images are normalised by {one.mean} and {one.std}, the teacher's by"
             f" {two.mean} and {two.std}",

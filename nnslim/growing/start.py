@@ -27,19 +27,12 @@ __all__ = ["Start", "check_inputs", "choose_start"]
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """What a run starts from."""
 
-    Attributes:
-        network: What is planted into.
-        given: Whether it is the caller's own, which is left as it is, and not the narrowed teacher.
-        limits: What the grown network may have at most.
-        donor: The network whose channels are planted, if any.
-    """
-
-    network: Network
-    given: bool
-    limits: Mapping[Metric, int]
-    donor: Donor | None
+    network: Network  # what is planted into
+    given: bool  # by the caller, and left as it is; else the narrowed teacher
+    limits: Mapping[Metric, int]  # what the grown network may have at most
+    donor: Donor | None  # whose channels are planted
 
 
 def check_inputs(teacher: Network, data: Data, seed: Network | None) -> None:
@@ -71,18 +64,13 @@ def choose_start(
     *,
     demanded: bool = False,
 ) -> Start:
-    """Return the seed, or the teacher narrowed to one.
+    """Return the seed that is given, or the teacher narrowed to one.
 
-    Args:
-        teacher: The large network.
-        config: Of the run, resolved.
-        device: Where latency is measured.
-        seed: The caller's own, or None.
-        demanded: Whether the user asked for the teacher's weights, and it is an error if they
-            cannot be used.
+    Latency is measured on the device.
 
     Raises:
-        ConfigError: The budget leaves no room, or there is no use for the teacher's weights.
+        ConfigError: The budget leaves no room, or the teacher's weights cannot be used although
+            that is ``demanded``.
     """
     limits = absolute_limits(config, count_costs(teacher))
     sorts = seed is None and config.teacher_order == "largest"

@@ -27,14 +27,11 @@ __all__ = ["PlantedEntries", "calibrate"]
 
 
 class PlantedEntries(nn.Module):
-    """A planted network of which only the new entries train.
+    """A planted network, not changed before ``write_back``, of which only the new entries train.
 
-    Earlier batch norm channels run on their own statistics, new ones on those of the batch.
-
-    Args:
-        planted: The network, which is not changed before ``write_back``.
-        onward: Whether earlier channels of a layer that has new ones, too, go on without reading
-            new channels: what they start with there stays.
+    Earlier batch norm channels run on their running statistics, new ones on those of the batch.
+    Where they go ``onward``, earlier channels of a layer that has new ones, too, do not read new
+    channels: what they start with there stays.
 
     Example:
         >>> import numpy as np; from nnslim.network import trace_network
@@ -63,9 +60,10 @@ class PlantedEntries(nn.Module):
             flat = places.flatten().nonzero().flatten()
             self.register_buffer(f"fresh_{number}", flat, persistent=False)
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
-                own = tensor.detach()[places]
+                entries = tensor.detach()[places]
                 # Two dimensions where the tensor has more than one: what weight decay goes by.
-                self.entries[str(number)] = nn.Parameter(own[None] if tensor.dim() > 1 else own)
+                entries = entries[None] if tensor.dim() > 1 else entries
+                self.entries[str(number)] = nn.Parameter(entries)
 
     @property
     def network(self) -> Network:
@@ -111,17 +109,17 @@ class PlantedEntries(nn.Module):
         momentum = momentum if self.momentum is None else self.momentum
         name = cast("TensorRef", step.node.argument("running_mean")).name
         index = cast("Tensor", getattr(self, f"fresh_{self._number[name]}"))
-        own = images.index_select(1, index).float()
-        over = [dim for dim in range(own.dim()) if dim != 1]
-        own_variance, own_mean = torch.var_mean(own, over, correction=0)
-        n = own.numel() // len(index)
+        new = images.index_select(1, index).float()
+        over = [dim for dim in range(new.dim()) if dim != 1]
+        new_variance, new_mean = torch.var_mean(new, over, correction=0)
+        n = new.numel() // len(index)
         with torch.no_grad():
-            unbiased = own_variance.detach() * (n / max(n - 1, 1))
-            for running, now in ((mean, own_mean.detach()), (variance, unbiased)):
+            unbiased = new_variance.detach() * (n / max(n - 1, 1))
+            for running, now in ((mean, new_mean.detach()), (variance, unbiased)):
                 moved = running[index].lerp(now.to(running), momentum)
                 running.index_copy_(0, index, moved)
-        mean = mean.detach().clone().index_copy(0, index, own_mean)
-        variance = variance.detach().clone().index_copy(0, index, own_variance)
+        mean = mean.detach().clone().index_copy(0, index, new_mean)
+        variance = variance.detach().clone().index_copy(0, index, new_variance)
         factor = (variance + epsilon).rsqrt()
         factor = factor if scale is None else factor * scale
         offset = -mean * factor if shift is None else shift - mean * factor
@@ -130,12 +128,12 @@ class PlantedEntries(nn.Module):
 
     def gradients(self) -> dict[str, Tensor]:
         """Gradients by the new entries, laid into zeros of each tensor's shape."""
-        found: dict[str, Tensor] = {}
+        gradients: dict[str, Tensor] = {}
         for name, number in self._number.items():
-            if str(number) in self.entries and (own := self.entries[str(number)].grad) is not None:
+            if str(number) in self.entries and (g := self.entries[str(number)].grad) is not None:
                 zeros = torch.zeros_like(cast("Tensor", getattr(self, f"earlier_{number}")))
-                found[name] = self._laid(number, zeros, own)
-        return found
+                gradients[name] = self._laid(number, zeros, g)
+        return gradients
 
     def write_back(self) -> Network:
         """Put the trained entries and their statistics into the network, and return that."""

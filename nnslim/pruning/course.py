@@ -27,6 +27,7 @@ from nnslim.pruning.rounds import (
 )
 from nnslim.pruning.sparse.fading import Fading
 from nnslim.pruning.sparse.penalty import HierarchicalSparsity, removed_channels
+from nnslim.surgery.edit import resolve_edit
 from nnslim.train import EpochRecord
 
 if TYPE_CHECKING:
@@ -132,15 +133,14 @@ class PruneCourse:
         self._arrive(stage, number, network, record["top1"])
 
     def _refit(self, before: Network, network: Network) -> None:
-        removal = self.cuts[-1]
+        resolved = resolve_edit(self.cuts[-1].channels, self.cuts[-1].edit)
         images = self._trainer.some_images(self.config.refit_images)
         for layer in refit_weights(
             copy.deepcopy(before).to(images.device).eval(),
             network.to(images.device).eval(),
-            removal.channels,
-            removal.edit,
+            resolved,
             images,
-            seed=self.config.seed,
+            self.config.seed,
         ):
             self._trainer.context.sink.detail(
                 f"  {layer.weight}: {100 * layer.before:.2f} % of its outputs' squares were"
@@ -165,7 +165,7 @@ class PruneCourse:
             raise NotFiniteError(error.raw[0], hint=hint) from error
 
     def _train(self, name: str, stage: str, number: int, config: TrainConfig) -> None:
-        """Train in a stage of its own; each training has its own order of images."""
+        """Train in a stage; each training has another order of images."""
         before = self.current
         label, order = {
             "sparse": ("sparse training", 1),

@@ -8,6 +8,7 @@ gradients are needed. Layer-wise least squares for channel pruning: He, Zhang an
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,17 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnslim.network.graph import Ref, TensorRef, refs, tensor_refs
-from nnslim.surgery.edit import resolve_edit
 from nnslim.surgery.masked import kept_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from nnslim.channels import ChannelMap
     from nnslim.channels.labels import Labels
     from nnslim.network.graph import Node
     from nnslim.network.network import Network
-    from nnslim.surgery import Edit
+    from nnslim.surgery.edit import ResolvedEdit
 
 __all__ = ["Refitted", "refit_weights"]
 
@@ -38,84 +37,74 @@ _RIDGE = 1e-2
 
 @dataclass(frozen=True)
 class Refitted:
-    """What fitting did to one layer.
-
-    Attributes:
-        weight: Name of its weight.
-        before: Squared error of its outputs with the old weights, relative to their own squares.
-        after: The same with the new ones, on the same positions.
-    """
+    """What fitting did to one layer: errors are squared, and relative to its outputs' squares."""
 
     weight: str
-    before: float
-    after: float
+    before: float  # with the old weights
+    after: float  # with the new ones, on the same positions
 
 
-def refit_weights(  # noqa: PLR0913 - two networks and what lies between them
-    original: Network,
-    cut: Network,
-    channels: ChannelMap,
-    edit: Edit,
-    images: Tensor,
-    *,
-    seed: int = 0,
+def refit_weights(
+    original: Network, cut: Network, resolved: ResolvedEdit, images: Tensor, seed: int = 0
 ) -> tuple[Refitted, ...]:
     """Fit the weights and biases of a cut network to the network before the cut, in place.
 
     Two-dimensional convolutions without groups and linear layers are fitted; all others, and
-    weights that several layers share, stay as they are.
+    weights that several layers share, stay as they are. Returns what fitting did to each layer, in
+    the order of execution.
 
     Args:
         original: The network before; in eval mode.
-        cut: ``apply_edit(original, edit, channels)``; in eval mode.
-        channels: The groups of ``original``.
-        edit: What was kept.
+        cut: What the edit leaves of it; in eval mode.
+        resolved: The edit and the groups of ``original``.
         images: (N, C, H, W) as the networks take them, on their device.
         seed: Of the choice of output positions.
 
-    Returns:
-        One entry for each fitted layer, in the order of execution.
-
     Example:
         >>> from torch import nn; from nnslim.channels import channel_groups
-        >>> from nnslim.network import trace_network
-        >>> from nnslim.surgery import Edit, apply_edit
+        >>> from nnslim.network import trace_network; from nnslim.surgery import Edit, apply_edit
+        >>> from nnslim.surgery.edit import resolve_edit
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
         >>> net = trace_network(model, torch.zeros(2, 3, 8, 8))
         >>> groups, edit = channel_groups(net), Edit({"0": torch.arange(6).numpy()})
-        >>> cut = apply_edit(net, edit, groups).eval()
-        >>> (found,) = refit_weights(net, cut, groups, edit, torch.randn(64, 3, 8, 8))
-        >>> found.weight, found.after < found.before
+        >>> cut, resolved = apply_edit(net, edit, groups).eval(), resolve_edit(groups, edit)
+        >>> (layer,) = refit_weights(net, cut, resolved, torch.randn(64, 3, 8, 8))
+        >>> layer.weight, layer.after < layer.before
         ('2.weight', True)
     """
     assert not original.training
     assert not cut.training
-    resolved, generator = resolve_edit(channels, edit), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        return tuple(_refit(original, cut, resolved, images, torch.Generator().manual_seed(seed)))
+
+
+def _refit(
+    original: Network,
+    cut: Network,
+    resolved: ResolvedEdit,
+    images: Tensor,
+    generator: torch.Generator,
+) -> Iterator[Refitted]:
+    """Run both networks side by side, and fit each layer before the cut one runs it."""
     # A copy for each, because an operator may write to its input.
     wide: dict[str, object] = {original.graph.inputs[0].name: images.clone()}
     narrow: dict[str, object] = {cut.graph.inputs[0].name: images.clone()}
-    wanted, found = _layers(original, cut), list[Refitted]()
-    with torch.no_grad():
-        for before, after in zip(original.program.steps, cut.program.steps, strict=True):
-            value = original.program.execute(before, original, wide, images.device)
-            if after.node.name in wanted:
-                layer = _Layer(after.node, cut)
-                inputs = cast("Tensor", narrow[cast("Ref", after.node.operand).name])
-                labels = cast("Labels", channels.values[after.node.name])
-                target = kept_entries(cast("Tensor", value), labels, resolved)
-                found.append(layer.fit(inputs, target, generator))
-            cut.program.execute(after, cut, narrow, images.device)
-    return tuple(found)
+    layers = _layers(original, cut)
+    for before, after in zip(original.program.steps, cut.program.steps, strict=True):
+        value = original.program.execute(before, original, wide, images.device)
+        if after.node.name in layers:
+            inputs = cast("Tensor", narrow[cast("Ref", after.node.operand).name])
+            labels = cast("Labels", resolved.channels.values[after.node.name])
+            target = kept_entries(cast("Tensor", value), labels, resolved)
+            yield _Layer(after.node, cut).fit(inputs, target, generator)
+        cut.program.execute(after, cut, narrow, images.device)
 
 
 def _layers(original: Network, cut: Network) -> set[str]:
     """Names of the nodes to fit: layers with inputs that the cut has changed."""
-    uses: dict[str, int] = {}
-    for node in cut.graph.nodes:
-        for ref in tensor_refs(node.arguments):
-            uses[ref.name] = uses.get(ref.name, 0) + 1
+    uses = Counter(ref.name for node in cut.graph.nodes for ref in tensor_refs(node.arguments))
     moved: set[str] = set()
-    found: set[str] = set()
+    layers: set[str] = set()
     for node in cut.graph.nodes:
         inputs_moved = any(ref.name in moved for ref in refs(node.arguments))
         resized = any(
@@ -125,8 +114,8 @@ def _layers(original: Network, cut: Network) -> set[str]:
         if inputs_moved or resized:
             moved.add(node.name)
         if inputs_moved and _can_fit(node) and uses[cast("str", node.layer_weight)] == 1:
-            found.add(node.name)
-    return found
+            layers.add(node.name)
+    return layers
 
 
 def _can_fit(node: Node) -> bool:
@@ -148,22 +137,20 @@ class _Layer:
         """Replace the weight, and the bias where there is one."""
         name = cast("str", self.node.layer_weight)
         weight = self.network.tensor(name)
-        given = self.node.argument("bias")
-        bias = self.network.tensor(given.name) if isinstance(given, TensorRef) else None
+        argument = self.node.argument("bias")
+        bias = self.network.tensor(argument.name) if isinstance(argument, TensorRef) else None
         n_inputs = weight.shape[1:].numel()
-        rows, wanted = self._rows(inputs, target, n_inputs, generator)
+        rows, outputs = self._rows(inputs, target, n_inputs, generator)
         old = weight.flatten(1).double()
         if bias is not None:
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             old = torch.cat([old, bias.double()[:, None]], 1)
         gram = rows.T @ rows
-        held = _RIDGE * gram.diagonal().mean().clamp_min(1e-30)
-        gram.diagonal().add_(held)
-        new = torch.linalg.solve(gram, rows.T @ wanted + held * old.T).T
-        scale = wanted.square().sum().clamp_min(1e-30)
-        before, after = (
-            float((rows @ own.T - wanted).square().sum() / scale) for own in (old, new)
-        )
+        ridge = _RIDGE * gram.diagonal().mean().clamp_min(1e-30)
+        gram.diagonal().add_(ridge)
+        new = torch.linalg.solve(gram, rows.T @ outputs + ridge * old.T).T
+        scale = outputs.square().sum().clamp_min(1e-30)
+        before, after = (float((rows @ w.T - outputs).square().sum() / scale) for w in (old, new))
         if after < before:  # never so without rounding, and never with NaN
             weight.copy_(new[:, :n_inputs].reshape(weight.shape))
             if bias is not None:
@@ -175,19 +162,15 @@ class _Layer:
     ) -> tuple[Tensor, Tensor]:
         """Inputs (P, n_inputs) and outputs (P, C_out) of some positions, in float64."""
         if self.node.family == "convolution":
-            patches = self._patches(inputs)  # (N, H_out, W_out, C_in, kernel, kernel), a view
-            outputs = target.permute(0, 2, 3, 1)
-            places = tuple(outputs.shape[:3])
-        else:
-            patches, outputs = inputs, target
-            places = tuple(outputs.shape[:-1])
-        total = torch.Size(places).numel()
+            inputs = self._patches(inputs)  # (N, H_out, W_out, C_in, kernel, kernel), a view
+            target = target.permute(0, 2, 3, 1)
+        places = target.shape[:-1]
+        total, most = places.numel(), max(_FEWEST, _PER_INPUT * n_inputs)
         chosen = torch.arange(total)
-        most = max(_FEWEST, _PER_INPUT * n_inputs)
         if total > most:
             chosen = torch.randperm(total, generator=generator)[:most]
-        index = torch.unravel_index(chosen.to(inputs.device), places)
-        return patches[index].flatten(1).double(), outputs[index].double()
+        index = torch.unravel_index(chosen.to(inputs.device), tuple(places))
+        return inputs[index].flatten(1).double(), target[index].double()
 
     def _patches(self, images: Tensor) -> Tensor:
         stride, padding, dilation = (

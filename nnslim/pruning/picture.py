@@ -24,7 +24,7 @@ _JOINTS = ("add", "mul", "sub", "cat", "stack")
 def picture_json(channels: ChannelMap, plan: Plan) -> list[dict[str, object]]:
     """Return the layers and joints of a network in the order in which they run.
 
-    Layers have weights of their own or multiply activations; joints are sums, products and
+    Layers have weights or multiply activations; joints are sums, products and
     concatenations of several values. Everything else only passes values on.
 
     Returns:

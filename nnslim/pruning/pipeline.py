@@ -122,7 +122,7 @@ def _on_images(
 
 
 def _identity(trainer: Trainer[PruneConfig]) -> dict[str, object]:
-    """What the stages before the fine-tuning depend on; its length and rate name its own."""
+    """What the stages before the fine-tuning depend on; its length and rate are in its name."""
     config = trainer.config
     training = {**asdict(config.training), "epochs": None, "lr": None}
     return {**asdict(config), "training": training, **trainer.identity()}

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nnslim.pruning.plans.plan import Plan, PlanRow
     from nnslim.pruning.result import Epochs, PruneResult
     from nnslim.settings.prune import PruneConfig
-    from nnslim.surgery import CutCheck
 
 __all__ = ["SCHEMA", "config_json", "plan_json", "result_json"]
 
@@ -38,13 +37,14 @@ def result_json(result: PruneResult) -> dict[str, object]:
     """Return what a run did and measured, as plain JSON values."""
     accuracies = result.accuracies or {}
     final = next((accuracies[stage] for stage in reversed(accuracies)), None)
+    worst = max(result.checks, key=lambda check: check.error)
     return {
         **plan_json(result.plan),
         "before": _state(result.plan.before, accuracies.get("dense")),
         "after": _state(result.plan.after, final),
         "settings": config_json(result.config),
         "stages": _stages(result),
-        "check": _checks(result.checks),
+        "check": {**worst.to_json(), "rounds": len(result.checks)},
         "training": _epochs(result.training),
         **result.planned,
         "warnings": list(result.warnings),
@@ -65,11 +65,6 @@ def _stages(result: PruneResult) -> list[dict[str, object]]:
         }
         for point in result.stages
     ]
-
-
-def _checks(checks: Sequence[CutCheck]) -> dict[str, object]:
-    """The check of the round with the largest error, and how many rounds were checked."""
-    return {**max(checks, key=lambda check: check.error).to_json(), "rounds": len(checks)}
 
 
 def _epochs(training: Sequence[Epochs]) -> list[dict[str, object]]:

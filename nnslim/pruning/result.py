@@ -22,24 +22,14 @@ __all__ = ["Epochs", "PruneResult", "StageResult"]
 
 @dataclass(frozen=True)
 class StageResult:
-    """The network after one stage.
+    """The network after one stage."""
 
-    Attributes:
-        stage: ``dense``, ``sparse``, ``cut``, ``refitted``, ``calibrated``, ``recovered`` or
-            ``tuned``.
-        round: Of the removal, 1 for the first; 0 before it.
-        params: Its parameters.
-        macs: Its MACs.
-        val_top1_pct: On the validation images, or None.
-        taken_back: Whether the run went on from before it, which cost too much accuracy.
-    """
-
-    stage: str
-    round: int
+    stage: str  # dense, sparse, cut, refitted, calibrated, recovered or tuned
+    round: int  # of the removal, 1 for the first; 0 before it
     params: int
     macs: int
-    val_top1_pct: float | None
-    taken_back: bool = False
+    val_top1_pct: float | None  # on the validation images
+    taken_back: bool = False  # it cost too much accuracy, and the run went on from before it
 
 
 @dataclass(frozen=True)
@@ -52,34 +42,21 @@ class Epochs:
 
 @dataclass(frozen=True, repr=False)
 class PruneResult(Shown):
-    """What a run made.
+    """A pruned network, what was removed, and what every stage left behind."""
 
-    Attributes:
-        network: The pruned network, in eval mode.
-        config: The settings of the run, resolved.
-        plan: What was removed, all rounds together.
-        layers: The layers of the dense network with their widths before and after.
-        checks: The proof of each round that the cut network equals the masked one.
-        split: The images that ``accuracies`` were measured on: ``test``, or ``val`` in its place.
-        accuracies: By stage: ``dense``, ``sparse``, ``cut`` (right after the last removal),
-            ``refitted`` or ``calibrated``, ``tuned``; measured in the end; empty without data.
-        stages: What every stage left behind.
-        training: The epochs of every training.
-        warnings: What the user should know.
-        planned: How the last removal was planned: a latency search, a choice of alignment.
-    """
-
-    network: Network
-    config: PruneConfig
-    plan: Plan
-    layers: tuple[dict[str, object], ...]
-    checks: tuple[CutCheck, ...]
-    split: str | None = None
-    accuracies: dict[str, Accuracy] | None = None
+    network: Network  # in eval mode
+    config: PruneConfig  # resolved
+    plan: Plan  # all rounds together
+    layers: tuple[dict[str, object], ...]  # of the dense network, with widths before and after
+    checks: tuple[CutCheck, ...]  # of each round: the cut network equals the masked one
+    split: str | None = None  # the images of ``accuracies``: test, or val in its place
+    accuracies: dict[str, Accuracy] | None = (
+        None  # by the last stage of each kind; none without data
+    )
     stages: tuple[StageResult, ...] = ()
     training: tuple[Epochs, ...] = ()
     warnings: tuple[str, ...] = ()
-    planned: Mapping[str, object] = field(default_factory=dict)
+    planned: Mapping[str, object] = field(default_factory=dict)  # see ``Planned.to_json``
 
     def summary(self) -> str:
         """Say what remains, and the accuracy before and after where it was measured."""

@@ -36,18 +36,11 @@ Limits = Mapping["Metric", Limit]
 
 @dataclass(frozen=True)
 class Removal:
-    """One removal.
+    """One removal, and the network right after it."""
 
-    Attributes:
-        channels: The groups before it.
-        edit: What stayed.
-        check: The proof that the cut network is the masked one.
-        network: The network right after it.
-    """
-
-    channels: ChannelMap
+    channels: ChannelMap  # before it
     edit: Edit
-    check: CutCheck
+    check: CutCheck  # the cut network is the masked one
     network: Network
 
     def to_json(self) -> dict[str, object]:

@@ -36,15 +36,11 @@ __all__ = ["Subject", "dry_run", "run_prune"]
 class Subject:
     """What is pruned, and on what.
 
-    Attributes:
-        model: The opened model, its preprocessing settled.
-        data: Labelled images, or None.
-
     Raises:
         InputError: The network's output or its number of classes does not fit the data.
     """
 
-    model: LoadedModel
+    model: LoadedModel  # its preprocessing settled
     data: Data | None
 
     def __post_init__(self) -> None:

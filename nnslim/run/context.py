@@ -18,16 +18,9 @@ __all__ = ["RunContext"]
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run happens, which does not change its result on the CPU.
-
-    Attributes:
-        device: Where to compute.
-        sink: Takes messages and progress.
-        checkpoints: The directory of finished stages; None keeps nothing.
-        workers: Processes that decode image files.
-    """
+    """Where a run happens, which does not change its result on the CPU."""
 
     device: torch.device = field(default_factory=partial(torch.device, "cpu"))
-    sink: Sink = SILENT
-    checkpoints: Path | None = None
-    workers: int = 0
+    sink: Sink = SILENT  # takes messages and progress
+    checkpoints: Path | None = None  # the directory of finished stages; None keeps nothing
+    workers: int = 0  # processes that decode image files

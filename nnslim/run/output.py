@@ -28,21 +28,13 @@ __all__ = ["Destination", "RunOutput"]
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the result goes.
-
-    Attributes:
-        path: The output directory.
-        overwrite: Whether an earlier run there may be replaced.
-        resume: Whether to go on from the checkpoints of an interrupted run there.
-        argv: The command line, recorded.
-        inputs: Files that were read, recorded.
-    """
+    """Where the result goes, and what is recorded of the command."""
 
     path: Path
-    overwrite: bool = False
-    resume: bool = False
-    argv: tuple[str, ...] = ()
-    inputs: tuple[Path, ...] = ()
+    overwrite: bool = False  # an earlier run there may be replaced
+    resume: bool = False  # from the checkpoints of an interrupted run there
+    argv: tuple[str, ...] = ()  # the command line
+    inputs: tuple[Path, ...] = ()  # files that were read
 
 
 class RunOutput:

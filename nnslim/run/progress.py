@@ -14,14 +14,10 @@ __all__ = ["ShowTraining", "in_turn"]
 
 
 class ShowTraining:
-    """A listener for ``fit`` that moves progress step by step and says what each epoch gave.
+    """A listener for ``fit`` that advances progress of ``epochs * steps`` and reports each epoch.
 
     Steps that a resumed run did before, and the first one, which may compile, count as done but not
     for the time that is left.
-
-    Args:
-        progress: Opened for ``epochs * steps`` steps.
-        sink: Where lines go.
 
     Example:
         >>> from nnslim.sink import SILENT

@@ -29,25 +29,15 @@ Report = dict[str, object]
 
 @dataclass(frozen=True)
 class Publication:
-    """What differs between operations in what they publish.
+    """What differs between operations in what they publish: card, page, further measurements."""
 
-    Attributes:
-        operation: ``prune`` or ``grow``.
-        title: Follows the name of the model in the title of the card.
-        summary: One sentence.
-        rows: Rows of the card's table: their names, and the report's keys of their values.
-        notes: Sentences of the card.
-        page: Renders the complete report.
-        compare: Further measurements of the ONNX file, for the report.
-    """
-
-    operation: str
-    title: str
+    operation: str  # "prune" or "grow"
+    title: str  # follows the name of the model in the title of the card
     summary: str
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, str], ...]  # names in the card's table, and the report's keys
     notes: tuple[str, ...]
     page: Callable[[Report], str]
-    compare: Callable[[Path], Report] = lambda _: {}
+    compare: Callable[[Path], Report] = lambda _: {}  # measures the ONNX file, for the report
 
 
 def publish(

@@ -29,17 +29,11 @@ Record: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one run in one directory.
-
-    Attributes:
-        directory: Where they are kept; None keeps nothing.
-        identity: What must be equal for them to belong to this run, by readable name.
-        operators: The network's own operators, which a file of it does not hold.
-    """
+    """The stages of one run in one directory; None keeps nothing."""
 
     directory: Path | None
-    identity: Mapping[str, object]
-    operators: CustomRules = field(default_factory=dict)
+    identity: Mapping[str, object]  # must be equal in what belongs to the run, by readable name
+    operators: CustomRules = field(default_factory=dict)  # which no network file holds
 
     def begin(self) -> None:
         """Mark the directory as this run's, before its first stage.
@@ -69,10 +63,8 @@ class Stages:
     ) -> tuple[Network, Record]:
         """Return a stage's network and record: as an earlier run left them, or computed now.
 
-        Args:
-            name: Of the stage; unique in the run.
-            compute: Called with the directory for the checkpoints of the stage's training.
-            together: Whether all processes compute, as in training; else the main one does.
+        ``compute`` gets the directory for checkpoints of training; the main process calls it, or
+        all do ``together``. Names are unique in a run.
 
         Raises:
             ConfigError: What is there belongs to another run; names what differs. Several

@@ -44,16 +44,9 @@ Settings = TypeVar("Settings", bound="PruneConfig | GrowConfig")
 
 @dataclass(frozen=True)
 class Trainer(Generic[Settings]):
-    """The images and settings of one run.
+    """The images and settings of one run."""
 
-    Attributes:
-        teacher: Teaches where there is distillation; the dense network of a pruning run.
-        data: The images.
-        config: The run.
-        context: Device, messages, checkpoints.
-    """
-
-    teacher: Network
+    teacher: Network  # the dense network of a pruning run
     data: Data
     config: Settings
     context: RunContext
@@ -84,7 +77,7 @@ class Trainer(Generic[Settings]):
         return self.accuracy(network, "val").top1_pct if self.data.has("val") else None
 
     def images(self, stage: int) -> Loader:
-        """Training images in batches; every stage of a run has an order of its own."""
+        """Training images in batches; every stage of a run has another order."""
         return Loader(
             self.data.train,
             self._preprocess,
@@ -144,7 +137,7 @@ class Trainer(Generic[Settings]):
     ) -> FitResult:
         """Train a network in place, with its teacher; the log of events calls it by its label.
 
-        ``stage`` gives it an order of images of its own, ``penalty`` is added to the gradients, and
+        ``stage`` decides on its order of images, ``penalty`` is added to the gradients, and
         ``teacher`` stands in for the run's. A ``silent`` one is not validated at every epoch.
         """
         if teacher is None:

@@ -25,7 +25,8 @@ from nnslim.measure.accuracy import network_accuracy
 from nnslim.models.opening import open_model
 from nnslim.network import Network
 from nnslim.pruning import Constraints, CostModel, Limit, make_plan
-from nnslim.pruning.scores.measured import Batch, Scores, measured, taylor
+from nnslim.pruning.scores.measured import Batch, Scores, measured
+from nnslim.pruning.scores.taylor import taylor
 from nnslim.report import Table
 from nnslim.settings.inputs import ModelSettings, PreprocessSettings
 from nnslim.settings.parse import parse_floats

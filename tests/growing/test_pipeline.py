@@ -320,7 +320,7 @@ def test_a_seed_slower_than_the_latency_budget_is_refused_before_any_work(
     monkeypatch.setattr(latency, "latency_share", lambda *_: (0.4, 2.0))
     context = RunContext(checkpoints=tmp_path / "run")
     for budget, most in ((LatencyBudget(0.8, False), "40.0%"), (LatencyBudget(0.3, True), "30.0%")):
-        message = f"the seed takes 40.0% of the teacher's 2 ms, --latency {budget} is {most}"
+        message = f"the seed takes 40.0% of the teacher's 2 ms, latency={budget} is {most}"
         with pytest.raises(ConfigError, match=message):
             grow_network(teacher, data, replace(QUICK, latency=budget), context)
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,9 @@ def test_the_gain_is_the_squared_gradient_of_the_loss_that_is_trained(share):
     images, labels, taught = torch.randn(8, 2, 6, 6), torch.randint(5, (8,)), torch.randn(8, 5)
     batch = Batch(images, labels, taught if share else None, LossConfig(0.1, share, 2.0))
     found = first_order_gain(planted, batch)
-    classification_loss(planted.network(images), labels, batch.taught, batch.loss).backward()
+    classification_loss(
+        planted.network(images), labels, batch.teacher_logits, batch.loss
+    ).backward()
     gradients = {name: planted.network.tensor(name).grad for name in planted.fresh}
     wanted = sum(gradients[n][new].double().square().sum() for n, new in planted.fresh.items())
     assert found == pytest.approx(float(wanted), rel=1e-5)

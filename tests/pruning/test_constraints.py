@@ -13,7 +13,8 @@ from nnslim.channels.magnitude import magnitude
 from nnslim.errors import ConfigError
 from nnslim.pruning import Constraints, CostModel, Limit, PruneConfig, make_plan
 from nnslim.pruning.plans.line import rank_channels
-from nnslim.pruning.scores.measured import measured, taylor
+from nnslim.pruning.scores.measured import measured
+from nnslim.pruning.scores.taylor import taylor
 from nnslim.surgery import Edit, apply_edit, verify_cut
 from tests.laws.reference import check_law_1
 from tests.laws.zoo import NETS, network_of

@@ -16,6 +16,7 @@ from nnslim.channels import channel_groups
 from nnslim.network import trace_network
 from nnslim.pruning.fit import refit_weights
 from nnslim.surgery import Edit, apply_edit
+from nnslim.surgery.edit import resolve_edit
 from tests.network.nets import NETS, traced
 
 RIDGE = 1e-2
@@ -27,7 +28,7 @@ def fitted(network, edit, images):
     groups = channel_groups(network)
     cut = apply_edit(network, edit, groups).eval()
     after = copy.deepcopy(cut)
-    return network, cut, after, refit_weights(network, after, groups, edit, images)
+    return network, cut, after, refit_weights(network, after, resolve_edit(groups, edit), images)
 
 
 def images_for(network, n=16, seed=0):

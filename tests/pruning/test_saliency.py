@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from nnslim.channels import ChannelMap, channel_groups
 from nnslim.channels.magnitude import magnitude
 from nnslim.network import Network, trace_network
-from nnslim.pruning.scores.measured import measured, taylor
+from nnslim.pruning.scores.measured import measured
+from nnslim.pruning.scores.taylor import taylor
 from nnslim.surgery import Edit, apply_edit
 from tests.network.nets import NETS, SHAPE, assert_same, images, network_of, randomise, traced
 

@@ -19,7 +19,7 @@ from nnslim.pruning.plans.plan import plan_prefix, shortest_prefix
 from nnslim.settings.budget import LatencyBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -34,17 +34,12 @@ __all__ = ["Alignment", "AlignmentChoice", "AlignmentSettings", "choose_alignmen
 class AlignmentSettings:
     """Candidates, and how to measure them.
 
-    Attributes:
-        candidates: Multiples to try, 1 among them.
-        margin: Without a latency budget, a candidate may lose this much more than the unaligned
-            plan, as a share of that plan's loss.
-        search: How to measure, and how to search for a latency.
-
     Raises:
         ConfigError: A multiple below 1, or no 1 among them.
     """
 
     candidates: tuple[int, ...] = (1, 4, 8, 16, 32)
+    # Without a latency budget, a candidate may lose so much more, as a share of what 1 loses.
     margin: float = 0.1
     search: SearchSettings = field(default_factory=SearchSettings)
 
@@ -55,24 +50,14 @@ class AlignmentSettings:
 
 @dataclass(frozen=True)
 class Alignment:
-    """One candidate.
+    """One candidate."""
 
-    Attributes:
-        align: Every group that is cut ends at a multiple of so many channels.
-        plan: What it would cut; None where a budget cannot be reached.
-        lost: Summed score of the removed channels, for a latency budget set right for how far the
-            measured latency is from the target; infinite where there is no plan.
-        ratios: Measured latency, by batch size; empty where it was not measured.
-        why_not: Why it was out of the question, or None.
-        search: How a latency budget was met, or None.
-    """
-
-    align: int
-    plan: Plan | None
-    lost: float
-    ratios: Ratios
+    align: int  # every group that is cut ends at a multiple of so many channels
+    plan: Plan | None  # None where a budget cannot be reached
+    lost: float  # summed score of what goes, at a latency budget's target; infinite without a plan
+    ratios: Ratios  # empty where latency was not measured
     why_not: str | None = None
-    search: LatencyPlan | None = None
+    search: LatencyPlan | None = None  # how a latency budget was met
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -90,13 +75,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class AlignmentChoice:
-    """What was chosen, and from what.
-
-    Attributes:
-        chosen: The candidate that won.
-        candidates: All of them, in the order they were tried.
-        reason: Why it won, in one sentence.
-    """
+    """What was chosen, from what (in the order tried), and why."""
 
     chosen: Alignment
     candidates: tuple[Alignment, ...]
@@ -122,14 +101,7 @@ def choose_alignment(
 
     With a latency budget the least loss at that latency wins. Otherwise it is the lowest latency
     among the plans that lose hardly more than the unaligned one; of those that measure within the
-    fastest one's interval, the one that loses least.
-
-    Args:
-        device: Measures the network's plans, see ``open_device``.
-        scores: One score per channel and prunable group, ``(width,)``.
-        constraints: Budgets and protections; their own ``align`` is not used.
-        budget: Latency that may remain, or None.
-        settings: Candidates, and how to measure.
+    fastest one's interval, the one that loses least. ``constraints.align`` is not used.
 
     Raises:
         ConfigError: No candidate can reach the budgets.
@@ -148,24 +120,15 @@ def _least_loss(
     settings: AlignmentSettings,
 ) -> AlignmentChoice:
     """Search the latency with each candidate, and compare what is lost."""
-    found: list[Alignment] = []
-    for align in settings.candidates:
-        try:
-            own = plan_for_latency(
-                device, scores, replace(constraints, align=align), budget, settings.search
-            )
-        except ConfigError as error:
-            if align == 1:
-                raise
-            found.append(_impossible(align, error))
-            continue
-        found.append(Alignment(align, own.plan, own.lost_at_target, own.check, search=own))
-    chosen = min(found, key=lambda candidate: candidate.lost)
-    return AlignmentChoice(chosen, tuple(found), f"loses least at {budget} of measured latency")
 
+    def at(align: int) -> Alignment:
+        rules = replace(constraints, align=align)
+        plan = plan_for_latency(device, scores, rules, budget, settings.search)
+        return Alignment(align, plan.plan, plan.lost_at_target, plan.check, search=plan)
 
-def _impossible(align: int, error: ConfigError) -> Alignment:
-    return Alignment(align, None, float("inf"), {}, why_not=error.message)
+    tried = _try_each(settings, at)
+    chosen = min(tried, key=lambda candidate: candidate.lost)
+    return AlignmentChoice(chosen, tried, f"loses least at {budget} of measured latency")
 
 
 def _fastest(
@@ -175,33 +138,45 @@ def _fastest(
     settings: AlignmentSettings,
 ) -> AlignmentChoice:
     """Measure the candidates that lose little; of those that measure alike, take the least loss."""
-    found: list[Alignment] = []
     allowed = float("inf")
-    for align in settings.candidates:
-        own = replace(constraints, align=align)
-        line = rank_channels(device.channels, device.costs, scores, own)
-        try:
-            n = shortest_prefix(line, own)
-        except ConfigError as error:
-            if align == 1:
-                raise
-            found.append(_impossible(align, error))
-            continue
+
+    def at(align: int) -> Alignment:
+        nonlocal allowed
+        rules = replace(constraints, align=align)
+        line = rank_channels(device.channels, device.costs, scores, rules)
+        n = shortest_prefix(line, rules)
         plan, lost = plan_prefix(line, n), line.lost(n)
         if align == 1:
             allowed = lost + settings.margin * abs(lost)
         if lost > allowed:
             why = f"loses {lost:.4g}, more than the {allowed:.4g} that are allowed"
-            found.append(Alignment(align, plan, lost, {}, why_not=why))
-            continue
-        ratios = device.measure(plan, settings.search.thorough)
-        found.append(Alignment(align, plan, lost, ratios))
-    measured = [candidate for candidate in found if candidate.ratios]
-    best = min((worst(candidate.ratios) for candidate in measured), key=lambda own: own.ratio)
+            return Alignment(align, plan, lost, {}, why_not=why)
+        return Alignment(align, plan, lost, device.measure(plan, settings.search.thorough))
+
+    tried = _try_each(settings, at)
+    measured = [candidate for candidate in tried if candidate.ratios]
+    best = min((worst(candidate.ratios) for candidate in measured), key=lambda ratio: ratio.ratio)
     alike = [candidate for candidate in measured if worst(candidate.ratios).ratio <= best.high]
     chosen = min(alike, key=lambda candidate: candidate.lost)
     reason = (
         f"measures {100 * worst(chosen.ratios).ratio:.1f}% of the latency; of {len(measured)}"
         f" candidates that lose little, {len(alike)} are as fast, and it loses least of those"
     )
-    return AlignmentChoice(chosen, tuple(found), reason)
+    return AlignmentChoice(chosen, tried, reason)
+
+
+def _try_each(settings: AlignmentSettings, at: Callable[[int], Alignment]) -> tuple[Alignment, ...]:
+    """Try every candidate; where all but 1 may be impossible.
+
+    Raises:
+        ConfigError: The budgets cannot be reached even without alignment.
+    """
+    tried: list[Alignment] = []
+    for align in settings.candidates:
+        try:
+            tried.append(at(align))
+        except ConfigError as error:
+            if align == 1:
+                raise
+            tried.append(Alignment(align, None, float("inf"), {}, why_not=error.message))
+    return tuple(tried)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,37 +31,31 @@ Ratios = Mapping[int, "PairedRatio"]
 
 def worst(ratios: Ratios) -> PairedRatio:
     """Return the ratio at the batch size that gains least."""
-    return max(ratios.values(), key=lambda found: found.ratio)
+    return max(ratios.values(), key=lambda ratio: ratio.ratio)
 
 
 class Device(Protocol):
-    """What the search for a latency needs to know, and what it asks."""
+    """What the search for a latency needs to know, and what it asks.
 
-    @property
-    def channels(self) -> ChannelMap:
-        """The groups of the network that is cut."""
-        ...
+    Attributes:
+        channels: The groups of the network that is cut.
+        costs: Its cost model.
+    """
 
-    @property
-    def costs(self) -> CostModel:
-        """Its cost model."""
-        ...
+    channels: ChannelMap
+    costs: CostModel
 
     def control(self) -> Ratios:
         """Measure the network against itself, by batch size; once."""
-        ...
 
     def layer_times(self) -> Mapping[int, LayerTimes]:
         """Estimate what the entries of each weight cost, by batch size; once."""
-        ...
 
     def measure(self, plan: Plan, settings: PairedSettings) -> Ratios:
         """Measure a plan's network against the network as it is, in fresh sessions."""
-        ...
 
     def facts(self) -> dict[str, object]:
         """Say where and how it measures, in plain JSON values."""
-        ...
 
 
 class NetworkDevice:
@@ -70,21 +65,10 @@ class NetworkDevice:
         self.channels = channels
         self.costs = CostModel(network, channels)
         self._network, self._bench = network, bench
-        self._control: Ratios | None = None
-        self._times: Mapping[int, LayerTimes] | None = None
+        self.control = cache(lambda: bench.ratios(bench.parent))
+        self.layer_times = cache(bench.layer_times)
+        self.facts = bench.facts
         self._last: tuple[Plan, Path] | None = None
-
-    def control(self) -> Ratios:
-        """Measure the network against itself, by batch size; once."""
-        if self._control is None:
-            self._control = self._bench.ratios(self._bench.parent)
-        return self._control
-
-    def layer_times(self) -> Mapping[int, LayerTimes]:
-        """Time the layers one by one, by batch size; once."""
-        if self._times is None:
-            self._times = self._bench.layer_times()
-        return self._times
 
     def measure(self, plan: Plan, settings: PairedSettings) -> Ratios:
         """Measure a plan's network; the file of the last plan is kept for its check.
@@ -100,10 +84,6 @@ class NetworkDevice:
             self._last = plan, self._bench.export(cut)
         return self._bench.ratios(self._last[1], settings)
 
-    def facts(self) -> dict[str, object]:
-        """Say where and how it measures, in plain JSON values."""
-        return self._bench.facts()
-
 
 @contextlib.contextmanager
 def open_device(
@@ -112,13 +92,7 @@ def open_device(
     settings: SessionSettings,
     batch_sizes: tuple[int, ...] = (1,),
 ) -> Generator[NetworkDevice]:
-    """Export a network into a temporary folder, to measure its plans against it.
-
-    Args:
-        network: The network that is cut.
-        channels: Its groups.
-        settings: onnxruntime's device and threads.
-        batch_sizes: Images per run; each is measured.
+    """Export a network into a temporary folder, to measure its plans at each batch size.
 
     Raises:
         DeviceError: The device that was asked for is not there.

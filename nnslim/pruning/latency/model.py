@@ -29,8 +29,8 @@ class LatencyModel:
         # (n_batch_sizes, n_tensors), as shares of the whole network's time
         self._shares = np.array(
             [
-                [own.per_entry_ms.get(name, 0.0) / own.total_ms for name in costs.tensors]
-                for own in times.values()
+                [layers.per_entry_ms.get(name, 0.0) / layers.total_ms for name in costs.tensors]
+                for layers in times.values()
             ]
         )
 

@@ -19,38 +19,23 @@ __all__ = ["LatencyPlan", "SearchSettings", "Trial", "ratios_json"]
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How long and how closely to search.
+    """How long and how closely to search; shares are of the parent's latency."""
 
-    Attributes:
-        tolerance: End no further than this below the target, as a share of the parent's latency.
-        reach: The check may find the plan this far below the target before the search goes on.
-        max_trials: Networks that are exported and measured, at most.
-        quick: How to measure while searching.
-        thorough: How to check the plan that was found.
-    """
-
-    tolerance: float = 0.02
-    reach: float = 0.03
-    max_trials: int = 8
-    quick: PairedSettings = QUICK
-    thorough: PairedSettings = field(default_factory=PairedSettings)
+    tolerance: float = 0.02  # a trial ends no further than this below the target
+    reach: float = 0.03  # the check may lie this far below the target before the search goes on
+    max_trials: int = 8  # networks that are exported and measured, at most
+    quick: PairedSettings = QUICK  # while searching
+    thorough: PairedSettings = field(default_factory=PairedSettings)  # the check
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One measured plan on the way.
-
-    Attributes:
-        plan: What was cut.
-        lost: Summed score of the removed channels.
-        estimate: Latency as the layers' times have it, as a share of the parent's.
-        ratios: As measured, by batch size.
-    """
+    """One measured plan on the way."""
 
     plan: Plan
-    lost: float
-    estimate: float
-    ratios: Ratios
+    lost: float  # summed score of the removed channels
+    estimate: float  # latency by the layers' times, as a share of the parent's
+    ratios: Ratios  # as measured
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -69,32 +54,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """The plan that meets a latency budget, and how it was found.
-
-    Attributes:
-        plan: Which channels stay.
-        lost: Summed score of the removed channels.
-        lost_at_target: About what it would be at exactly the target, to compare plans by.
-        budget: What was asked for.
-        target: The same as a share of the network's latency.
-        check: The plan measured afresh, by batch size.
-        control: The network measured against itself: what noise alone does.
-        trials: All measurements of the search, in order.
-        times: The layers' times, by batch size.
-        facts: Where it was measured.
-        warnings: What the user should know, one sentence each.
-    """
+    """The plan that meets a latency budget, and how it was found."""
 
     plan: Plan
-    lost: float
-    lost_at_target: float
+    lost: float  # summed score of the removed channels
+    lost_at_target: float  # about what it would be at exactly the target, to compare plans by
     budget: LatencyBudget
-    target: float
-    check: Ratios
-    control: Ratios
-    trials: tuple[Trial, ...]
-    times: Mapping[int, LayerTimes]
-    facts: Mapping[str, object]
+    target: float  # the budget as a share of the network's latency
+    check: Ratios  # the plan measured afresh
+    control: Ratios  # the network measured against itself: what noise alone does
+    trials: tuple[Trial, ...]  # in order
+    times: Mapping[int, LayerTimes]  # by batch size
+    facts: Mapping[str, object]  # where it was measured
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -107,7 +78,7 @@ class LatencyPlan:
             "check": ratios_json(self.check),
             "control": ratios_json(self.control),
             "trials": [trial.to_json() for trial in self.trials],
-            "layer_times": [{"batch_size": n, **own.to_json()} for n, own in self.times.items()],
+            "layer_times": [{"batch_size": n, **t.to_json()} for n, t in self.times.items()],
             **self.facts,
             "warnings": list(self.warnings),
         }
@@ -115,4 +86,4 @@ class LatencyPlan:
 
 def ratios_json(ratios: Ratios) -> list[dict[str, object]]:
     """Return ratios by batch size as plain JSON values."""
-    return [{"batch_size": size, **found.to_json()} for size, found in ratios.items()]
+    return [{"batch_size": size, **ratio.to_json()} for size, ratio in ratios.items()]

@@ -20,19 +20,12 @@ __all__ = ["Goal", "PrefixSearch"]
 
 @dataclass(frozen=True)
 class Goal:
-    """Where a measured ratio must end.
+    """Where a measured ratio must end."""
 
-    Attributes:
-        target: At most this share of the parent's latency.
-        tolerance: And no further below it, in the same unit, where steps allow.
-        start: Steps that other budgets ask for in any case.
-        end: Steps of the whole line.
-    """
-
-    target: float
-    tolerance: float
-    start: int
-    end: int
+    target: float  # at most this share of the parent's latency
+    tolerance: float  # and no further below it, where steps allow
+    start: int  # steps that other budgets ask for in any case
+    end: int  # steps of the whole line
 
 
 class PrefixSearch:
@@ -50,12 +43,7 @@ class PrefixSearch:
     """
 
     def __init__(self, goal: Goal, estimate: Callable[[int], float]) -> None:
-        """Start with what is known: nothing removed is as fast as the parent.
-
-        Args:
-            goal: Where to end.
-            estimate: Estimated ratio after the first ``n`` steps; never rises with ``n``.
-        """
+        """Start with what is known; the estimate after ``n`` steps never rises with ``n``."""
         self.goal = goal
         self.measured: dict[int, float] = {}
         self._estimate = estimate
@@ -83,9 +71,7 @@ class PrefixSearch:
     def next(self, left: int = 2) -> int | None:
         """Return the prefix to measure next; None when the search is settled.
 
-        Args:
-            left: Measurements that may still be made; the last one must not miss, so without any
-                success before it is the end of the line.
+        With one measurement ``left`` and no success before, it is the end of the line.
         """
         goal, below = self.goal, self.best
         if below is None:

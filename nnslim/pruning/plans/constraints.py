@@ -28,12 +28,10 @@ class Constraints:
         approximate: Whether groups over which a norm runs may be cut.
         allocation: ``global`` ranks the channels of all groups together; ``even`` takes the same
             share of every group, the lowest scores first.
-        per_cost: With ``global``, rank by score divided by what the channel costs, in the limited
-            metrics.
+        per_cost: With ``global``, rank by score per cost in the limited metrics.
         align: Every group that is cut ends at a multiple of so many channels.
         floors: Channels that single groups keep at least, in place of ``min_width``.
-        dense_widths: With ``even``, the widths that shares are of; a group's own where it is not
-            named.
+        dense_widths: With ``even``, the widths that shares are of, where not the present ones.
         streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 
@@ -66,18 +64,15 @@ def why_whole(channels: ChannelMap, constraints: Constraints) -> dict[str, str |
             raise ConfigError(
                 f"[[keep={name}]]: no such layer", hint=f"layers are named like {layers}"
             )
-    reasons: dict[str, str | None] = {}
-    for group in channels.groups:
-        reasons[group.name] = None
-        if group.status == "frozen" or (
-            group.status == "approximate" and not constraints.approximate
-        ):
-            reasons[group.name] = group.reason
-        elif any(_protects(name, group) for name in constraints.keep):
-            reasons[group.name] = "kept on request"
-        elif group.name in constraints.streams:
-            reasons[group.name] = "residual stream, kept on request"
-    return reasons
+    return {group.name: _reason(group, constraints) for group in channels.groups}
+
+
+def _reason(group: ChannelGroup, constraints: Constraints) -> str | None:
+    if group.status == "frozen" or (group.status == "approximate" and not constraints.approximate):
+        return group.reason
+    if any(_protects(name, group) for name in constraints.keep):
+        return "kept on request"
+    return "residual stream, kept on request" if group.name in constraints.streams else None
 
 
 def _protects(name: str, group: ChannelGroup) -> bool:

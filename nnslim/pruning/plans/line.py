@@ -27,25 +27,15 @@ __all__ = ["Line", "rank_channels"]
 
 @dataclass(frozen=True)
 class Line:
-    """Steps in the order of removal.
-
-    Attributes:
-        channels: The network's groups.
-        costs: Its cost model.
-        reasons: Why each group stays whole, by name; None where it may be cut.
-        groups: Number of the group of each step.
-        counts: How many channels each step takes.
-        scores: Summed score of what each step takes.
-        orders: Channels of each group that may be cut, by part and worst first, (n_parts, n).
-    """
+    """Steps in the order of removal."""
 
     channels: ChannelMap
     costs: CostModel
-    reasons: Mapping[str, str | None]
-    groups: np.ndarray
-    counts: np.ndarray
-    scores: np.ndarray
-    orders: Mapping[int, np.ndarray]
+    reasons: Mapping[str, str | None]  # why each group stays whole, by name; None: may be cut
+    groups: np.ndarray  # number of the group of each step
+    counts: np.ndarray  # channels that each step takes
+    scores: np.ndarray  # their summed score
+    orders: Mapping[int, np.ndarray]  # channels by group, part, and worst first, (n_parts, n)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -84,71 +74,67 @@ def rank_channels(
 
     Args:
         channels: The network's groups.
-        costs: The network's cost model.
+        costs: Its cost model.
         scores: One score per channel and prunable group, ``(width,)``; low goes first.
         constraints: Protections, and whether a score counts per cost.
-        worth: What one channel of each group is worth beyond the limited metrics, as a share of
-            the network's total (of its latency, for example), (n_groups,).
+        worth: What one channel of each group takes of an unlimited total (the latency), a share.
 
     Raises:
         ConfigError: A protected layer does not exist.
         InputError: A score is not finite.
     """
     reasons = why_whole(channels, constraints)
-    index = {name: i for i, name in enumerate(costs.names)}
     weight = _weights(costs, constraints, worth)
     orders: dict[int, np.ndarray] = {}
-    parts = [np.zeros((4, 0))]
-    for group in channels.groups:
-        if reasons[group.name] is not None:
-            continue
-        own, where = _checked(group, scores), index[group.name]
-        by_part = group.by_part
-        order = np.take_along_axis(by_part, np.argsort(own[by_part], kind="stable"), axis=1)
-        ends = _step_ends(group, order, constraints)
-        if not len(ends):
-            if constraints.align > 1 and group.width > 1:
-                multiple = f"no multiple of {constraints.align} between its floor and its width"
-                reasons[group.name] = multiple
-            continue
-        orders[where] = order
-        totals = np.concatenate([[0.0], np.cumsum(own[order].sum(axis=0))])
-        earlier = np.concatenate([[0], ends[:-1]])
-        counts = (ends - earlier) * len(order)
-        lost = np.diff(totals[ends], prepend=0.0)
-        if (
-            constraints.allocation == "even"
-        ):  # who has most left gives, counted at the middle of a step
-            left = group.width - (earlier + ends) / 2 * len(order)
-            rank = -left / constraints.dense_widths.get(group.name, group.width)
-        else:
-            rank = lost / counts / weight[where]
-        parts.append(np.stack([rank, np.full(len(ends), where), counts, lost]))
-    rank, groups, counts, lost = np.concatenate(parts, axis=1)
-    line = np.argsort(rank, kind="stable")
-    steps = (groups[line].astype(np.int64), counts[line].astype(np.int64), lost[line])
-    return Line(channels, costs, reasons, *steps, orders)
+    steps = [np.zeros((4, 0))]
+    free = ((n, g) for n, g in enumerate(channels.groups) if reasons[g.name] is None)
+    for number, group in free:
+        order, (rank, counts, lost) = _steps(group, _checked(group, scores), constraints)
+        if len(rank):
+            orders[number] = order
+            rank = rank if constraints.allocation == "even" else rank / weight[number]
+            steps.append(np.stack([rank, np.full(len(rank), number), counts, lost]))
+        elif constraints.align > 1 and group.width > 1:
+            align = constraints.align
+            reasons[group.name] = f"no multiple of {align} between its floor and its width"
+    line = np.concatenate(steps, axis=1)
+    _, groups, counts, lost = line[:, np.argsort(line[0], kind="stable")]
+    whole = groups.astype(np.int64), counts.astype(np.int64)
+    return Line(channels, costs, reasons, *whole, lost, orders)
 
 
-def _step_ends(group: ChannelGroup, order: np.ndarray, constraints: Constraints) -> np.ndarray:
-    """How many channels of each part are gone after each possible step; the floor is kept."""
-    n_parts = len(order)
-    floor = max(n_parts, constraints.floor_of(group))
-    gone = np.arange(1, order.shape[1] + 1)
+def _steps(
+    group: ChannelGroup, scores: np.ndarray, constraints: Constraints
+) -> tuple[np.ndarray, np.ndarray]:
+    """Channels of a group by part, worst first, and its steps: rank, count and score, (3, n)."""
+    by_part = group.by_part
+    order = np.take_along_axis(by_part, np.argsort(scores[by_part], kind="stable"), axis=1)
+    n_parts, n = order.shape
+    gone = np.arange(1, n + 1)
     left = group.width - gone * n_parts
-    return gone[(left >= floor) & (left % constraints.align == 0)]
+    floor = max(n_parts, constraints.floor_of(group))
+    ends = gone[(left >= floor) & (left % constraints.align == 0)]
+    starts = np.concatenate([[0], ends])[:-1]
+    totals = np.concatenate([[0.0], np.cumsum(scores[order].sum(axis=0))])
+    counts = (ends - starts) * n_parts
+    lost = np.diff(totals[ends], prepend=0.0)
+    if constraints.allocation == "even":  # who has most left gives, as in the middle of a step
+        middle = group.width - (starts + ends) / 2 * n_parts
+        rank = -middle / constraints.dense_widths.get(group.name, group.width)
+    else:
+        rank = lost / counts
+    return order, np.stack([rank, counts, lost])
 
 
 def _checked(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-    own = np.asarray(scores[group.name], dtype=np.float64)
-    if not np.isfinite(own).all():
+    array = np.asarray(scores[group.name], dtype=np.float64)
+    if bad := int((~np.isfinite(array)).sum()):
         raise InputError(
-            f"group {group.name}: {int((~np.isfinite(own)).sum())} of {group.width} scores are"
-            " not finite",
+            f"group {group.name}: {bad} of {group.width} scores are not finite",
             hint="the network gives NaN or infinite logits: check its weights",
         )
-    assert own.shape == (group.width,), f"{group.name}: {own.shape} scores, {group.width} channels"
-    return own
+    assert array.shape == (group.width,), f"{group.name}: {array.shape}, {group.width} channels"
+    return array
 
 
 def _weights(costs: CostModel, constraints: Constraints, worth: np.ndarray | None) -> np.ndarray:

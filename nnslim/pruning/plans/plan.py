@@ -48,17 +48,10 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels stay, and what that costs.
-
-    Attributes:
-        edit: Kept channels by group.
-        rows: Every group of the network, in its order.
-        before: Costs of the network as it is.
-        after: Costs of the network after the edit.
-    """
+    """Which channels stay, and what the network costs before and after."""
 
     edit: Edit
-    rows: tuple[PlanRow, ...]
+    rows: tuple[PlanRow, ...]  # every group, in the network's order
     before: Costs
     after: Costs
 
@@ -69,16 +62,13 @@ def make_plan(
     scores: Mapping[str, np.ndarray],
     constraints: Constraints,
 ) -> Plan:
-    """Choose the channels to remove.
+    """Choose the smallest removal along the ranking that meets all budgets.
 
     Args:
         channels: The network's groups.
         costs: The network's cost model.
         scores: One score per channel and prunable group, ``(width,)``; low goes first.
         constraints: Budgets and protections.
-
-    Returns:
-        The smallest removal along the ranking that meets all budgets.
 
     Raises:
         ConfigError: The floors and protections leave more than a budget allows; says the smallest
@@ -111,18 +101,18 @@ def shortest_prefix(line: Line, constraints: Constraints) -> int:
     }
 
     def met(n: int) -> bool:
-        found = line.costs.costs(line.widths(n))
-        return all(getattr(found, metric) <= limit for metric, limit in limits.items())
+        costs = line.costs.costs(line.widths(n))
+        return all(getattr(costs, metric) <= limit for metric, limit in limits.items())
 
-    if not met(len(line)):
-        smallest = line.costs.costs(line.widths(len(line)))
-        metric: Metric = next(m for m, limit in limits.items() if getattr(smallest, m) > limit)
+    smallest = line.costs.costs(line.widths(len(line)))
+    for metric, limit in limits.items():
         reach, total = getattr(smallest, metric), getattr(full, metric)
-        raise ConfigError(
-            f"[[{metric}]] {limits[metric]:,} cannot be reached: the smallest reachable is"
-            f" {reach:,} ({100 * reach / total:.1f}% of {total:,})",
-            hint=unreachable_hint(constraints),
-        )
+        if reach > limit:
+            raise ConfigError(
+                f"[[{metric}]] {limit:,} cannot be reached: the smallest reachable is"
+                f" {reach:,} ({100 * reach / total:.1f}% of {total:,})",
+                hint=unreachable_hint(constraints),
+            )
     return first_that(met, 0, len(line))
 
 

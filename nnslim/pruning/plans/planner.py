@@ -33,14 +33,7 @@ __all__ = ["Planned", "Planner"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and how it was found.
-
-    Attributes:
-        plan: Which channels stay.
-        latency: How a latency budget was met, as plain JSON values, or None.
-        alignment: How the alignment was chosen, as plain JSON values, or None.
-        warnings: What the user should know.
-    """
+    """A plan, and how a latency budget was met and the alignment chosen: plain JSON values."""
 
     plan: Plan
     latency: dict[str, object] | None = None
@@ -48,7 +41,7 @@ class Planned:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Return how it was found, without the plan."""
+        """Return everything but the plan."""
         return {
             "latency_search": self.latency,
             "alignment": self.alignment,
@@ -58,19 +51,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Planner:
-    """Everything a plan depends on, besides the network at hand.
+    """Everything a plan depends on, besides the network at hand."""
 
-    Attributes:
-        dense: The network before any cut, whose widths the floors are shares of.
-        channels: Its groups.
-        data: The images to score on, or None.
-        config: The run.
-        context: Where plans are measured, and where messages go.
-    """
-
-    dense: Network
-    channels: ChannelMap
-    data: Data | None
+    dense: Network  # before any cut; floors are shares of its widths
+    channels: ChannelMap  # of the dense network
+    data: Data | None  # to score on
     config: PruneConfig
     context: RunContext
 
@@ -90,7 +75,7 @@ class Planner:
             ConfigError: A limit cannot be reached, or the saliency needs images.
         """
         scores = score_channels(network, channels, self.data, self.config, self.context.sink)
-        constraints = replace(self._constraints(channels), limits=limits, floors=self._floors())
+        constraints = replace(self._constraints(channels), limits=limits)
         if not self.config.measures_plans:
             dense = channels is self.channels  # or a copy of it that was trained since
             costs = self.costs if dense else CostModel(network, channels)
@@ -110,18 +95,16 @@ class Planner:
         """
         if self.config.max_drop is not None:
             return
-        constraints = replace(self._constraints(self.channels), floors=self._floors())
+        constraints = self._constraints(self.channels)
         scores = {group.name: np.zeros(group.width) for group in self.channels.prunable}
         line = rank_channels(self.channels, self.costs, scores, constraints)
         shortest_prefix(line, constraints)
 
-    def _floors(self) -> dict[str, int]:
-        return {g.name: self.config.min_width.of(g.width) for g in self.channels.groups}
-
     def _constraints(self, channels: ChannelMap) -> Constraints:
-        widths = {group.name: group.width for group in self.channels.groups}
+        """Those of the run on a network with these groups; the floors are the dense network's."""
         config = self.config
-        constraints = Constraints(
+        dense = {group.name: group.width for group in self.channels.groups}
+        return Constraints(
             config.limits,
             min_width=config.min_width,
             keep=config.keep,
@@ -129,11 +112,10 @@ class Planner:
             allocation=config.allocation,
             per_cost=config.per_cost,
             align=1 if config.align == "auto" else config.align,
-            dense_widths=widths,
+            floors={name: config.min_width.of(width) for name, width in dense.items()},
+            dense_widths=dense,
+            streams=residual_streams(channels) if config.keep_streams else frozenset(),
         )
-        if not self.config.keep_streams:
-            return constraints
-        return replace(constraints, streams=residual_streams(channels))
 
     def _measured(
         self, device: Device, scores: dict[str, np.ndarray], constraints: Constraints
@@ -141,12 +123,12 @@ class Planner:
         budget = self.config.latency.budget
         if self.config.align != "auto":
             assert budget is not None
-            found = plan_for_latency(device, scores, constraints, budget)
-            return Planned(found.plan, found.to_json(), None, found.warnings)
+            search = plan_for_latency(device, scores, constraints, budget)
+            return Planned(search.plan, search.to_json(), None, search.warnings)
         choice = choose_alignment(device, scores, constraints, budget)
-        chosen = choice.chosen
-        assert chosen.plan is not None
-        self.context.sink.info(f"alignment {chosen.align}: {choice.reason}")
-        search = chosen.search
-        warnings = search.warnings if search else ()
-        return Planned(chosen.plan, search and search.to_json(), choice.to_json(), warnings)
+        plan, search = choice.chosen.plan, choice.chosen.search
+        assert plan is not None
+        self.context.sink.info(f"alignment {choice.chosen.align}: {choice.reason}")
+        if search is None:
+            return Planned(plan, alignment=choice.to_json())
+        return Planned(plan, search.to_json(), choice.to_json(), search.warnings)

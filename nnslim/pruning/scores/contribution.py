@@ -30,39 +30,27 @@ __all__ = ["Layer", "enter"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer at the end of a replay's prefix.
-
-    Attributes:
-        step: Its node.
-        weight: Name of its weight.
-        value: What it returned.
-        alone: Whether no other node uses the weight.
-    """
+    """A convolution or linear layer at the end of a replay's prefix."""
 
     step: Step
     weight: str
-    value: Tensor
-    alone: bool
+    value: Tensor  # what it returned
+    alone: bool  # whether no other node uses the weight
     _x: Tensor
     _dim: int
 
     def without(self, network: Network, positions: np.ndarray) -> Tensor | None:
-        """Return the output without some input channels, or None where they add nothing to it.
+        """Return a new output without input channels ``(k,)``; None where they add nothing to it.
 
-        Args:
-            network: Holds the weight.
-            positions: Input channels, ``(k,)``.
-
-        Returns:
-            A tensor of the output's shape, in memory of its own.
+        The network holds the weight.
         """
         index = torch.from_numpy(positions).to(self._x.device)
         x = self._x.index_select(self._dim, index)
         weight = network.tensor(self.weight).index_select(1, index)
         if not (x.any() and weight.any()):
             return None
-        given = {**self.step.node.named_arguments, "input": x, "weight": weight, "bias": None}
-        part = cast("Tensor", self.step.function(**given))
+        arguments = {**self.step.node.named_arguments, "input": x, "weight": weight, "bias": None}
+        part = cast("Tensor", self.step.function(**arguments))
         return torch.sub(self.value, part, out=part)
 
 
@@ -71,22 +59,16 @@ def enter(
 ) -> Layer | None:
     """Run the prefix up to node number ``start`` and, if it is a plain layer, through it.
 
-    Args:
-        network: What the replay runs.
-        replay: Stands before ``start`` or earlier.
-        start: Number of the node that is the first to read some groups.
-        readings: How those groups are read.
-
-    Returns:
-        The layer, or None: the prefix then ends at ``start`` or before. Layers with several groups,
-        other operators, and layers whose output a later node overwrites are no plain layers.
+    That node is the first to read the groups of ``readings``. Layers with several groups, other
+    operators, and layers whose output a later node overwrites are no plain layers: the result is
+    None, and the prefix ends at ``start`` or before.
     """
     replay.advance(start)
     step = network.program.steps[start]
-    found = _operands(step)
-    if found is None or replay.at != start or not replay.can_start(start + 1):
+    operands = _operands(step)
+    if operands is None or replay.at != start or not replay.can_start(start + 1):
         return None
-    source, weight, dim = found
+    source, weight, dim = operands
     if not all(any(m.tensor == weight for m in reading.weights) for reading in readings):
         return None
     x = cast("Tensor", replay.value(source))

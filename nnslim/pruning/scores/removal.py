@@ -6,7 +6,7 @@ exactly. A sum over channels has no weight, so there the channel's entries are z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,33 +33,27 @@ _Sums: TypeAlias = "dict[str, list[_Sum]]"
 
 @dataclass(frozen=True)
 class _Sum:
-    """A place as one group sees it: the positions of each of its channels."""
+    """A place where a group is read: the channel of each index there, and those of the group."""
 
     operand: Operand
     dim: int
-    positions: Callable[[int], np.ndarray]
+    along: IntArray
+    components: IntArray
 
     def without(self, channel: int, value: Tensor) -> Tensor:
         """The operand with the entries of one channel at zero."""
-        index = torch.from_numpy(self.positions(channel)).to(value.device)
-        return value.index_fill(self.dim, index, 0.0)
+        positions = np.flatnonzero(self.along == self.components[channel])
+        return value.index_fill(self.dim, torch.from_numpy(positions).to(value.device), 0.0)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a group is read.
-
-    Attributes:
-        group: The group.
-        weights: Incoming slices: input dimensions of weights.
-        sums: By node name: where the node sums over the channels themselves, without a weight.
-        start: Number of the first node that reads the group, or None when nothing does.
-    """
+    """How a group is read."""
 
     group: ChannelGroup
-    weights: tuple[Member, ...]
-    sums: _Sums
-    start: int | None
+    weights: tuple[Member, ...]  # incoming slices: input dimensions of weights
+    sums: _Sums  # by node: where it sums over the channels themselves, without a weight
+    start: int | None  # number of the first node that reads the group
 
     @contextmanager
     def without(self, network: Network, channel: int) -> Generator[Call | None]:
@@ -77,40 +71,30 @@ class Reading:
         def call(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
             if step.node.name not in self.sums:
                 return step.function(*args, **kwargs)
-            given = step.by_name(args, kwargs)
+            arguments = step.by_name(args, kwargs)
             for place in self.sums[step.node.name]:
-                place.operand.update(given, partial(place.without, channel))
-            return step.function(**given)
+                place.operand.update(arguments, partial(place.without, channel))
+            return step.function(**arguments)
 
         return call
 
 
 def find_reading(network: Network, places: tuple[Place, ...], group: ChannelGroup) -> Reading:
-    """Find every place where the channels of a group are read.
-
-    Args:
-        network: The network.
-        places: Its ``reading_places``.
-        group: One of its groups.
-    """
+    """Find every place where the channels of a group are read, among ``reading_places``."""
     slices = {m.tensor: m for m in group.incoming if m.dim == 1}
     weights = tuple(m for m in slices.values() if m.blocks is None)
     names = {member.tensor for member in weights}
     sums: _Sums = {}
     for place in places:
         if place.weight not in names and np.isin(place.components, group.components).any():
-            positions = _positions(place.components, group.components)
-            sums.setdefault(place.node, []).append(_Sum(place.operand, place.dim, positions))
+            entry = _Sum(place.operand, place.dim, place.components, group.components)
+            sums.setdefault(place.node, []).append(entry)
     starts = (
         index
         for index, node in enumerate(network.graph.nodes)
         if node.name in sums or any(ref.name in names for ref in tensor_refs(node.arguments))
     )
     return Reading(group, weights, sums, next(starts, None))
-
-
-def _positions(own: IntArray, components: IntArray) -> Callable[[int], np.ndarray]:
-    return lambda channel: np.flatnonzero(own == components[channel])
 
 
 def _zero(weight: Tensor, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnslim.network.graph import Graph, Node, Ref
 from nnslim.network.operators import is_in_place, resolve
-from nnslim.pruning.scores.streamline import owned_operand, single_uses
+from nnslim.pruning.scores.streamline import reusable_operand, single_uses
 
 if TYPE_CHECKING:
     from nnslim.network.interpreter import Call, Step
@@ -41,8 +41,11 @@ class Replay:
         self._safe = _safe_starts(network.graph)
         self._born = {node.name: index for index, node in enumerate(network.graph.nodes)}
         once = single_uses(network.graph)
-        owned = ((n.name, owned_operand(network.graph, n, once)) for n in network.graph.nodes)
-        self._over = {name: (v, resolve(op)) for name, found in owned if found for v, op in [found]}
+        self._over = {
+            node.name: (reusable[0], resolve(reusable[1]))
+            for node in network.graph.nodes
+            if (reusable := reusable_operand(network.graph, node, once))
+        }
 
     @property
     def at(self) -> int:
@@ -69,22 +72,23 @@ class Replay:
             self._network.program.execute(step, self._network, self._env, self._device)
         self._at = start
 
-    def finish(self, call: Call | None = None, given: Mapping[str, object] | None = None) -> object:
+    def finish(
+        self, call: Call | None = None, changed: Mapping[str, object] | None = None
+    ) -> object:
         """Run from where the prefix ends and return the network's output.
 
-        Args:
-            call: Replaces the operator calls, for runs that change what a node does.
-            given: Values in place of those that the prefix left; they may be overwritten.
+        ``call`` replaces the operator calls; ``changed`` values stand in for those that the prefix
+        left, and may be overwritten.
         """
-        given = given or {}
-        env = {**self._env, **given}
+        changed = changed or {}
+        env = {**self._env, **changed}
         if self._at == 0:  # before the first node there are only inputs, which share no memory
             env.update({n: value.clone() for n, value in env.items() if isinstance(value, Tensor)})
 
         def write_over(step: Step, args: list[object], kwargs: dict[str, object]) -> object:
             operand, in_place = self._over.get(step.node.name, ("", step.function))
-            own = operand in given or self._born.get(operand, -1) >= self._at
-            return (in_place if own else step.function)(*args, **kwargs)
+            fresh = operand in changed or self._born.get(operand, -1) >= self._at
+            return (in_place if fresh else step.function)(*args, **kwargs)
 
         return self._network.program.run(
             self._network, env, self._device, self._at, call or write_over

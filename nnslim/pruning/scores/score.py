@@ -8,7 +8,8 @@ from nnslim.channels.magnitude import magnitude
 from nnslim.data import Loader, Sampling, stratified_indices
 from nnslim.errors import ConfigError
 from nnslim.pruning.scores.jacobian import jacobian
-from nnslim.pruning.scores.measured import measured, taylor
+from nnslim.pruning.scores.measured import measured
+from nnslim.pruning.scores.taylor import taylor
 
 if TYPE_CHECKING:
     from nnslim.channels import ChannelMap

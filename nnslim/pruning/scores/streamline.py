@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nnslim.network.graph import Arg, Graph, Node
 
-__all__ = ["channels_last", "owned_operand", "single_uses", "streamlined"]
+__all__ = ["channels_last", "reusable_operand", "single_uses", "streamlined"]
 
 # Operators with an in-place form of the same arguments.
 _UNARY = (
@@ -37,7 +37,7 @@ _IN_PLACE: Mapping[str, str] = {
     for name in names.split()
 }
 _PLAIN: Mapping[str, str] = {in_place: plain for plain, in_place in _IN_PLACE.items()}
-# Families that always return memory of their own.
+# Families that always return new memory.
 _ALLOCATING = ("convolution", "linear", "batch_norm")
 
 
@@ -60,7 +60,7 @@ def streamlined(network: Network) -> Network:
 
 
 def channels_last(network: Network) -> Network:
-    """Lay out the images' weights channel by channel; volumes have another layout of their own."""
+    """Lay out the images' weights channel by channel; volumes have another layout."""
     for tensor in network.tensors().values():
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -74,17 +74,11 @@ def single_uses(graph: Graph) -> frozenset[str]:
     return frozenset(name for name, count in uses.items() if count == 1)
 
 
-def owned_operand(graph: Graph, node: Node, once: frozenset[str]) -> tuple[str, str] | None:
-    """Say how a node may write its result over its first operand.
+def reusable_operand(graph: Graph, node: Node, once: frozenset[str]) -> tuple[str, str] | None:
+    """Return the first operand if a node may write its result over it, and the in-place operator.
 
-    Args:
-        graph: Holds the node.
-        node: Any node.
-        once: ``single_uses`` of the graph.
-
-    Returns:
-        Name of the operand and the in-place operator, or None: the operator has none, or something
-        else may see the operand's memory, or the result has another shape or element type.
+    None where there is no such operator, something else may see the operand's memory (``once`` is
+    ``single_uses`` of the graph), or the result has another shape or element type.
     """
     operator = _IN_PLACE.get(_PLAIN.get(node.op, node.op))
     operand = node.operand
@@ -95,7 +89,7 @@ def owned_operand(graph: Graph, node: Node, once: frozenset[str]) -> tuple[str, 
         return None
     if producer.family not in _ALLOCATING and _PLAIN.get(producer.op, producer.op) not in _IN_PLACE:
         return None
-    if producer.op in _PLAIN and owned_operand(graph, producer, once) is None:
+    if producer.op in _PLAIN and reusable_operand(graph, producer, once) is None:
         return None  # an in-place operator whose result somebody else can see
     operands = [graph.info(ref.name) for ref in refs(node.arguments)]
     dtypes = {info.dtype for info in operands if isinstance(info, TensorInfo)}
@@ -109,7 +103,7 @@ def _plain(graph: Graph) -> Graph:
     return graph.with_nodes(
         tuple(
             replace(node, op=_PLAIN[node.op])
-            if node.op in _PLAIN and owned_operand(graph, node, once)
+            if node.op in _PLAIN and reusable_operand(graph, node, once)
             else node
             for node in graph.nodes
         )

@@ -47,14 +47,11 @@ class Fading:
     ) -> None:
         """Look up the weights; nothing is changed.
 
-        Args:
-            network: The network that will train.
-            channels: Its groups.
-            going: By group: 1 for each channel that will be removed, else 0, ``(width,)``.
-            deadline: Part of the run after which they are at zero, above 0 and up to 1.
+        ``going`` has by group 1 for each channel that will be removed, else 0, ``(width,)``;
+        ``deadline`` is the part of the run, up to 1, after which they are at zero.
         """
         self._deadline = deadline
-        self._going = {name: own.tolist() for name, own in going.items() if own.any()}
+        self._going = {name: flags.tolist() for name, flags in going.items() if flags.any()}
         self._masks: dict[str, Tensor] = {}
         for name in self._going:
             for member in slices(network, channels[name], "feature"):
@@ -79,11 +76,11 @@ class Fading:
         share = 1.0 / max(round(self._deadline * steps) - step, 1)
         for name, mask in self._masks.items():
             weight = parameters[name]
-            own = mask.to(weight.device)
+            fading = mask.to(weight.device)
             with torch.no_grad():
-                weight.mul_(1.0 - share * own)
+                weight.mul_(1.0 - share * fading)
                 if weight.grad is not None:
-                    weight.grad.mul_(1.0 - own)
+                    weight.grad.mul_(1.0 - fading)
 
     def state(self) -> dict[str, float]:
         """Nothing: the step says how far it has come."""

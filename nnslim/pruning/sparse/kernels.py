@@ -16,23 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnslim.errors import ConfigError
+
 if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap, Member
     from nnslim.channels.labels import IntArray
     from nnslim.network.network import Network
     from nnslim.settings.prune import Side
 
-__all__ = ["Kernels", "WeightTable", "find_kernels", "find_weights", "slices"]
+__all__ = [
+    "Kernels",
+    "WeightTable",
+    "find_kernels",
+    "find_weights",
+    "left_out",
+    "slices",
+    "wanted_groups",
+]
 
 
 @dataclass(frozen=True)
 class WeightTable:
-    """Weights laid one after the other, those with as many taps together.
-
-    Attributes:
-        names: Parameters in their order.
-        shapes: Their shapes.
-    """
+    """Weights laid one after the other, those with as many taps together."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
@@ -65,13 +70,8 @@ class WeightTable:
 
     def typical(self, entries: Tensor) -> Tensor:
         """Root mean square of the entries, ``(N,)``, of each cell's weight, ``(n_cells,)``."""
-        parts = entries.split([shape.numel() for shape in self.shapes])
-        return torch.cat(
-            [
-                part.square().mean().sqrt().expand(math.prod(shape[:2]))
-                for part, shape in zip(parts, self.shapes, strict=True)
-            ]
-        )
+        weights = self.pieces(entries)
+        return torch.cat([w.square().mean().sqrt().expand(math.prod(w.shape[:2])) for w in weights])
 
     def taps(self, like: Tensor) -> Tensor:
         """Number of taps of each cell, ``(n_cells,)``."""
@@ -90,23 +90,18 @@ class WeightTable:
     def scale_(self, entries: Tensor, factors: Tensor) -> Tensor:
         """Multiply entries, ``(N,)``, by their cell's factor, ``(n_cells,)``, in place."""
         parts = entries.split([cells * taps for cells, taps in self.runs])
-        own = factors.split([cells for cells, _ in self.runs])
-        for part, factor, (_, taps) in zip(parts, own, self.runs, strict=True):
+        by_run = factors.split([cells for cells, _ in self.runs])
+        for part, factor, (_, taps) in zip(parts, by_run, self.runs, strict=True):
             part.view(-1, taps).mul_(factor[:, None])
         return entries
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels and channels on one side of the weights; the last of each stands for no channel.
+    """Kernels and channels on one side of the weights; the last of each stands for no channel."""
 
-    Attributes:
-        kernel: Number of each cell's kernel, ``(n_cells,)``.
-        channel: Number of each kernel's channel, ``(K + 1,)``.
-    """
-
-    kernel: Tensor
-    channel: Tensor
+    kernel: Tensor  # number of each cell's kernel, (n_cells,)
+    channel: Tensor  # number of each kernel's channel, (K + 1,)
 
     def to(self, device: torch.device) -> Kernels:
         """Return the same on a device."""
@@ -119,9 +114,38 @@ class Kernels:
 
 def slices(network: Network, group: ChannelGroup, side: Side) -> tuple[Member, ...]:
     """Trainable slices by which layers read (``feature``) or produce (``neuron``) a group."""
-    found = group.incoming if side == "feature" else group.outgoing
-    tensors = ((member, network.tensor(member.tensor)) for member in found)
+    members = group.incoming if side == "feature" else group.outgoing
+    tensors = ((member, network.tensor(member.tensor)) for member in members)
     return tuple(m for m, t in tensors if isinstance(t, nn.Parameter) and t.requires_grad)
+
+
+def wanted_groups(channels: ChannelMap, names: Sequence[str] | None) -> list[ChannelGroup]:
+    """Return the groups of these names; without any, those that can be cut exactly.
+
+    Raises:
+        ConfigError: A group does not exist or is frozen.
+    """
+    if names is None:
+        return list(channels.free)
+    known = {group.name: group for group in channels.groups}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no channel group {name!r} to penalise")
+        if known[name].status == "frozen":
+            raise ConfigError(f"the channel group {name} stays whole: {known[name].reason}")
+    return [known[name] for name in names]
+
+
+def left_out(
+    network: Network, groups: Sequence[ChannelGroup], sides: Sequence[Side]
+) -> dict[str, str]:
+    """Say which groups have no trainable weight on the given sides."""
+    verbs = " or ".join({"feature": "reads", "neuron": "produces"}[side] for side in sides)
+    return {
+        group.name: f"no trainable weight {verbs} its channels"
+        for group in groups
+        if not any(slices(network, group, side) for side in sides)
+    }
 
 
 def find_weights(

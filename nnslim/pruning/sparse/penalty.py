@@ -15,13 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from nnslim.errors import ConfigError
-from nnslim.pruning.sparse.kernels import Kernels, WeightTable, find_kernels, find_weights, slices
+from nnslim.pruning.sparse.kernels import (
+    Kernels,
+    WeightTable,
+    find_kernels,
+    find_weights,
+    left_out,
+    wanted_groups,
+)
 from nnslim.pruning.sparse.regularizers import channel_penalties, form_of, kernel_pull
 
 if TYPE_CHECKING:
-    from nnslim.channels import ChannelGroup, ChannelMap
+    from nnslim.channels import ChannelMap
     from nnslim.network.network import Network
-    from nnslim.settings.prune import RegularizerConfig, Side
+    from nnslim.settings.prune import RegularizerConfig
     from nnslim.surgery import Edit
 
 __all__ = ["Focus", "HierarchicalSparsity", "removed_channels"]
@@ -72,8 +79,8 @@ class HierarchicalSparsity:
             channels: Its groups.
             config: The penalty.
             focus: Called at the start of every epoch with the network, the epoch and the number
-                of epochs; returns the factor of each channel's penalty by group. Without it every
-                channel is penalised alike.
+                of epochs; returns the factor of each channel's penalty by group. None penalises
+                all alike.
             groups: Names of the groups to penalise; None takes all that can be cut exactly.
 
         Raises:
@@ -81,19 +88,19 @@ class HierarchicalSparsity:
         """
         self.config = config
         self._focus = focus
-        wanted = _wanted(channels, groups)
-        self.left_out = _left_out(network, wanted, config.sides)
-        own = [group for group in wanted if group.name not in self.left_out]
-        if not own:
+        wanted = wanted_groups(channels, groups)
+        self.left_out = left_out(network, wanted, config.sides)
+        penalised = [group for group in wanted if group.name not in self.left_out]
+        if not penalised:
             why = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
             raise ConfigError("there is no channel to penalise", hint=why or None)
         self._form = form_of(config.name)
-        self._table: WeightTable = find_weights(network, own, config.sides)
+        self._table: WeightTable = find_weights(network, penalised, config.sides)
         self._kernels = [
-            find_kernels(network, channels, self._table, own, side) for side in config.sides
+            find_kernels(network, channels, self._table, penalised, side) for side in config.sides
         ]
-        self.groups = tuple(group.name for group in own)
-        self.weights: dict[str, np.ndarray] = {g.name: np.ones(g.width) for g in own}
+        self.groups = tuple(group.name for group in penalised)
+        self.weights: dict[str, np.ndarray] = {g.name: np.ones(g.width) for g in penalised}
         self._share: Tensor | None = None
         self._loss_norm: Tensor | None = None
 
@@ -104,8 +111,8 @@ class HierarchicalSparsity:
             ConfigError: The focus leaves a group out or gives impossible factors.
         """
         if self._focus is not None:
-            found = self._focus(network, epoch, epochs)
-            self.weights = {name: self._checked(name, found) for name in self.groups}
+            factors = self._focus(network, epoch, epochs)
+            self.weights = {name: self._checked(name, factors) for name in self.groups}
             self._share = None
 
     def add_(self, network: nn.Module, step: int, steps: int) -> None:
@@ -116,32 +123,32 @@ class HierarchicalSparsity:
         hierarchical, plain = self._gradients(flat, kernels, share)
         balance, strength = self.config.balance, self.config.strength
         if strength == "auto":
-            own = _unit_(hierarchical).mul_(balance).add_(_unit_(plain), alpha=1 - balance)
-            own = _unit_(own).mul_(self._loss_norm_now(tensors, own))
-            own.mul_(self.config.ratio_at(step, steps))
+            total = _unit_(hierarchical).mul_(balance).add_(_unit_(plain), alpha=1 - balance)
+            total = _unit_(total).mul_(self._loss_norm_now(tensors, total))
+            total.mul_(self.config.ratio_at(step, steps))
         else:
-            own = hierarchical.mul_(strength * balance).add_(plain, alpha=strength * (1 - balance))
-        for tensor, piece in zip(tensors, self._table.pieces(own), strict=True):
+            total = hierarchical.mul_(strength * balance)
+            total.add_(plain, alpha=strength * (1 - balance))
+        for tensor, piece in zip(tensors, self._table.pieces(total), strict=True):
             if tensor.grad is None:
                 tensor.grad = piece.clone()
             else:
                 tensor.grad.add_(piece)
 
     def penalty_value(self, network: nn.Module) -> dict[str, float]:
-        """Return the value of the hierarchical penalty, of the L1 norm, and of their mixture.
+        """Return the hierarchical penalty, the L1 norm, and their mixture, in double precision.
 
-        They are the formulas' own values, without a floor, at the current factors of the channels;
-        computed in double precision.
+        They are the values of the formulas, without a floor, at the channels' current factors.
         """
         flat = self._table.gather(self._tensors(network)).double()
         kernels, share = self._on(flat)
         hierarchical = plain = 0.0
-        for own in kernels:
-            sums = _norms(self._table, own, flat, 1)
-            norms = sums if self._form.norm == 1 else _norms(self._table, own, flat, 2)
-            values = channel_penalties(self._form, norms, own.channel, len(share))
+        for side in kernels:
+            sums = _norms(self._table, side, flat, 1)
+            norms = sums if self._form.norm == 1 else _norms(self._table, side, flat, 2)
+            values = channel_penalties(self._form, norms, side.channel, len(share))
             hierarchical += float(values @ share)
-            plain += float(sums @ share[own.channel])
+            plain += float(sums @ share[side.channel])
         balance = self.config.balance
         total = balance * hierarchical + (1 - balance) * plain
         return {"hierarchical": hierarchical, "l1": plain, "total": total}
@@ -158,8 +165,8 @@ class HierarchicalSparsity:
 
     def identity(self) -> dict[str, object]:
         """Return the settings, the groups and whether there is a focus."""
-        own: dict[str, object] = {"groups": list(self.groups), "focus": self._focus is not None}
-        return asdict(self.config) | own
+        focus = self._focus is not None
+        return {**asdict(self.config), "groups": list(self.groups), "focus": focus}
 
     def _tensors(self, network: nn.Module) -> list[Tensor]:
         parameters = dict(network.named_parameters(remove_duplicate=False))
@@ -168,7 +175,7 @@ class HierarchicalSparsity:
     def _on(self, flat: Tensor) -> tuple[list[Kernels], Tensor]:
         """Kernels and factors where the weights are."""
         if self._share is None or self._share.device != flat.device:
-            self._kernels = [own.to(flat.device) for own in self._kernels]
+            self._kernels = [kernels.to(flat.device) for kernels in self._kernels]
             factors = np.concatenate([*(self.weights[name] for name in self.groups), [0.0]])
             self._share = torch.tensor(factors, dtype=flat.dtype, device=flat.device)
         return self._kernels, self._share.to(flat.dtype)
@@ -182,11 +189,11 @@ class HierarchicalSparsity:
         sign = table.scale_(flat.clone(), 1 / floor).clamp_(-1.0, 1.0)
         pull = flat.new_zeros(table.n_cells)
         plain = torch.zeros_like(pull)
-        for own in kernels:
-            norms = _norms(table, own, flat, form.norm)
-            floors = own.sums(table.taps(flat) * floor.pow(form.norm)).pow_(1 / form.norm)
-            pull += kernel_pull(form, norms, floors, own.channel, share)[own.kernel]
-            plain += share[own.channel][own.kernel]
+        for side in kernels:
+            norms = _norms(table, side, flat, form.norm)
+            floors = side.sums(table.taps(flat) * floor.pow(form.norm)).pow_(1 / form.norm)
+            pull += kernel_pull(form, norms, floors, side.channel, share)[side.kernel]
+            plain += share[side.channel][side.kernel]
         outer = sign.clone() if form.norm == 1 else flat
         return table.scale_(outer, pull), table.scale_(sign, plain)
 
@@ -199,17 +206,16 @@ class HierarchicalSparsity:
         self._loss_norm = torch.where(mixed.isfinite(), mixed, last)
         return self._loss_norm
 
-    def _checked(self, name: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
-        own = self.weights[name]
-        if name not in found:
+    def _checked(self, name: str, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+        if name not in factors:
             raise ConfigError(f"the focus of the regularizer says nothing about {name}")
-        given = np.asarray(found[name], dtype=np.float64)
-        if given.shape != own.shape or not np.isfinite(given).all() or (given < 0).any():
+        width, array = len(self.weights[name]), np.asarray(factors[name], dtype=np.float64)
+        if array.shape != (width,) or not np.isfinite(array).all() or (array < 0).any():
             raise ConfigError(
-                f"the focus of the regularizer on {name} must be {len(own)} finite numbers of 0 or"
-                f" more, got an array of shape {given.shape}"
+                f"the focus of the regularizer on {name} must be {width} finite numbers of 0 or"
+                f" more, got an array of shape {array.shape}"
             )
-        return given
+        return array
 
 
 def removed_channels(edit: Edit, channels: ChannelMap) -> dict[str, np.ndarray]:
@@ -219,31 +225,6 @@ def removed_channels(edit: Edit, channels: ChannelMap) -> dict[str, np.ndarray]:
         if group.name in edit.keep
         else np.zeros(group.width)
         for group in channels.prunable
-    }
-
-
-def _wanted(channels: ChannelMap, names: Sequence[str] | None) -> list[ChannelGroup]:
-    if names is None:
-        return list(channels.free)
-    known = {group.name: group for group in channels.groups}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no channel group {name!r} to penalise")
-        if known[name].status == "frozen":
-            raise ConfigError(f"the channel group {name} stays whole: {known[name].reason}")
-    return [known[name] for name in names]
-
-
-def _left_out(
-    network: Network, groups: Sequence[ChannelGroup], sides: Sequence[Side]
-) -> dict[str, str]:
-    """Groups that have no trainable weight on the given sides."""
-    verb = {"feature": "reads", "neuron": "produces"}
-    verbs = " or ".join(verb[side] for side in sides)
-    return {
-        group.name: f"no trainable weight {verbs} its channels"
-        for group in groups
-        if not any(slices(network, group, side) for side in sides)
     }
 
 

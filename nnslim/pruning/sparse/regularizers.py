@@ -20,27 +20,16 @@ if TYPE_CHECKING:
 
     from nnslim.settings.prune import RegularizerName
 
-__all__ = [
-    "Form",
-    "channel_penalties",
-    "form_of",
-    "kernel_pull",
-]
+__all__ = ["Form", "channel_penalties", "form_of", "kernel_pull"]
 
 
 @dataclass(frozen=True)
 class Form:
-    """What makes one penalty differ from the others.
+    """What makes one penalty differ from the others."""
 
-    Attributes:
-        norm: Norm of a kernel: 1 for the sum of magnitudes, 2 for the Euclidean one.
-        power: Of the norm, inside the sum over a channel's kernels.
-        outer: What is applied to that sum.
-    """
-
-    norm: Literal[1, 2]
-    power: float
-    outer: Literal["root", "square"]
+    norm: Literal[1, 2]  # of a kernel: the sum of magnitudes, or the Euclidean norm
+    power: float  # of the norm, inside the sum over a channel's kernels
+    outer: Literal["root", "square"]  # of that sum
 
     @property
     def degree(self) -> float:
@@ -57,7 +46,7 @@ class Form:
 
 
 def form_of(name: RegularizerName) -> Form:
-    """Return the form of a penalty (Mitsuno et al., IJCNN 2020, with this project's own names).
+    """Return the form of a penalty (Mitsuno et al., IJCNN 2020, with names of this project).
 
     Raises:
         KeyError: There is no penalty of this name.
@@ -83,11 +72,7 @@ def form_of(name: RegularizerName) -> Form:
 def channel_penalties(form: Form, norms: Tensor, channel: Tensor, n_channels: int) -> Tensor:
     """Return the penalty of every channel, ``(n_channels,)``.
 
-    Args:
-        form: The penalty.
-        norms: Norm of each kernel, ``(K,)``.
-        channel: Number of each kernel's channel, ``(K,)``.
-        n_channels: How many channels there are.
+    Each kernel has its norm, ``(K,)``, and the number of its channel, ``(K,)``.
 
     Example:
         >>> norms, channel = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 0, 1])
