@@ -12,10 +12,9 @@ import onnxruntime as ort
 import torch
 
 from nnslim.errors import InputError
-from nnslim.measure.comparison import compare, comparison_warnings, on_free_cores
+from nnslim.measure.against import compare, comparison_warnings, on_free_cores
 from nnslim.measure.latency import Latency, measure_latency
-from nnslim.measure.notes import evaluation_notes
-from nnslim.measure.results import EvalFile, EvalReport, FileResult
+from nnslim.measure.results import EvalFile, EvalReport, FileResult, evaluation_notes
 from nnslim.measure.scoring import Score, images_per_run, score
 from nnslim.measure.steadiness import machine_warnings, unsteadiness
 from nnslim.measure.subject import Subject, random_images

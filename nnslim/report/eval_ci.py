@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 from xml.etree import ElementTree as ET
 
-from nnslim.report.eval_changes import change_tables
 from nnslim.report.eval_document import Json, files_of, gates_of
 from nnslim.report.eval_tables import (
     GATE_WORDS,
+    change_tables,
     comparison_table,
     file_table,
     gate_sentence,

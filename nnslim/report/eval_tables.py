@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from nnslim.report.eval_changes import change_tables
 from nnslim.report.eval_document import Json, file_name, files_of, gates_of
 from nnslim.report.table import Table
 from nnslim.report.units import count, milliseconds, percent, scaled, size
 
 __all__ = [
     "GATE_WORDS",
+    "change_tables",
     "comparison_table",
     "evaluation_tables",
     "file_table",
@@ -27,6 +27,7 @@ GATE_WORDS = {
     "inconclusive": "inconclusive",
     "skipped": "skipped",
 }
+_MOST_CHANGES = 10
 _STARVED = 0.9
 _UNKNOWN = "-"
 
@@ -69,6 +70,17 @@ def comparison_table(document: Mapping[str, object]) -> Table:
                 name = ""
     heads = ["file", "against the baseline", ">measured", ">95 % interval"]
     return Table.of("comparison", heads, rows)
+
+
+def change_tables(document: Mapping[str, object]) -> list[Table]:
+    """For every compared file: the classes that change most, and what images are called instead."""
+    tables: list[Table] = []
+    for file in files_of(document):
+        drop = (file["against_baseline"] or {}).get("accuracy")
+        if drop is not None and drop["moves"]:
+            name = file_name(file["path"], document)
+            tables += [_class_table(name, drop["per_class"]), _move_table(name, drop["moves"])]
+    return [table for table in tables if table.rows]
 
 
 def gate_table(document: Mapping[str, object]) -> Table:
@@ -169,6 +181,47 @@ def _compared(against: Json) -> Iterator[list[str]]:
     shares = {"parameters": "params_ratio", "MACs": "macs_ratio", "ONNX size": "bytes_ratio"}
     for name, key in shares.items():
         yield [f"{name}, %", _UNKNOWN if against[key] is None else _share(against[key]), ""]
+
+
+def _class_table(name: str, classes: Sequence[Json]) -> Table:
+    def change(row: Json) -> float:
+        return row["own_pct"] - row["baseline_pct"]
+
+    changed = [row for row in classes if change(row) != 0]
+    ordered = sorted(changed, key=lambda row: -abs(change(row)))
+    rows = [
+        [
+            str(row["name"]),
+            count(row["n"]),
+            percent(row["baseline_pct"]),
+            percent(row["own_pct"]),
+            f"{change(row):+.2f}",
+        ]
+        for row in ordered[:_MOST_CHANGES]
+    ]
+    heads = ["class", ">images", ">baseline, %", ">file, %", ">change, points"]
+    title = f"{name}: top-1 by class, {_first(len(rows), len(changed))} that changed"
+    return Table.of(title, heads, rows)
+
+
+def _move_table(name: str, moves: Sequence[Json]) -> Table:
+    rows = [
+        [str(row["label"]), str(row["baseline"]), str(row["own"]), count(row["n"]), _effect(row)]
+        for row in moves[:_MOST_CHANGES]
+    ]
+    heads = ["images of", "baseline says", "file says", ">images", "which is"]
+    title = f"{name}: other answers, {_first(len(rows), len(moves))} kinds"
+    return Table.of(title, heads, rows)
+
+
+def _effect(move: Json) -> str:
+    if move["label"] == move["baseline"]:
+        return "lost"
+    return "won" if move["label"] == move["own"] else "wrong as before"
+
+
+def _first(shown: int, total: int) -> str:
+    return f"all {total}" if shown == total else f"the largest {shown} of {count(total)}"
 
 
 def _interval(gate: Json) -> str:

@@ -10,8 +10,7 @@ import pytest
 from nnslim.errors import ConfigError
 from nnslim.measure import Accuracy, EvalReport, FileResult, check_gates
 from nnslim.measure.changes import Changes
-from nnslim.measure.comparison import Comparison, LatencyRatio
-from nnslim.measure.drop import AccuracyDrop
+from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
 from nnslim.measure.ratio import PairedRatio
 from nnslim.report.eval_tables import gate_sentence

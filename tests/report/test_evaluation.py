@@ -12,9 +12,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from nnslim.cli.output import Output
-from nnslim.report.eval_changes import change_tables
 from nnslim.report.eval_ci import eval_html, github_annotations, junit, markdown, outputs
 from nnslim.report.eval_tables import (
+    change_tables,
     evaluation_tables,
     file_table,
     speed_notes,
