@@ -15,9 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def channel_statistics(
-    images: NDArray[np.uint8],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute each channel's mean and standard deviation, on the 0 to 1 scale, to 4 decimals.
 
     Sets above 256 MiB are thinned evenly: a percent of them already fixes four decimals.

@@ -16,13 +16,7 @@ from nnslim.models.exported import read_exported
 from nnslim.models.formats import file_kind, model_file
 from nnslim.models.matching import match_signatures
 from nnslim.models.recognise import best_fit, recognise
-from nnslim.models.registry import (
-    Architecture,
-    Argument,
-    architecture,
-    describe,
-    parse_arch_args,
-)
+from nnslim.models.registry import Architecture, Argument, architecture, describe, parse_arch_args
 from nnslim.models.skeleton import signature_of
 from nnslim.models.state_dict import read_checkpoint
 from nnslim.network import Network, trace_network

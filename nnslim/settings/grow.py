@@ -10,13 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
 from nnslim.settings.option import AUTO, option, section
-from nnslim.settings.parse import (
-    parse_count,
-    parse_latency,
-    parse_limit,
-    parse_share,
-    write_share,
-)
+from nnslim.settings.parse import parse_count, parse_latency, parse_limit, parse_share, write_share
 from nnslim.settings.train import TrainConfig
 from nnslim.settings.tree import Checked
 
