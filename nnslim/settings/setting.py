@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from nnslim.errors import ConfigError
+from nnslim.settings.budget import LatencyBudget, Limit
 from nnslim.settings.option import AUTO, Auto, Option
+from nnslim.settings.parse import (
+    parse_counts,
+    parse_floats,
+    parse_latency,
+    parse_limit,
+    parse_size,
+    write_size,
+)
 
 __all__ = ["Setting"]
+
+# What an option of these types need not say.
+_BY_TYPE: Mapping[object, Option] = {
+    Limit: Option("", metavar="LIMIT", read=parse_limit),
+    LatencyBudget: Option("", metavar="LIMIT", read=parse_latency),
+    tuple[int, ...]: Option("", metavar="N,...", read=parse_counts),
+    tuple[float, ...]: Option("", metavar="X,X,X", read=parse_floats),
+    tuple[int, int]: Option("", metavar="N|HxW", read=parse_size, write=write_size),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,13 @@ class Setting:
     @property
     def key(self) -> str:
         """How files and variables name it: its flag's name, else its path."""
-        return (self.option.flag or self.path).replace("-", "_")
+        return str(self.option.flag or self.path).replace("-", "_")
+
+    @property
+    def _form(self) -> Option:
+        """How values of its type are read and written, where the option does not say."""
+        known = (_BY_TYPE[kind] for kind in _members(self.kind) if kind in _BY_TYPE)
+        return next(known, self.option)
 
     @property
     def switch(self) -> bool:
@@ -46,8 +71,8 @@ class Setting:
     @property
     def metavar(self) -> str:
         """What stands for its value in help."""
-        if self.option.metavar:
-            return self.option.metavar
+        if metavar := self.option.metavar or self._form.metavar:
+            return metavar
         names = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
         shown = [
             "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else names[kind]
@@ -61,8 +86,8 @@ class Setting:
         if value is None or isinstance(value, (bool, Auto)):
             words = {None: self.option.none, AUTO: "auto"}
             return words.get(value, str(value).lower())
-        if self.option.write is not None:
-            return self.option.write(value)
+        if (write := self.option.write or self._form.write) is not None:
+            return write(value)
         if isinstance(value, tuple):
             return ",".join(self.text(item) for item in value)
         if isinstance(value, float):
@@ -80,10 +105,8 @@ class Setting:
             return AUTO
         if text == self.option.none and {NoneType, object} & set(_members(self.kind)):
             return None
-        if self.option.read is not None:
-            value = self.option.read(text, said)
-        else:
-            value = _read(self.kind, text)
+        read = self.option.read or self._form.read
+        value = _read(self.kind, text) if read is None else read(text, said)
         if value is MISSING:
             raise ConfigError(f"{said}: must be {self._wanted()}")
         self.check(value)
@@ -102,12 +125,8 @@ class Setting:
                 raise ConfigError(f"[[{self.path}={self.text(value)}]]: {problem}")
 
     def _wanted(self) -> str:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            NoneType: self.option.none,
-        }
+        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        names[NoneType] = self.option.none
         wanted: list[str] = []
         for kind in _members(self.kind):
             if get_origin(kind) is Literal:
@@ -128,15 +147,12 @@ def _member(kind: object, origin: type) -> object:
     return next((member for member in _members(kind) if get_origin(member) is origin), None)
 
 
-def _takes_text(kind: object, value: str) -> bool:
-    return (
-        any(
-            member is str or value in get_args(member)
-            for member in _members(kind)
-            if member is str or get_origin(member) is Literal
-        )
-        or kind is object
-    )
+def _takes_text(whole: object, value: str) -> bool:
+    members = _members(whole)
+    choices = [
+        own for member in members if get_origin(member) is Literal for own in get_args(member)
+    ]
+    return str in members or object in members or value in choices
 
 
 def _read(kind: object, text: str) -> object:
@@ -152,16 +168,8 @@ def _read_as(kind: Any, text: str) -> object:  # noqa: ANN401 - a type
     if get_origin(kind) is Literal:
         return text if text in get_args(kind) else MISSING
     if kind is bool:
-        return {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }.get(text.lower(), MISSING)
+        on, off = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+        return text.lower() in on if text.lower() in on + off else MISSING
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         parts = tuple(_read_as(item, part.strip()) for part in text.split(",")) if text else ()

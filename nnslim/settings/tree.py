@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 from nnslim.settings.option import AUTO
 from nnslim.settings.setting import Setting
@@ -16,9 +16,18 @@ __all__ = ["Checked", "check_fields", "is_auto", "settings_of", "value_at", "wit
 class Checked:
     """Base of the settings: every value is checked against its field's bounds and choices.
 
+    A subclass says in which panel of ``--help`` its flags stand, and how the paths of its settings
+    begin in errors: ``class TrainConfig(Checked, panel="Training", section="training.")``.
+
     Raises:
         ConfigError: Names the setting, its value and what it may be.
     """
+
+    PANEL: ClassVar[str] = "Expert"
+    SECTION: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, panel: str | None = None, section: str | None = None) -> None:
+        cls.PANEL, cls.SECTION = panel or cls.PANEL, section or cls.SECTION
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -31,7 +40,8 @@ def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     for own in fields(cls):
         default = getattr(instance, own.name)
         if (facts := own.metadata.get("option")) is not None:
-            facts = replace(facts, panel=facts.panel or getattr(cls, "PANEL", "Expert"))
+            flag = own.name.replace("_", "-") if facts.flag is True else facts.flag
+            facts = replace(facts, panel=facts.panel or getattr(cls, "PANEL", ""), flag=flag)
             yield Setting(prefix + own.name, facts, hints[own.name], default)
         elif "entries" in own.metadata:
             for key, entry in own.metadata["entries"].items():
