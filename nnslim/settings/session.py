@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from nnslim.errors import ConfigError
 from nnslim.settings.option import flag, option, section
 from nnslim.settings.tree import Checked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["CudaOptions", "Layout", "SessionSettings"]
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from nnslim.errors import ConfigError
-from nnslim.settings.budget import LatencyBudget, Limit
 from nnslim.settings.option import AUTO, Auto, Option
-from nnslim.settings.parse import (
-    parse_counts,
-    parse_floats,
-    parse_latency,
-    parse_limit,
-    parse_size,
-    write_size,
-)
 
-__all__ = ["Setting"]
-
-# What an option of these types need not say.
-_BY_TYPE: Mapping[object, Option] = {
-    Limit: Option("", metavar="LIMIT", read=parse_limit),
-    LatencyBudget: Option("", metavar="LIMIT", read=parse_latency),
-    tuple[int, ...]: Option("", metavar="N,...", read=parse_counts),
-    tuple[float, ...]: Option("", metavar="X,X,X", read=parse_floats),
-    tuple[int, int]: Option("", metavar="N|HxW", read=parse_size, write=write_size),
-}
+__all__ = ["Setting", "members_of"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +34,6 @@ class Setting:
         return str(self.option.flag or self.path).replace("-", "_")
 
     @property
-    def _form(self) -> Option:
-        """How values of its type are read and written, where the option does not say."""
-        known = (_BY_TYPE[kind] for kind in _members(self.kind) if kind in _BY_TYPE)
-        return next(known, self.option)
-
-    @property
     def switch(self) -> bool:
         """Whether it is true or false and nothing else."""
         return self.kind is bool
@@ -71,12 +46,12 @@ class Setting:
     @property
     def metavar(self) -> str:
         """What stands for its value in help."""
-        if metavar := self.option.metavar or self._form.metavar:
-            return metavar
+        if self.option.metavar:
+            return self.option.metavar
         names = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
         shown = [
             "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else names[kind]
-            for kind in _members(self.kind)
+            for kind in members_of(self.kind)
             if get_origin(kind) is Literal or kind in names
         ]
         return "|".join(shown) or "VALUE"
@@ -86,8 +61,8 @@ class Setting:
         if value is None or isinstance(value, (bool, Auto)):
             words = {None: self.option.none, AUTO: "auto"}
             return words.get(value, str(value).lower())
-        if (write := self.option.write or self._form.write) is not None:
-            return write(value)
+        if self.option.write is not None:
+            return self.option.write(value)
         if isinstance(value, tuple):
             return ",".join(self.text(item) for item in value)
         if isinstance(value, float):
@@ -103,9 +78,9 @@ class Setting:
         said = f"[[{self.path}={text}]]"
         if text == "auto" and self.default is AUTO:
             return AUTO
-        if text == self.option.none and {NoneType, object} & set(_members(self.kind)):
+        if text == self.option.none and {NoneType, object} & set(members_of(self.kind)):
             return None
-        read = self.option.read or self._form.read
+        read = self.option.read
         value = _read(self.kind, text) if read is None else read(text, said)
         if value is MISSING:
             raise ConfigError(f"{said}: must be {self._wanted()}")
@@ -125,10 +100,10 @@ class Setting:
                 raise ConfigError(f"[[{self.path}={self.text(value)}]]: {problem}")
 
     def _wanted(self) -> str:
-        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
         names[NoneType] = self.option.none
         wanted: list[str] = []
-        for kind in _members(self.kind):
+        for kind in members_of(self.kind):
             if get_origin(kind) is Literal:
                 wanted += map(str, get_args(kind))
             else:
@@ -138,17 +113,17 @@ class Setting:
         return f"{', '.join(wanted[:-1])} or {wanted[-1]}" if wanted[1:] else wanted[0]
 
 
-def _members(kind: object) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+def members_of(kind: object) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
     return get_args(kind) if get_origin(kind) not in {Literal, tuple, None} else (kind,)
 
 
 def _member(kind: object, origin: type) -> object:
-    return next((member for member in _members(kind) if get_origin(member) is origin), None)
+    return next((member for member in members_of(kind) if get_origin(member) is origin), None)
 
 
 def _takes_text(whole: object, value: str) -> bool:
-    members = _members(whole)
+    members = members_of(whole)
     choices = [
         own for member in members if get_origin(member) is Literal for own in get_args(member)
     ]
@@ -157,7 +132,7 @@ def _takes_text(whole: object, value: str) -> bool:
 
 def _read(kind: object, text: str) -> object:
     """Read a text as the first type of a union that takes it; MISSING where none does."""
-    for member in _members(kind):
+    for member in members_of(kind):
         value = _read_as(member, text)
         if value is not MISSING:
             return value
