@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,22 +21,19 @@ from nnslim.data import Data
 from nnslim.data.opening import open_data
 from nnslim.errors import ConfigError
 from nnslim.growing.pipeline import grow_network
+from nnslim.growing.result import GrowResult
+from nnslim.measure import EvalReport
 from nnslim.models.opening import open_model
 from nnslim.network import Network, trace_network
-from nnslim.pruning.pipeline import prune_network
+from nnslim.onnx import ExportReport
+from nnslim.pruning.pipeline import PruneResult, prune_network
 from nnslim.run.context import RunContext
 from nnslim.settings.commands import EvalCommand, GrowCommand, PruneCommand
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.grow import GrowConfig
+from nnslim.settings.inputs import DataSettings
 from nnslim.settings.keywords import settings_from
 from nnslim.settings.prune import PruneConfig
-
-if TYPE_CHECKING:
-    from nnslim.growing.result import GrowResult
-    from nnslim.measure import EvalReport
-    from nnslim.onnx import ExportReport
-    from nnslim.pruning.pipeline import PruneResult
-    from nnslim.settings.inputs import DataSettings
 
 __all__ = ["evaluate", "export", "grow", "prune"]
 

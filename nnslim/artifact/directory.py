@@ -8,13 +8,11 @@ import os
 import shutil
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
+from typing import Self
 
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["SUMS", "RunDirectory", "sha256_file", "write_json", "write_page", "write_text"]
 

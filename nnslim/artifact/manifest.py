@@ -6,19 +6,16 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from nnslim.artifact.directory import SUMS, sha256_file
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "MANIFEST",

@@ -6,22 +6,18 @@ import copy
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor, nn
 
 from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ExportMismatchError, InputError, UnsupportedModelError
+from nnslim.network.network import Network
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from torch import Tensor, nn
-
-    from nnslim.network.network import Network
 
 __all__ = ["ArchiveReport", "export_archive"]
 

@@ -234,10 +234,7 @@ def _output(talk: TalkSettings, sources: Sources) -> Generator[Output]:
 
     output = Output(
         Verbosity(
-            json=talk.json,
-            verbose=talk.verbose,
-            quiet=talk.quiet,
-            progress=not talk.no_progress,
+            json=talk.json, verbose=talk.verbose, quiet=talk.quiet, progress=not talk.no_progress
         )
     )
     if sources.file is not None:

@@ -23,8 +23,7 @@ __all__ = ["ARGUMENTS", "EXAMPLES", "export_command"]
 
 ARGUMENTS = {
     "model": Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL", help="What to export.", show_default=False),
+        Path | None, typer.Argument(metavar="MODEL", help="What to export.", show_default=False)
     ]
 }
 EXAMPLES = (

@@ -58,10 +58,7 @@ class Sources:
         self._by_name = {own.path: own for own in settings} | {own.key: own for own in settings}
 
     def values(
-        self,
-        given: dict[str, Any],
-        assignments: Iterable[str],
-        config: Path | None,
+        self, given: dict[str, Any], assignments: Iterable[str], config: Path | None
     ) -> dict[str, object]:
         """Read every value that somebody gave, by path; what was read is taken out of ``given``.
 

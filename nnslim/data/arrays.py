@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnslim.data.augment import Augment
 from nnslim.data.dataset import Data
@@ -15,12 +17,6 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.data.split import Split
 from nnslim.data.statistics import channel_statistics
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike
 
 __all__ = ["Defaults", "data_from_arrays", "data_from_splits", "read_npz"]
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nnslim.data.augment import Augment
+from nnslim.data.preprocess import Preprocess
 from nnslim.data.selection import stratified_indices
+from nnslim.data.split import Split
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from nnslim.data.augment import Augment
-    from nnslim.data.preprocess import Preprocess
-    from nnslim.data.split import Split
 
 __all__ = ["Data", "complete_splits", "split_off"]
 

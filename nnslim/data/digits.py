@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from nnslim.data.arrays import Defaults, data_from_splits
-from nnslim.data.dataset import split_off
+from nnslim.data.dataset import Data, split_off
 from nnslim.data.selection import stratified_indices
 from nnslim.data.split import Split
-
-if TYPE_CHECKING:
-    from nnslim.data.dataset import Data
 
 __all__ = ["load_digits"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,9 +18,6 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.data.split import Split
 from nnslim.data.statistics import IMAGENET_MEAN, IMAGENET_STD
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["IMAGENET", "default_preprocess", "file_augment", "read_folder"]
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms import InterpolationMode
 
+from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-    from torchvision.transforms import InterpolationMode
-
-    from nnslim.data.preprocess import Preprocess
 
 __all__ = [
     "UNREADABLE",

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from nnslim.data.augment import Augment, Draws, crop_flip, draw
 from nnslim.data.images import fit_image, interpolation_mode
+from nnslim.data.preprocess import Preprocess
+from nnslim.data.split import Split
 from nnslim.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from nnslim.data.preprocess import Preprocess
-    from nnslim.data.split import Split
 
 __all__ = ["Loader", "Sampling"]
 

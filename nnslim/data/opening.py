@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nnslim.data.dataset import Data
 from nnslim.data.sources import load_data
 from nnslim.errors import ConfigError
-from nnslim.settings.inputs import TrainingDataSettings
-
-if TYPE_CHECKING:
-    from nnslim.settings.inputs import DataSettings
-    from nnslim.sink import Sink
+from nnslim.settings.inputs import DataSettings, TrainingDataSettings
+from nnslim.sink import Sink
 
 __all__ = ["open_data"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from torchvision.datasets import VisionDataset
 
 from nnslim.data.arrays import Defaults, data_from_splits
 from nnslim.data.dataset import Data, split_off
@@ -15,12 +17,6 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.data.selection import stratified_indices
 from nnslim.data.split import Split
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torchvision.datasets import VisionDataset
 
 __all__ = ["VISION_SETS", "VisionSet", "load_vision_set"]
 

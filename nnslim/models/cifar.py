@@ -10,16 +10,14 @@ Shapes: N images, C channels, H x W pixels, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnslim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["CIFAR_DEPTHS", "VGG_PLANS", "CifarResNet", "CifarVGG"]
 

@@ -13,16 +13,14 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from nnslim.errors import InputError
 from nnslim.models.state_dict import holds_only_tensors
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["read_exported"]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from nnslim.models.registry import Source, architecture_names, timm_installed, timm_module
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from nnslim.models.skeleton import Signature
+from nnslim.models.skeleton import Signature
 
 __all__ = ["REPRESENTATIVES", "candidates", "family"]
 

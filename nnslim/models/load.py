@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from nnslim.artifact.directory import sha256_file
 from nnslim.artifact.network_file import load_network
+from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, InputError
 from nnslim.models.exported import read_exported
 from nnslim.models.formats import file_kind, model_file
 from nnslim.models.matching import match_signatures
 from nnslim.models.recognise import best_fit, recognise
-from nnslim.models.registry import (
-    Architecture,
-    Argument,
-    architecture,
-    describe,
-    parse_arch_args,
-)
+from nnslim.models.registry import Architecture, Argument, architecture, describe, parse_arch_args
 from nnslim.models.skeleton import signature_of
-from nnslim.models.state_dict import read_checkpoint
+from nnslim.models.state_dict import Weights, read_checkpoint
 from nnslim.network import Network, trace_network
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from nnslim.data.preprocess import Preprocess
-    from nnslim.models.state_dict import Weights
 
 __all__ = ["LoadedModel", "ModelOptions", "load_model"]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nnslim.models.skeleton import Signature
+from nnslim.models.skeleton import Signature
 
 __all__ = ["Match", "match_signatures"]
 

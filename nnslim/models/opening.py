@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nnslim.data import Data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, InputError
 from nnslim.models.formats import file_kind, model_file
 from nnslim.models.load import LoadedModel, ModelOptions, load_model
 from nnslim.settings.inputs import ModelSettings, PreprocessSettings
-
-if TYPE_CHECKING:
-    from nnslim.data import Data
-    from nnslim.sink import Sink
+from nnslim.sink import Sink
 
 __all__ = ["chosen_preprocess", "open_model"]
 

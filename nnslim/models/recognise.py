@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nnslim.errors import InputError
 from nnslim.models.families import REPRESENTATIVES, candidates, family
 from nnslim.models.matching import Match, match_signatures
 from nnslim.models.registry import Architecture, Argument, architecture, describe
 from nnslim.models.skeleton import Signature, signature
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["Recognition", "best_fit", "recognise"]
 

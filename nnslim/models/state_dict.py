@@ -12,8 +12,9 @@ import re
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import safetensors
 import torch
@@ -23,9 +24,6 @@ from torch import Tensor, nn
 from nnslim.errors import InputError
 from nnslim.factory import working_directory_importable
 from nnslim.models.formats import file_kind
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Weights", "holds_only_tensors", "read_checkpoint"]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nnslim.report.prune_document import Group
+from nnslim.report.prune_document import Group
 
 __all__ = [
     "CHARACTER",

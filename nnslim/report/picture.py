@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nnslim.report.prune_document import Layer
+from nnslim.report.prune_document import Layer
 
 __all__ = ["Picture", "network_picture"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from nnslim.report.figures import Panel, line_panel, width_chart
 from nnslim.report.page import flat, rendered
 from nnslim.report.picture import network_picture
+from nnslim.report.prune_document import Epoch, PruneReport, StageResult, TensorPart
 from nnslim.report.prune_tables import (
     accuracy_table,
     alignment_table,
@@ -18,9 +19,6 @@ from nnslim.report.prune_tables import (
     trials_table,
     verdict,
 )
-
-if TYPE_CHECKING:
-    from nnslim.report.prune_document import Epoch, PruneReport, StageResult, TensorPart
 
 __all__ = ["render_html"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from nnslim.report.prune_document import Group, PruneReport, StageResult
 from nnslim.report.table import Table
 from nnslim.report.units import count, percent, scaled, size
-
-if TYPE_CHECKING:
-    from nnslim.report.prune_document import Group, PruneReport, StageResult
 
 __all__ = [
     "accuracy_table",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nnslim.report.table import Table
+from nnslim.report.table import Table
 
 __all__ = ["Shown"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from nnslim.settings.eval import EvalSettings, Gates, ReportSettings
 from nnslim.settings.export import ExportSettings, FormatSettings, PrecisionSettings
@@ -18,7 +18,7 @@ from nnslim.settings.inputs import (
     SeedModelSettings,
     TrainingDataSettings,
 )
-from nnslim.settings.option import option, section
+from nnslim.settings.option import flag, section
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.tree import Checked
 
@@ -35,19 +35,17 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TalkSettings(Checked):
+class TalkSettings(Checked, panel="Output"):
     """How much a command says, and in what form."""
 
-    PANEL: ClassVar[str] = "Output"
-
-    json: bool = option(False, "Write the result as one JSON document.", flag="json")
-    verbose: bool = option(False, "Say more on stderr.", flag="verbose", short="v")
-    quiet: bool = option(False, "Say only warnings and errors.", flag="quiet", short="q")
-    no_progress: bool = option(False, "Show no progress.", flag="no-progress", panel="Expert")
+    json: bool = flag(False, "Write the result as one JSON document.")
+    verbose: bool = flag(False, "Say more on stderr.", short="v")
+    quiet: bool = flag(False, "Say only warnings and errors.", short="q")
+    no_progress: bool = flag(False, "Show no progress.", panel="Expert")
 
 
 def _overwrite() -> Any:  # noqa: ANN401 - as `option`
-    return option(False, "Replace what is at the output path.", flag="overwrite", panel="Output")
+    return flag(False, "Replace what is at the output path.", "overwrite", panel="Output")
 
 
 @dataclass(frozen=True)
@@ -58,35 +56,24 @@ class OverwriteSettings(Checked):
 
 
 @dataclass(frozen=True)
-class RunOutput(Checked):
+class RunOutput(Checked, panel="Output"):
     """Where a run writes to."""
 
-    PANEL: ClassVar[str] = "Output"
-
-    out: Path = option(
-        Path("nnslim-out"),
-        "Directory to write the result to.",
-        flag="out",
-        short="o",
-        metavar="DIR",
+    out: Path = flag(
+        Path("nnslim-out"), "Directory to write the result to.", short="o", metavar="DIR"
     )
-    resume: bool = option(
-        False, "Go on with an interrupted run in the output directory.", flag="resume"
-    )
+    resume: bool = flag(False, "Go on with an interrupted run in the output directory.")
     overwrite: bool = _overwrite()
 
 
 @dataclass(frozen=True)
-class PlanOutput(RunOutput):
+class PlanOutput(RunOutput, panel="Output"):
     """Whether a plan is all that is wanted."""
 
-    PANEL: ClassVar[str] = "Output"
-
-    dry_run: bool = option(False, "Show the plan and write nothing.", flag="dry-run")
-    html: Path | None = option(
+    dry_run: bool = flag(False, "Show the plan and write nothing.")
+    html: Path | None = flag(
         None,
         "With --dry-run: write a page with a picture of the network, before and after.",
-        flag="html",
         metavar="FILE",
     )
 
@@ -95,13 +82,8 @@ class PlanOutput(RunOutput):
 class ExportOutput(Checked):
     """Where an export writes to."""
 
-    out: Path | None = option(
-        None,
-        "File to write; without it, beside MODEL.",
-        flag="out",
-        short="o",
-        metavar="FILE",
-        panel="Output",
+    out: Path | None = flag(
+        None, "File to write; without it, beside MODEL.", short="o", metavar="FILE", panel="Output"
     )
     overwrite: bool = _overwrite()
 
@@ -123,12 +105,8 @@ class PruneCommand(Checked):
 class GrowCommand(Checked):
     """``nnslim grow``."""
 
-    teacher: Path | None = option(
-        None,
-        "The large network that teaches.",
-        flag="teacher",
-        metavar="MODEL",
-        panel="Model and data",
+    teacher: Path | None = flag(
+        None, "The large network that teaches.", metavar="MODEL", panel="Model and data"
     )
     data: TrainingDataSettings = section(TrainingDataSettings)
     model: ModelSettings = section(ModelSettings)

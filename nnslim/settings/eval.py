@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import AUTO, option, section
-from nnslim.settings.parse import parse_count, parse_counts
+from nnslim.settings.option import AUTO, flag, option, section
+from nnslim.settings.parse import parse_count
 from nnslim.settings.session import SessionSettings
 from nnslim.settings.tree import Checked
 
@@ -16,14 +16,12 @@ __all__ = ["QUICK", "EvalSettings", "Gates", "LatencySettings", "PairedSettings"
 
 
 @dataclass(frozen=True)
-class LatencySettings(Checked):
+class LatencySettings(Checked, section="latency."):
     """How long to measure; times are per candidate.
 
     Raises:
         ConfigError: A count below 1 or a time below 0.
     """
-
-    SECTION: ClassVar[str] = "latency."
 
     warmup_runs: int = option(10, "Untimed calls at least.", low=0)
     warmup_s: float = option(0.5, "Untimed seconds at least; with no calls no warm-up.", low=0)
@@ -41,7 +39,7 @@ class LatencySettings(Checked):
 
 
 @dataclass(frozen=True)
-class PairedSettings(Checked):
+class PairedSettings(Checked, section="paired."):
     """How long to measure a ratio of latencies.
 
     Measuring never stops on significance, which would bias the result.
@@ -49,8 +47,6 @@ class PairedSettings(Checked):
     Raises:
         ConfigError: A count below 1, a time below 0, or fewer pairs at most than at least.
     """
-
-    SECTION: ClassVar[str] = "paired."
 
     pairs: int = option(
         5, "Fresh pairs of sessions at least, unless the budget is spent after three.", low=1
@@ -112,13 +108,11 @@ class EvalSettings(Checked):
     """
 
     session: SessionSettings = section(SessionSettings)
-    batch_sizes: tuple[int, ...] = option(
+    batch_sizes: tuple[int, ...] = flag(
         (1,),
         "Images per run that latency is measured with, such as 1,32.",
-        flag="batch-size",
-        metavar="N,...",
+        "batch-size",
         low=1,
-        read=parse_counts,
         panel="Output",
     )
     accuracy_batch: int | None = option(
@@ -127,70 +121,43 @@ class EvalSettings(Checked):
         none="auto",
         low=1,
     )
-    workers: int = option(
-        AUTO, "Processes that decode image files.", flag="workers", low=0, auto="by cores"
-    )
+    workers: int = flag(AUTO, "Processes that decode image files.", low=0, auto="by cores")
     latency: LatencySettings = section(LatencySettings)
     paired: PairedSettings = section(PairedSettings)
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0)
+    seed: int = flag(0, "Seed of everything random.", low=0)
 
 
 @dataclass(frozen=True)
-class Gates(Checked):
+class Gates(Checked, panel="Budget", section="gates."):
     """What the user demands of a file; None demands nothing.
 
     Raises:
         ConfigError: A limit that is not a finite number.
     """
 
-    PANEL: ClassVar[str] = "Budget"
-    SECTION: ClassVar[str] = "gates."
-
-    min_top1: float | None = option(
-        None,
-        "Fail below this top-1 accuracy, in percent.",
-        flag="min-top1",
-        metavar="PCT",
-        low=0,
-        high=100,
+    min_top1: float | None = flag(
+        None, "Fail below this top-1 accuracy, in percent.", metavar="PCT", low=0, high=100
     )
-    max_drop: float | None = option(
+    max_drop: float | None = flag(
         None,
         "Fail where the file may lose more points of top-1 accuracy than this against the "
         "baseline: the upper end of the 95 % interval counts.",
-        flag="max-drop",
         metavar="POINTS",
     )
-    max_latency_ratio: float | None = option(
-        None,
-        "Fail where latency is surely above this share of the baseline's.",
-        flag="max-latency-ratio",
-        metavar="X",
-        low=0,
+    max_latency_ratio: float | None = flag(
+        None, "Fail where latency is surely above this share of the baseline's.", low=0
     )
-    max_latency_ms: float | None = option(
-        None, "Fail above this median latency.", flag="max-latency-ms", metavar="MS", low=0
+    max_latency_ms: float | None = flag(
+        None, "Fail above this median latency.", metavar="MS", low=0
     )
-    max_params: int | None = option(
-        None,
-        "Fail above this number of parameters, such as 140k.",
-        flag="max-params",
-        metavar="N",
-        read=parse_count,
+    max_params: int | None = flag(
+        None, "Fail above this number of parameters, such as 140k.", read=parse_count
     )
-    max_macs: int | None = option(
-        None,
-        "Fail above this number of multiply-adds, such as 20M.",
-        flag="max-macs",
-        metavar="N",
-        read=parse_count,
+    max_macs: int | None = flag(
+        None, "Fail above this number of multiply-adds, such as 20M.", read=parse_count
     )
-    max_bytes: int | None = option(
-        None,
-        "Fail above this size of the ONNX file, such as 2M.",
-        flag="max-bytes",
-        metavar="N",
-        read=parse_count,
+    max_bytes: int | None = flag(
+        None, "Fail above this size of the ONNX file, such as 2M.", read=parse_count
     )
     max_params_ratio: float | None = option(
         None, "Fail above this share of the baseline's parameters.", low=0
@@ -216,25 +183,19 @@ class Gates(Checked):
 
 
 @dataclass(frozen=True)
-class ReportSettings(Checked):
+class ReportSettings(Checked, panel="Output"):
     """What else is compared, what fails the command, and where the result is written too."""
 
-    PANEL: ClassVar[str] = "Output"
-
-    baseline: Path | None = option(
+    baseline: Path | None = flag(
         None,
         "One more file to compare with; no gate applies to it.",
-        flag="baseline",
         metavar="FILE",
         panel="Model and data",
     )
-    strict: bool = option(
-        False, "Fail where a gate is inconclusive or skipped, too.", flag="strict", panel="Budget"
-    )
-    report: tuple[str, ...] = option(
+    strict: bool = flag(False, "Fail where a gate is inconclusive or skipped, too.", panel="Budget")
+    report: tuple[str, ...] = flag(
         (),
         "Write the result here too: .json, .md, .xml (JUnit) or .html; repeatable.",
-        flag="report",
         metavar="PATH",
     )
     samples: Path | None = option(None, "Write every timed call to this .npz file.", metavar="FILE")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import option
+from nnslim.settings.option import flag, option
 from nnslim.settings.parse import parse_count
 from nnslim.settings.tree import Checked
 
@@ -15,7 +15,7 @@ __all__ = ["ExportSettings", "FormatSettings", "PrecisionSettings"]
 
 
 @dataclass(frozen=True)
-class ExportSettings(Checked):
+class ExportSettings(Checked, panel="Method"):
     """How to export.
 
     Attributes:
@@ -27,27 +27,22 @@ class ExportSettings(Checked):
         ConfigError: A number out of its range or a reserved metadata key.
     """
 
-    PANEL: ClassVar[str] = "Method"
-
-    opset: int = option(20, "Version of the ONNX operators.", flag="opset", low=18, high=25)
-    batch: int | None = option(
+    opset: int = flag(20, "Version of the ONNX operators.", low=18, high=25)
+    batch: int | None = flag(
         None,
         "Images per run: dynamic for any number, or a number.",
-        flag="batch",
         metavar="dynamic|N",
         none="dynamic",
         low=1,
         read=parse_count,
     )
-    half: bool = option(False, "Compute in float16; input and logits stay float32.", flag="half")
-    with_preprocess: bool = option(
-        False,
-        "Take pixels, uint8 (N, H, W, C), and normalise inside; resize before it.",
-        flag="with-preprocess",
+    half: bool = flag(False, "Compute in float16; input and logits stay float32.")
+    with_preprocess: bool = flag(
+        False, "Take pixels, uint8 (N, H, W, C), and normalise inside; resize before it."
     )
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     rtol: float | None = None
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
+    seed: int = flag(0, "Seed of everything random.", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +53,7 @@ class ExportSettings(Checked):
 
 
 @dataclass(frozen=True)
-class PrecisionSettings(Checked):
+class PrecisionSettings(Checked, panel="Method", section="precision."):
     """How an export of less precision is made and judged.
 
     Attributes:
@@ -68,15 +63,11 @@ class PrecisionSettings(Checked):
         ConfigError: A number out of its range.
     """
 
-    PANEL: ClassVar[str] = "Method"
-    SECTION: ClassVar[str] = "precision."
-
-    int8: bool = option(False, "Compute in 8-bit integers, for the CPU; needs images.", flag="int8")
+    int8: bool = flag(False, "Compute in 8-bit integers, for the CPU; needs images.")
     calibration_samples: int = option(128, "Training images that give int8 its scales.", low=1)
-    max_drop: float = option(
+    max_drop: float = flag(
         2.0,
         "Points of top-1 accuracy that float16 or int8 may lose; otherwise nothing is written.",
-        flag="max-drop",
         metavar="POINTS",
         low=0,
         high=100,
@@ -86,15 +77,11 @@ class PrecisionSettings(Checked):
 
 
 @dataclass(frozen=True)
-class FormatSettings(Checked):
+class FormatSettings(Checked, panel="Output"):
     """Which file is written, for where."""
 
-    PANEL: ClassVar[str] = "Output"
-
-    onnx: bool = option(False, "Write ONNX; so it is without a format.", flag="onnx")
-    pt2: bool = option(
-        False, "Write an archive of torch.export, which plain torch reads.", flag="pt2"
-    )
+    onnx: bool = flag(False, "Write ONNX; so it is without a format.")
+    pt2: bool = flag(False, "Write an archive of torch.export, which plain torch reads.")
     target: Literal["cpu", "cuda", "tensorrt"] = option(
         "cpu",
         "Where the file will run: CUDA has no kernels for int8, TensorRT wants zero points of 0.",

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
-from nnslim.settings.option import AUTO, option, section
-from nnslim.settings.parse import (
-    parse_count,
-    parse_latency,
-    parse_limit,
-    parse_share,
-    write_share,
-)
+from nnslim.settings.option import AUTO, flag, option, section
+from nnslim.settings.parse import parse_count, parse_limit, parse_share, write_share
 from nnslim.settings.train import TrainConfig
 from nnslim.settings.tree import Checked
 
@@ -29,21 +23,17 @@ PerCost: TypeAlias = Literal["params", "macs", "latency", "none"]
 
 
 @dataclass(frozen=True)
-class SeedConfig(Checked):
+class SeedConfig(Checked, section="seed_network."):
     """The small network that everything is planted into, where none is given.
 
     Of every group at least 2 channels remain. Without a ``width`` it is the widest network that
     keeps to ``share`` of every counted budget (an eighth of the width if no budget is counted).
     """
 
-    SECTION: ClassVar[str] = "seed_network."
-
     width: Limit | None = option(
         AUTO,
         "Width of the narrowed teacher's groups: a share or a number; none is the widest within "
         "the share of the budget.",
-        metavar="LIMIT",
-        read=parse_limit,
         auto="2 channels where one round fills the budget",
     )
     share: float | None = option(
@@ -67,7 +57,7 @@ class SeedConfig(Checked):
 
 
 @dataclass(frozen=True)
-class GrowConfig(Checked):
+class GrowConfig(Checked, panel="Method"):
     """A growing run, except for the networks and the data.
 
     What is ``AUTO`` is decided by ``nnslim.settings.resolved`` when the run begins. Shares in
@@ -78,65 +68,53 @@ class GrowConfig(Checked):
         'everywhere'
     """
 
-    PANEL: ClassVar[str] = "Method"
-
     limits: Mapping[Metric, Limit] = budgets(
         "that the grown network may have",
         default="20% of the parameters, without another budget",
         share="20%",
     )
-    latency: LatencyBudget | None = option(
+    latency: LatencyBudget | None = flag(
         None,
         "Latency it may have in onnxruntime for one image: 40% of the teacher's, or 1.5ms.",
-        flag="latency",
-        metavar="LIMIT",
-        read=parse_latency,
         panel="Budget",
     )
-    target_accuracy: float | None = option(
+    target_accuracy: float | None = flag(
         None,
         "Stop at this top-1 accuracy on the validation images, in percent.",
-        flag="target-accuracy",
         metavar="PCT",
         low=0,
         high=100,
         panel="Budget",
     )
-    rounds: int | None = option(
-        None, "Stop after this many rounds.", flag="rounds", low=0, panel="Budget"
-    )
+    rounds: int | None = flag(None, "Stop after this many rounds.", low=0, panel="Budget")
     patience: int | None = option(
         None,
         "Stop after this many rounds without a gain, which are taken back.",
         low=1,
         panel="Budget",
     )
-    where: Literal["group", "everywhere"] = option(
+    where: Literal["group", "everywhere"] = flag(
         "everywhere",
         "Plant into all groups at once, or layer by layer into the group that gains most.",
-        flag="where",
     )
-    growth: Limit = option(
+    growth: Limit = flag(
         AUTO,
         "Channels planted into a group in a round: a share of its width, or a number.",
-        flag="growth",
         metavar="25%|N",
         read=partial(parse_limit, most=1000),
         auto="25%; everywhere what the budget has room for",
     )
-    candidates: int | None = option(
+    candidates: int | None = flag(
         None,
         "Groups tried in a round, chosen by a first-order estimate; all tries every one.",
-        flag="candidates",
         metavar="all|M",
         none="all",
         low=1,
         read=parse_count,
     )
-    init: Init = option(
+    init: Init = flag(
         AUTO,
         "How planted channels start: with the weights of the teacher's channels, or random ones.",
-        flag="init",
         auto="teacher; random with SEED",
     )
     wiring: Literal["onward", "full"] = option(
@@ -154,23 +132,17 @@ class GrowConfig(Checked):
     )
     seed_network: SeedConfig = section(SeedConfig)
     training: TrainConfig = section(TrainConfig)
-    polish_epochs: int = option(
-        0,
-        "Epochs of training all weights in the end.",
-        flag="polish-epochs",
-        low=0,
-        panel="Training",
+    polish_epochs: int = flag(
+        0, "Epochs of training all weights in the end.", low=0, panel="Training"
     )
     polish_lr: float = option(
         0.02, "Peak learning rate of training all weights in the end.", above=0, panel="Training"
     )
-    batch_size: int = option(
-        128, "Images per training step.", flag="batch-size", low=2, panel="Training"
-    )
+    batch_size: int = flag(128, "Images per training step.", low=2, panel="Training")
     recalibrate_batches: int = option(
         20,
         "Training batches for the statistics of new batch norm channels.",
         low=1,
         panel="Training",
     )
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
+    seed: int = flag(0, "Seed of everything random.", low=0, panel="Expert")

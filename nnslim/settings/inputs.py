@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from nnslim.settings.option import option
-from nnslim.settings.parse import parse_floats, parse_size, write_size
+from nnslim.settings.option import flag, option
 from nnslim.settings.tree import Checked
 
 __all__ = [
@@ -20,29 +18,22 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ModelSettings(Checked):
+class ModelSettings(Checked, panel="Model and data"):
     """What the user says of a model."""
 
-    PANEL: ClassVar[str] = "Model and data"
-
-    arch: str | None = option(
+    arch: str | None = flag(
         None,
         "Architecture of a state dict: torchvision:resnet18, timm:NAME, cifar_resnet20, or "
         "package.module:factory, which runs your code. Without it, it is recognised.",
-        flag="arch",
         metavar="NAME",
     )
-    arch_arg: tuple[str, ...] = option(
-        (),
-        "Argument of the architecture, such as num_classes=10; repeatable.",
-        flag="arch-arg",
-        metavar="K=V",
+    arch_arg: tuple[str, ...] = flag(
+        (), "Argument of the architecture, such as num_classes=10; repeatable.", metavar="K=V"
     )
     # A file or a variable must not decide to run code.
-    trust_pickle: bool = option(
+    trust_pickle: bool = flag(
         False,
         "Load a pickled module. This runs code from the file: trust it first.",
-        flag="trust-pickle",
         file=False,
         panel="Expert",
     )
@@ -59,36 +50,17 @@ class SeedModelSettings(Checked):
 
 
 @dataclass(frozen=True)
-class PreprocessSettings(Checked):
+class PreprocessSettings(Checked, panel="Model and data", section="preprocess."):
     """How an image becomes an input; None where the file or the data says."""
 
-    PANEL: ClassVar[str] = "Model and data"
-    SECTION: ClassVar[str] = "preprocess."
-
-    input_size: tuple[int, int] | None = option(
-        None,
-        "Input in pixels: 224, or HEIGHTxWIDTH.",
-        flag="input-size",
-        metavar="N|HxW",
-        read=parse_size,
-        write=write_size,
-        none="auto",
+    input_size: tuple[int, int] | None = flag(
+        None, "Input in pixels: 224, or HEIGHTxWIDTH.", none="auto"
     )
-    mean: tuple[float, ...] | None = option(
-        None,
-        "Mean per channel on the 0 to 1 scale.",
-        flag="mean",
-        metavar="X,X,X",
-        read=parse_floats,
-        none="auto",
+    mean: tuple[float, ...] | None = flag(
+        None, "Mean per channel on the 0 to 1 scale.", none="auto"
     )
-    std: tuple[float, ...] | None = option(
-        None,
-        "Standard deviation per channel on the 0 to 1 scale.",
-        flag="std",
-        metavar="X,X,X",
-        read=parse_floats,
-        none="auto",
+    std: tuple[float, ...] | None = flag(
+        None, "Standard deviation per channel on the 0 to 1 scale.", none="auto"
     )
 
     @property
@@ -98,27 +70,23 @@ class PreprocessSettings(Checked):
 
 
 @dataclass(frozen=True)
-class DataSettings(Checked):
+class DataSettings(Checked, section="data."):
     """Where images come from."""
 
-    SECTION: ClassVar[str] = "data."
-
-    source: str | None = option(
+    source: str | None = flag(
         None,
         "A folder of class folders, an .npz file, cifar10[:ROOT] or another torchvision set, "
         "digits, or package.module:factory.",
-        flag="data",
+        "data",
         metavar="SPEC",
         panel="Model and data",
     )
-    download: bool = option(False, "Allow a torchvision set to be downloaded.", flag="download")
+    download: bool = flag(False, "Allow a torchvision set to be downloaded.")
 
 
 @dataclass(frozen=True)
-class TrainingDataSettings(DataSettings):
+class TrainingDataSettings(DataSettings, panel="Model and data"):
     """Where images to train on come from, and which of them are used."""
-
-    PANEL: ClassVar[str] = "Model and data"
 
     subset: int | None = option(None, "Use only this many training images.", low=1, none="all")
     validation: int | None = option(
@@ -138,15 +106,11 @@ class TrainingDataSettings(DataSettings):
 
 
 @dataclass(frozen=True)
-class DeviceSettings(Checked):
+class DeviceSettings(Checked, panel="Training"):
     """Where to train."""
 
-    PANEL: ClassVar[str] = "Training"
-
-    device: str = option(
-        "auto", "Where to compute: auto, cpu, cuda or cuda:N.", flag="device", metavar="NAME"
+    device: str = flag("auto", "Where to compute: auto, cpu, cuda or cuda:N.", metavar="NAME")
+    require_gpu: bool = flag(
+        False, "Stop with exit code 3 if no GPU does the work.", panel="Expert"
     )
-    require_gpu: bool = option(
-        False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu", panel="Expert"
-    )
-    workers: int = option(0, "Processes that decode image files.", flag="workers", low=0)
+    workers: int = flag(0, "Processes that decode image files.", low=0)

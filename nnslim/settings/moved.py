@@ -66,10 +66,7 @@ _EVAL = {
     "cuda_option": "session.cuda.NAME",
     "engine_cache": "session.engine_cache",
 }
-_EXPORT = {
-    "calibration_samples": "precision.calibration_samples",
-    "target": "format.target",
-}
+_EXPORT = {"calibration_samples": "precision.calibration_samples", "target": "format.target"}
 
 
 def moved_names(command: str) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, get_args
 
-__all__ = ["AUTO", "PANELS", "Auto", "Option", "option", "section"]
+__all__ = ["AUTO", "PANELS", "Auto", "Option", "flag", "option", "section"]
 
 Panel = Literal["Model and data", "Budget", "Method", "Training", "Output", "Expert"]
 PANELS: tuple[str, ...] = get_args(Panel)
@@ -36,8 +36,8 @@ class Option:
 
     Attributes:
         help: One sentence that reads well alone.
-        panel: Where the flag stands in ``--help``; without it the class's ``PANEL``, or Expert.
-        flag: Without dashes; None for a setting that has none and is reached by ``--set``.
+        panel: Where the flag stands in ``--help``; without it the class's ``panel``, or Expert.
+        flag: Without dashes; True is the field's name, None is reached by ``--set`` only.
         short: One letter.
         metavar: What stands for the value in help; None takes it from the type.
         auto: With the default ``AUTO``: what decides, in words.
@@ -54,7 +54,7 @@ class Option:
 
     help: str
     panel: str = ""
-    flag: str | None = None
+    flag: str | Literal[True] | None = None
     short: str | None = None
     metavar: str | None = None
     auto: str | None = None
@@ -88,6 +88,11 @@ class Option:
         return "must be " + " and ".join(
             f"{text} {write(b)}" for b, text in bounds if b is not None
         )
+
+
+def flag(default: object, help: str, name: str | None = None, **facts: Any) -> Any:  # noqa: ANN401 - as `field`
+    """Declare a setting that has a flag of its own, named as the field or otherwise."""
+    return option(default, help, flag=name or True, **facts)
 
 
 def option(default: object, help: str, **facts: Any) -> Any:  # noqa: ANN401 - as `field`

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from nnslim.errors import ConfigError
 from nnslim.settings.budget import LatencyBudget, Limit, Metric
 from nnslim.settings.limits import budgets
-from nnslim.settings.option import AUTO, option, section
-from nnslim.settings.parse import parse_counts, parse_latency, parse_limit
+from nnslim.settings.option import AUTO, flag, option, section
 from nnslim.settings.train import TrainConfig
 from nnslim.settings.tree import Checked
 
@@ -53,7 +52,7 @@ RegularizerName: TypeAlias = Literal["fading", Penalty]
 
 
 @dataclass(frozen=True)
-class SaliencyConfig(Checked):
+class SaliencyConfig(Checked, panel="Method", section="saliency."):
     """How channels are scored.
 
     ``logits`` measures the mean squared change of the logits, ``loss`` the increase of the
@@ -61,13 +60,10 @@ class SaliencyConfig(Checked):
     at once; ``magnitude`` is the L2 norm of the filters, which needs no data.
     """
 
-    PANEL: ClassVar[str] = "Method"
-    SECTION: ClassVar[str] = "saliency."
-
-    kind: Saliency = option(
+    kind: Saliency = flag(
         AUTO,
         "How channels are scored: loss, logits, jacobian, taylor or magnitude.",
-        flag="saliency",
+        "saliency",
         metavar="NAME",
         auto="by profile; without data magnitude",
     )
@@ -79,7 +75,7 @@ class SaliencyConfig(Checked):
 
 
 @dataclass(frozen=True)
-class RegularizerConfig(Checked):
+class RegularizerConfig(Checked, panel="Method", section="sparse.regularizer."):
     """What pulls channels towards zero in sparse training, and how strongly.
 
     ``fading`` (``nnslim.pruning.sparse.fading``) ends at zero and has no strength. The other nine
@@ -94,13 +90,10 @@ class RegularizerConfig(Checked):
         0.0001
     """
 
-    PANEL: ClassVar[str] = "Method"
-    SECTION: ClassVar[str] = "sparse.regularizer."
-
-    name: RegularizerName = option(
+    name: RegularizerName = flag(
         "group_lasso",
         "What pulls channels towards zero in sparse training: fading, or one of nine penalties.",
-        flag="regularizer",
+        "regularizer",
         metavar="NAME",
     )
     axis: Axis = option(
@@ -154,16 +147,13 @@ class RegularizerConfig(Checked):
 
 
 @dataclass(frozen=True)
-class SparseConfig(Checked):
+class SparseConfig(Checked, panel="Method", section="sparse."):
     """Sparse training of the dense network, before the first removal."""
 
-    PANEL: ClassVar[str] = "Method"
-    SECTION: ClassVar[str] = "sparse."
-
-    epochs: int = option(
+    epochs: int = flag(
         AUTO,
         "Epochs of sparse training before the removal.",
-        flag="sparse-epochs",
+        "sparse-epochs",
         low=0,
         auto="by profile; at least 2 with a penalty",
     )
@@ -189,11 +179,8 @@ class SparseConfig(Checked):
 
 
 @dataclass(frozen=True)
-class RoundConfig(Checked):
+class RoundConfig(Checked, panel="Method", section="rounds."):
     """Removal in rounds, each scored on what the one before has left."""
-
-    PANEL: ClassVar[str] = "Method"
-    SECTION: ClassVar[str] = "rounds."
 
     count: int = option(
         AUTO,
@@ -211,25 +198,18 @@ class RoundConfig(Checked):
 
 
 @dataclass(frozen=True)
-class LatencyConfig(Checked):
+class LatencyConfig(Checked, panel="Budget", section="latency."):
     """Latency as measured in onnxruntime on the run's device."""
 
-    PANEL: ClassVar[str] = "Budget"
-    SECTION: ClassVar[str] = "latency."
-
-    budget: LatencyBudget | None = option(
+    budget: LatencyBudget | None = flag(
         None,
         "Latency that may remain, measured in onnxruntime on this device: 60% or 1.5ms.",
-        flag="latency",
-        metavar="LIMIT",
-        read=parse_latency,
+        "latency",
     )
     batch_sizes: tuple[int, ...] = option(
         (1,),
         "Batch sizes that a latency budget holds at, and that latency is measured at: 1,32.",
-        metavar="N,...",
         low=1,
-        read=parse_counts,
     )
     threads: int | None = option(
         None, "Threads that latency is measured with on the CPU; none is one per core.", low=1
@@ -242,7 +222,7 @@ class LatencyConfig(Checked):
 
 
 @dataclass(frozen=True)
-class PruneConfig(Checked):
+class PruneConfig(Checked, panel="Method"):
     """A pruning run, except for the network and the data.
 
     What is ``AUTO`` is decided by ``nnslim.settings.resolved``, by the profile and by whether there
@@ -253,32 +233,27 @@ class PruneConfig(Checked):
         2
     """
 
-    PANEL: ClassVar[str] = "Method"
-
     limits: Mapping[Metric, Limit] = budgets(
         "that may remain", default="50% of the parameters, without another budget", share="50%"
     )
     latency: LatencyConfig = section(LatencyConfig)
-    max_drop: float | None = option(
+    max_drop: float | None = flag(
         None,
         "Instead of a budget: prune as far as this loss of validation accuracy allows, in points.",
-        flag="max-drop",
         metavar="POINTS",
         low=0,
         high=100,
         panel="Budget",
     )
-    profile: ProfileName = option(
+    profile: ProfileName = flag(
         "balanced",
         "How to cut and how long to train where nothing else says: fast, balanced or best.",
-        flag="profile",
         metavar="NAME",
     )
     saliency: SaliencyConfig = section(SaliencyConfig)
-    keep: tuple[str, ...] = option(
+    keep: tuple[str, ...] = flag(
         (),
         "Layer whose channels all stay, those it makes and those it reads; repeatable.",
-        flag="keep",
         metavar="LAYER",
     )
     keep_streams: bool = option(
@@ -289,20 +264,15 @@ class PruneConfig(Checked):
     min_width: Limit = option(
         Limit(0.1, relative=True),
         "Channels that every group keeps at least: a share of its width, or a number.",
-        metavar="LIMIT",
-        read=parse_limit,
     )
-    align: int | Literal["auto"] = option(
+    align: int | Literal["auto"] = flag(
         1,
         "Every group that is cut ends at a multiple of N channels; auto measures which pays.",
-        flag="align",
         metavar="N|auto",
         low=1,
     )
-    approximate: bool = option(
-        False,
-        "Cut channels that a norm runs over too, such as a transformer's residual stream.",
-        flag="approximate",
+    approximate: bool = flag(
+        False, "Cut channels that a norm runs over too, such as a transformer's residual stream."
     )
     shrink: Shrink = option(
         "auto", "Drop whole attention heads and groups, as many within each, or the more numerous."
@@ -334,10 +304,8 @@ class PruneConfig(Checked):
         auto="50; without data 0",
     )
     training: TrainConfig = section(partial(TrainConfig, epochs=AUTO, distill_weight=AUTO))
-    batch_size: int = option(
-        128, "Images per training step.", flag="batch-size", low=2, panel="Training"
-    )
-    seed: int = option(0, "Seed of everything random.", flag="seed", low=0, panel="Expert")
+    batch_size: int = flag(128, "Images per training step.", low=2, panel="Training")
+    seed: int = flag(0, "Seed of everything random.", low=0, panel="Expert")
 
     def __post_init__(self) -> None:
         super().__post_init__()

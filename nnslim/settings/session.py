@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import option, section
+from nnslim.settings.option import flag, option, section
 from nnslim.settings.tree import Checked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["CudaOptions", "Layout", "SessionSettings"]
 
@@ -22,15 +19,13 @@ Layout: TypeAlias = Literal["NCHW", "NHWC"]
 
 
 @dataclass(frozen=True)
-class CudaOptions(Checked):
+class CudaOptions(Checked, section="session.cuda."):
     """Options of onnxruntime's CUDA provider that change speed: explicit, never its defaults.
 
     Example:
         >>> CudaOptions(prefer_nhwc=True).for_provider(device=0, batch=1, tf32=False)["prefer_nhwc"]
         '1'
     """
-
-    SECTION: ClassVar[str] = "session.cuda."
 
     prefer_nhwc: bool = option(
         False, "Lay images out with the channels last, which tensor cores want."
@@ -71,7 +66,7 @@ class CudaOptions(Checked):
 
 
 @dataclass(frozen=True)
-class SessionSettings(Checked):
+class SessionSettings(Checked, section="session."):
     """Where and how to run a file.
 
     ``device`` is ``"cpu"``; ``"cuda"`` or ``"cuda:1"``, which fails where that GPU cannot run the
@@ -87,18 +82,13 @@ class SessionSettings(Checked):
             graph for a free batch.
     """
 
-    SECTION: ClassVar[str] = "session."
-
-    device: str = option(
+    device: str = flag(
         "auto",
         "Where to run the file: auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N.",
-        flag="device",
         metavar="NAME",
         panel="Output",
     )
-    require_gpu: bool = option(
-        False, "Stop with exit code 3 if no GPU does the work.", flag="require-gpu"
-    )
+    require_gpu: bool = flag(False, "Stop with exit code 3 if no GPU does the work.")
     threads: int | None = option(
         None, "Threads of onnxruntime on the CPU; none is one per core.", low=1
     )

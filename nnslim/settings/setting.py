@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from nnslim.errors import ConfigError
 from nnslim.settings.option import AUTO, Auto, Option
 
-__all__ = ["Setting"]
+__all__ = ["Setting", "members_of"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Setting:
     @property
     def key(self) -> str:
         """How files and variables name it: its flag's name, else its path."""
-        return (self.option.flag or self.path).replace("-", "_")
+        return str(self.option.flag or self.path).replace("-", "_")
 
     @property
     def switch(self) -> bool:
@@ -51,7 +51,7 @@ class Setting:
         names = {int: "N", float: "X", str: "TEXT", bool: "true|false"}
         shown = [
             "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else names[kind]
-            for kind in _members(self.kind)
+            for kind in members_of(self.kind)
             if get_origin(kind) is Literal or kind in names
         ]
         return "|".join(shown) or "VALUE"
@@ -78,12 +78,10 @@ class Setting:
         said = f"[[{self.path}={text}]]"
         if text == "auto" and self.default is AUTO:
             return AUTO
-        if text == self.option.none and {NoneType, object} & set(_members(self.kind)):
+        if text == self.option.none and {NoneType, object} & set(members_of(self.kind)):
             return None
-        if self.option.read is not None:
-            value = self.option.read(text, said)
-        else:
-            value = _read(self.kind, text)
+        read = self.option.read
+        value = _read(self.kind, text) if read is None else read(text, said)
         if value is MISSING:
             raise ConfigError(f"{said}: must be {self._wanted()}")
         self.check(value)
@@ -102,14 +100,10 @@ class Setting:
                 raise ConfigError(f"[[{self.path}={self.text(value)}]]: {problem}")
 
     def _wanted(self) -> str:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            NoneType: self.option.none,
-        }
+        names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+        names[NoneType] = self.option.none
         wanted: list[str] = []
-        for kind in _members(self.kind):
+        for kind in members_of(self.kind):
             if get_origin(kind) is Literal:
                 wanted += map(str, get_args(kind))
             else:
@@ -119,29 +113,26 @@ class Setting:
         return f"{', '.join(wanted[:-1])} or {wanted[-1]}" if wanted[1:] else wanted[0]
 
 
-def _members(kind: object) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+def members_of(kind: object) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
     return get_args(kind) if get_origin(kind) not in {Literal, tuple, None} else (kind,)
 
 
 def _member(kind: object, origin: type) -> object:
-    return next((member for member in _members(kind) if get_origin(member) is origin), None)
+    return next((member for member in members_of(kind) if get_origin(member) is origin), None)
 
 
-def _takes_text(kind: object, value: str) -> bool:
-    return (
-        any(
-            member is str or value in get_args(member)
-            for member in _members(kind)
-            if member is str or get_origin(member) is Literal
-        )
-        or kind is object
-    )
+def _takes_text(whole: object, value: str) -> bool:
+    members = members_of(whole)
+    choices = [
+        own for member in members if get_origin(member) is Literal for own in get_args(member)
+    ]
+    return str in members or object in members or value in choices
 
 
 def _read(kind: object, text: str) -> object:
     """Read a text as the first type of a union that takes it; MISSING where none does."""
-    for member in _members(kind):
+    for member in members_of(kind):
         value = _read_as(member, text)
         if value is not MISSING:
             return value
@@ -152,16 +143,8 @@ def _read_as(kind: Any, text: str) -> object:  # noqa: ANN401 - a type
     if get_origin(kind) is Literal:
         return text if text in get_args(kind) else MISSING
     if kind is bool:
-        return {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }.get(text.lower(), MISSING)
+        on, off = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+        return text.lower() in on if text.lower() in on + off else MISSING
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         parts = tuple(_read_as(item, part.strip()) for part in text.split(",")) if text else ()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from nnslim.errors import ConfigError
-from nnslim.settings.option import AUTO, option
+from nnslim.settings.option import AUTO, flag, option
 from nnslim.settings.tree import Checked, check_fields
 
 __all__ = ["LossConfig", "Precision", "Schedule", "TrainConfig"]
@@ -16,7 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(Checked):
+class TrainConfig(Checked, panel="Training", section="training."):
     """Everything that decides a training run, except the network and the data.
 
     The learning rate rises over the warm-up and falls with ``schedule``
@@ -31,19 +31,13 @@ class TrainConfig(Checked):
         'cosine'
     """
 
-    PANEL: ClassVar[str] = "Training"
-    SECTION: ClassVar[str] = "training."
-
-    epochs: int = option(
+    epochs: int = flag(
         AUTO,
         "Epochs of training; 0 trains nothing.",
-        flag="epochs",
         low=0,
         auto="by profile; while growing 15, or 2 for a single group",
     )
-    lr: float = option(
-        AUTO, "Peak learning rate.", flag="lr", above=0, high=1e6, auto="by optimizer"
-    )
+    lr: float = flag(AUTO, "Peak learning rate.", above=0, high=1e6, auto="by optimizer")
     optimizer: Literal["sgd", "adamw"] = option(AUTO, "Optimizer.", auto="by what is trained")
     momentum: float = option(0.9, "Momentum of SGD; the first beta of AdamW.", low=0, below=1)
     weight_decay: float = option(
@@ -66,8 +60,8 @@ class TrainConfig(Checked):
     grad_clip: float | None = option(
         None, "Largest norm of the whole gradient; none does not clip.", above=0
     )
-    precision: Precision = option(
-        "fp32", "Precision of the training's arithmetic; fp16 not on the CPU.", flag="precision"
+    precision: Precision = flag(
+        "fp32", "Precision of the training's arithmetic; fp16 not on the CPU."
     )
     ema: float | None = option(
         None,

@@ -5,20 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
-from nnslim.settings.option import AUTO
-from nnslim.settings.setting import Setting
+from nnslim.settings.budget import LatencyBudget, Limit
+from nnslim.settings.option import AUTO, Option
+from nnslim.settings.parse import (
+    parse_counts,
+    parse_floats,
+    parse_latency,
+    parse_limit,
+    parse_size,
+    write_size,
+)
+from nnslim.settings.setting import Setting, members_of
 
 __all__ = ["Checked", "check_fields", "is_auto", "settings_of", "value_at", "with_values"]
+
+# What an option of these types need not say.
+_BY_TYPE: Mapping[object, Option] = {
+    Limit: Option("", metavar="LIMIT", read=parse_limit),
+    LatencyBudget: Option("", metavar="LIMIT", read=parse_latency),
+    tuple[int, ...]: Option("", metavar="N,...", read=parse_counts),
+    tuple[float, ...]: Option("", metavar="X,X,X", read=parse_floats),
+    tuple[int, int]: Option("", metavar="N|HxW", read=parse_size, write=write_size),
+}
 
 
 class Checked:
     """Base of the settings: every value is checked against its field's bounds and choices.
 
+    A subclass says in which panel of ``--help`` its flags stand, and how the paths of its settings
+    begin in errors: ``class TrainConfig(Checked, panel="Training", section="training.")``.
+
     Raises:
         ConfigError: Names the setting, its value and what it may be.
     """
+
+    panel: ClassVar[str] = "Expert"
+    section: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, panel: str | None = None, section: str | None = None) -> None:
+        cls.panel, cls.section = panel or cls.panel, section or cls.section
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -27,12 +54,10 @@ class Checked:
 def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     """Yield the settings of a dataclass in order, those of its sections in their places."""
     instance = cls()
-    hints = _hints(cls)
     for own in fields(cls):
         default = getattr(instance, own.name)
-        if (facts := own.metadata.get("option")) is not None:
-            facts = replace(facts, panel=facts.panel or getattr(cls, "PANEL", "Expert"))
-            yield Setting(prefix + own.name, facts, hints[own.name], default)
+        if (setting := _own_settings(cls).get(own.name)) is not None:
+            yield replace(setting, path=prefix + own.name, default=default)
         elif "entries" in own.metadata:
             for key, entry in own.metadata["entries"].items():
                 yield Setting(prefix + key, entry, object, AUTO)
@@ -97,17 +122,30 @@ def check_fields(settings: object, like: type | None = None) -> None:
     Raises:
         ConfigError: Names the setting, its value and what it may be.
     """
-    cls: Any = like or type(settings)
-    start, hints = getattr(cls, "SECTION", ""), _hints(cls)
+    for name, setting in _own_settings(like or type(settings)).items():
+        if (value := getattr(settings, name, AUTO)) is not AUTO:
+            setting.check(value)
+
+
+@cache  # evaluating type hints takes most of the time that a settings object takes
+def _own_settings(cls: Any) -> Mapping[str, Setting]:  # noqa: ANN401 - a class of settings
+    """The settings that are a class's own fields, with what class, name and type say of them."""
+    hints, result = get_type_hints(cls), dict[str, Setting]()
     for own in fields(cls):
-        facts, value = own.metadata.get("option"), getattr(settings, own.name, AUTO)
-        if facts is not None and value is not AUTO:
-            Setting(start + own.name, facts, hints[own.name], own.default).check(value)
-
-
-@cache  # evaluating them takes most of the time that a settings object takes
-def _hints(cls: type) -> Mapping[str, object]:
-    return get_type_hints(cls)
+        if (said := own.metadata.get("option")) is not None:
+            kind = hints[own.name]
+            known = (_BY_TYPE[member] for member in members_of(kind) if member in _BY_TYPE)
+            by_type = next(known, said)
+            option = replace(
+                said,
+                panel=said.panel or cls.panel,
+                flag=own.name.replace("_", "-") if said.flag is True else said.flag,
+                metavar=said.metavar or by_type.metavar,
+                read=said.read or by_type.read,
+                write=said.write or by_type.write,
+            )
+            result[own.name] = Setting(cls.section + own.name, option, kind, own.default)
+    return result
 
 
 def _fields(settings: object) -> tuple[Field[Any], ...]:
