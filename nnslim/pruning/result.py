@@ -50,9 +50,7 @@ class PruneResult(Shown):
     layers: tuple[dict[str, object], ...]  # of the dense network, with widths before and after
     checks: tuple[CutCheck, ...]  # of each round: the cut network equals the masked one
     split: str | None = None  # the images of ``accuracies``: test, or val in its place
-    accuracies: dict[str, Accuracy] | None = (
-        None  # by the last stage of each kind; none without data
-    )
+    accuracies: dict[str, Accuracy] | None = None  # by stage, the last of its kind
     stages: tuple[StageResult, ...] = ()
     training: tuple[Epochs, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -82,7 +80,7 @@ class PruneResult(Shown):
             ]
             for own in self.stages
         ]
-        plan = [["dense", self.plan.before], ["pruned", self.plan.after]]
-        rows = rows or [[name, f"{c.params:,}", f"{c.macs:,}", "", ""] for name, c in plan]
+        ends = (("dense", self.plan.before), ("pruned", self.plan.after))
+        rows = rows or [[name, f"{c.params:,}", f"{c.macs:,}", "", ""] for name, c in ends]
         headings = ["stage", ">parameters", ">MACs", ">validation %", f">{self.split or 'test'} %"]
         return (Table.of("Pruned", headings, rows),)
