@@ -100,6 +100,6 @@ class Stages:
         if differing:
             raise ConfigError(
                 f"{file} belongs to another run, which differs in {', '.join(differing)}",
-                hint="use its settings, or start anew with --overwrite instead of --resume",
+                hint="use its settings, or start anew with [[overwrite]] instead of [[resume]]",
             )
         return entry["record"]

@@ -90,7 +90,7 @@ def resolve_edit(channels: ChannelMap, edit: Edit) -> ResolvedEdit:
     for name, keep in edit.keep.items():
         if name not in names:
             raise ConfigError(
-                f"the network has no channel group {name!r}", hint="see --dry-run for the groups"
+                f"the network has no channel group {name!r}", hint="see [[dry_run]] for the groups"
             )
         group = names[name]
         count[group.components] = _group_count(group, np.asarray(keep, dtype=np.int64))
