@@ -33,7 +33,7 @@ from nnslim.settings.prune import PruneConfig
 
 if TYPE_CHECKING:
     from nnslim.growing.result import GrowResult
-    from nnslim.measure import EvalReport
+    from nnslim.measure.results import EvalReport
     from nnslim.onnx import ExportReport
     from nnslim.pruning.pipeline import PruneResult
     from nnslim.settings.inputs import DataSettings
@@ -156,8 +156,8 @@ def evaluate(
         >>> report.files[0].n_parameters
         10
     """
-    from nnslim.measure import EvalFile  # noqa: PLC0415 - onnxruntime is slow to import
-    from nnslim.measure import evaluate as evaluate_files  # noqa: PLC0415 - as above
+    from nnslim.measure.evaluation import evaluate as evaluate_files  # noqa: PLC0415 - as above
+    from nnslim.measure.results import EvalFile  # noqa: PLC0415 - onnxruntime is slow to import
     from nnslim.measure.scoring import decoding_workers  # noqa: PLC0415 - as above
 
     listed = [files] if isinstance(files, (str, Path, Network)) else list(files)

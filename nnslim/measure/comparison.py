@@ -6,99 +6,21 @@ Differences are paired, so that what both have in common (hard images, a busy ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from nnslim.measure.drop import AccuracyDrop, accuracy_drop
+from nnslim.data import Data
+from nnslim.measure.drop import accuracy_drop
 from nnslim.measure.paired import measure_ratios
+from nnslim.measure.ratio import LatencyRatio
+from nnslim.measure.results import Comparison, FileResult
 from nnslim.measure.steadiness import busy_cores, ratio_warnings
+from nnslim.measure.subject import Subject
+from nnslim.settings.eval import EvalSettings, PairedSettings
 from nnslim.settings.session import SessionSettings
 
-if TYPE_CHECKING:
-    from nnslim.data import Data
-    from nnslim.measure.ratio import PairedRatio
-    from nnslim.measure.results import FileResult
-    from nnslim.measure.subject import Subject
-    from nnslim.settings.eval import EvalSettings, PairedSettings
-
-__all__ = [
-    "Comparison",
-    "LatencyRatio",
-    "compare",
-    "comparison_warnings",
-    "latency_ratio",
-    "on_free_cores",
-]
-
-
-@dataclass(frozen=True)
-class LatencyRatio:
-    """Latency as a share of the baseline's, and the baseline against itself as a control.
-
-    Attributes:
-        ratio: The file against its baseline.
-        control: The baseline against a fresh session of it, measured in the same rounds.
-        threads: Of each session, on the CPU.
-    """
-
-    ratio: PairedRatio
-    control: PairedRatio
-    threads: int | None = None
-
-    @property
-    def noisy(self) -> bool:
-        """Whether the machine finds a difference where there is none."""
-        return not self.control.low <= 1.0 <= self.control.high
-
-    def hides(self, limit: float) -> bool:
-        """Whether noise is wider than what is asked: the limit's distance from 1.
-
-        A ratio further than that from the limit is seen through more noise.
-        """
-        asked = max(abs(limit - 1), abs(self.ratio.ratio - limit))
-        return self.control.high - self.control.low > asked
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain JSON values with units in the names."""
-        return {
-            **self.ratio.to_json(),
-            "control": self.control.to_json(),
-            "noisy": self.noisy,
-            "cpu_threads": self.threads,
-        }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A file against its baseline.
-
-    Attributes:
-        accuracy: None without data.
-        latency: By images per run.
-        params_ratio: Parameters as a share of the baseline's.
-        macs_ratio: Multiply-adds; None where one of both is not known.
-        bytes_ratio: Size of the ONNX files.
-    """
-
-    accuracy: AccuracyDrop | None
-    latency: Mapping[int, LatencyRatio]
-    params_ratio: float
-    macs_ratio: float | None
-    bytes_ratio: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain JSON values."""
-        return {
-            "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
-            "latency": [
-                {"batch_size": size, **ratio.to_json()} for size, ratio in self.latency.items()
-            ],
-            "params_ratio": self.params_ratio,
-            "macs_ratio": self.macs_ratio,
-            "bytes_ratio": self.bytes_ratio,
-        }
+__all__ = ["compare", "comparison_warnings", "latency_ratio", "on_free_cores"]
 
 
 def compare(
@@ -118,8 +40,8 @@ def compare(
         settings: How to measure.
     """
     baseline, result = results
-    drop: AccuracyDrop | None = None
-    if data is not None and baseline.accuracy is not None and result.accuracy is not None:
+    drop = None
+    if data and baseline.accuracy and result.accuracy:
         drop = accuracy_drop(baseline.accuracy, result.accuracy, data.test.labels, data.classes)
     sizes = [n for n in settings.batch_sizes if n in baseline.latency and n in result.latency]
     latency = {

@@ -1,22 +1,55 @@
-"""How much accuracy a file loses against its baseline on the same images, and how surely."""
+"""How much accuracy a file loses against its baseline on the same images, how surely, and where."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from nnslim.errors import InputError
-from nnslim.measure.changes import Changes, find_changes
+from nnslim.measure.accuracy import Accuracy
 
-if TYPE_CHECKING:
-    from nnslim.measure.accuracy import Accuracy
-
-__all__ = ["AccuracyDrop", "accuracy_drop"]
+__all__ = ["AccuracyDrop", "Changes", "ClassChange", "Move", "accuracy_drop", "find_changes"]
 
 _CONFIDENCE = 0.95
+_NOT_FINITE = "(not finite)"
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Top-1 accuracy on the ``n`` images of one class, of the baseline and of the file."""
+
+    name: str
+    n: int
+    baseline_pct: float
+    own_pct: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """``n`` images of class ``label`` that the two files put into different classes."""
+
+    label: str
+    baseline: str
+    own: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Everything that differs.
+
+    Attributes:
+        agreement_pct: Images that both call the same, right or wrong, in percent.
+        per_class: Every class that has images, in the order of classes.
+        moves: Most frequent first; ties in the order of classes.
+    """
+
+    agreement_pct: float
+    per_class: tuple[ClassChange, ...]
+    moves: tuple[Move, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +93,7 @@ class AccuracyDrop:
             "mcnemar_p": self.p_value,
             "worst_class": self.worst_class,
             "worst_class_drop_pp": self.worst_class_drop_pp,
-            **self.changes.to_json(),
+            **asdict(self.changes),
         }
 
 
@@ -155,3 +188,40 @@ def _mcnemar(lost: int, won: int) -> float:
     n, k = lost + won, min(lost, won)
     tail = sum(math.comb(n, i) for i in range(k + 1))
     return min(1.0, 2 * tail / 2**n)
+
+
+def find_changes(
+    baseline: Accuracy, other: Accuracy, labels: np.ndarray, classes: tuple[str, ...]
+) -> Changes:
+    """Compare predictions on the same images, in the same order.
+
+    Args:
+        baseline: Predictions of the baseline.
+        other: Of the file.
+        labels: Of the images, (N,).
+        classes: Names.
+
+    Example:
+        >>> from nnslim.measure.accuracy import top_k_accuracy
+        >>> labels = np.array([0, 0, 1])
+        >>> one = top_k_accuracy([(np.eye(2)[labels], labels)])
+        >>> two = top_k_accuracy([(np.eye(2)[[0, 1, 1]], labels)])
+        >>> find_changes(one, two, labels, ("cat", "dog")).moves
+        (Move(label='cat', baseline='cat', own='dog', n=1),)
+    """
+    names = (*classes, _NOT_FINITE)  # -1 stands for the last
+    per_class: list[ClassChange] = []
+    for index, name in enumerate(classes):
+        chosen = labels == index
+        if n := int(chosen.sum()):
+            right = (100 * float(a.correct[chosen].mean()) for a in (baseline, other))
+            per_class.append(ClassChange(name, n, *right))
+    differs = baseline.predicted != other.predicted
+    columns = (labels, baseline.predicted, other.predicted)
+    moved = Counter(zip(*(column[differs].tolist() for column in columns), strict=True))
+    ordered = sorted(moved.items(), key=lambda item: (-item[1], item[0]))
+    return Changes(
+        100 * float((~differs).mean()),
+        tuple(per_class),
+        tuple(Move(names[a], names[b], names[c], n) for (a, b, c), n in ordered),
+    )
