@@ -22,10 +22,12 @@ from nnslim.data.opening import open_data
 from nnslim.errors import ConfigError
 from nnslim.growing.pipeline import grow_network
 from nnslim.growing.result import GrowResult
-from nnslim.measure import EvalReport
+from nnslim.measure.evaluation import evaluate as evaluate_files
+from nnslim.measure.results import EvalFile, EvalReport
+from nnslim.measure.scoring import decoding_workers
 from nnslim.models.opening import open_model
 from nnslim.network import Network, trace_network
-from nnslim.onnx import ExportReport
+from nnslim.onnx import ExportReport, export_onnx
 from nnslim.pruning.pipeline import PruneResult, prune_network
 from nnslim.run.context import RunContext
 from nnslim.settings.commands import EvalCommand, GrowCommand, PruneCommand
@@ -153,10 +155,6 @@ def evaluate(
         >>> report.files[0].n_parameters
         10
     """
-    from nnslim.measure import EvalFile  # noqa: PLC0415 - onnxruntime is slow to import
-    from nnslim.measure import evaluate as evaluate_files  # noqa: PLC0415 - as above
-    from nnslim.measure.scoring import decoding_workers  # noqa: PLC0415 - as above
-
     listed = [files] if isinstance(files, (str, Path, Network)) else list(files)
     entries = [*((own, False) for own in listed), *([(baseline, True)] if baseline else [])]
     settings.setdefault("workers", decoding_workers())
@@ -190,8 +188,6 @@ def export(
         UnsupportedModelError: The network holds something that ONNX cannot express.
         ExportMismatchError: onnxruntime computes something else; no file is left behind.
     """
-    from nnslim.onnx import export_onnx  # noqa: PLC0415 - onnxruntime is slow to import
-
     return export_onnx(network, Path(path), settings=settings_from(ExportSettings(), settings))
 
 

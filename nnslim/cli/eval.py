@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nnslim.cli.command import Call
     from nnslim.data import Data
-    from nnslim.measure import EvalFile, EvalReport
+    from nnslim.measure.results import EvalFile, EvalReport
     from nnslim.settings.commands import EvalCommand
     from nnslim.sink import Sink
 
@@ -43,7 +43,7 @@ def eval_command(call: Call[EvalCommand]) -> None:
         raise ConfigError("nothing to measure", hint="give a FILE")
     from nnslim.cli.eval_output import check_reports, publish, write_reports
     from nnslim.data.opening import open_data
-    from nnslim.measure import check_gates
+    from nnslim.measure.gates import check_gates
     from nnslim.measure.samples import check_samples, write_samples
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
 
@@ -82,7 +82,7 @@ def _check_gates(said: EvalCommand) -> None:
 
 
 def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
-    from nnslim.measure import evaluate
+    from nnslim.measure.evaluation import evaluate
     from nnslim.measure.scoring import decoding_workers
     from nnslim.models.opening import chosen_preprocess
     from nnslim.settings.option import AUTO
@@ -110,7 +110,7 @@ def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
 
 def _subjects(call: Call[EvalCommand], data: Data | None) -> list[EvalFile]:
     """Open what is not ONNX; the architecture is for files that do not bring their own graph."""
-    from nnslim.measure import EvalFile
+    from nnslim.measure.results import EvalFile
     from nnslim.models.formats import file_kind, model_file
     from nnslim.models.opening import open_model
 

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import torch
 
 from nnslim.errors import InputError
-from nnslim.measure.against import compare, comparison_warnings, on_free_cores
+from nnslim.measure.comparison import compare, comparison_warnings, on_free_cores
 from nnslim.measure.latency import Latency, measure_latency
 from nnslim.measure.results import EvalFile, EvalReport, FileResult, evaluation_notes
 from nnslim.measure.scoring import Score, images_per_run, score
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from nnslim.onnx import Session
 
 __all__ = ["evaluate"]
-
-
-@dataclass(frozen=True)
-class _Accuracy:
-    """Where a file ran, and how well; the session itself is closed."""
-
-    provider_requested: str
-    provider_used: str
-    image: tuple[int, int, int]
-    score: Score | None
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,14 +88,13 @@ class _Evaluation:
     def results(self, files: Sequence[EvalFile], folder: Path) -> tuple[FileResult, ...]:
         """Measure the files, and each against the first that is a baseline."""
         subjects = [self._subject(file, folder / f"{i}.onnx") for i, file in enumerate(files)]
-        accuracies = [self._accuracy(subject, keep=len(subjects) > 1) for subject in subjects]
-        images = [accuracy.image for accuracy in accuracies]
-        timings = {
-            size: self._timings(subjects, images, size) for size in self.settings.batch_sizes
-        }
+        alone = [self._untimed(subject, keep=len(subjects) > 1) for subject in subjects]
+        images = [image for _, image in alone]
+        sizes = self.settings.batch_sizes
+        timings = {size: self._timings(subjects, images, size) for size in sizes}
         results = [
-            _result(subject, accuracy, {size: timing[i] for size, timing in timings.items()})
-            for i, (subject, accuracy) in enumerate(zip(subjects, accuracies, strict=True))
+            _timed(result, {size: timing[i] for size, timing in timings.items()})
+            for i, (result, _) in enumerate(alone)
         ]
         first = next((i for i, result in enumerate(results) if result.baseline), None)
         if first is None:
@@ -141,7 +129,8 @@ class _Evaluation:
         self.on_step(f"reading {file.path.name}")
         return Subject.of(file, onnx_path)
 
-    def _accuracy(self, subject: Subject, *, keep: bool) -> _Accuracy:
+    def _untimed(self, subject: Subject, *, keep: bool) -> tuple[FileResult, tuple[int, int, int]]:
+        """Measure all but latency; returns also (C, H, W) of the inputs."""
         self.on_step(f"accuracy of {subject.name}")
         data, settings, preprocess = self.data, self.settings, self.preprocess
         expected = preprocess or (data.preprocess if data else None)
@@ -154,13 +143,7 @@ class _Evaluation:
             message, hint = error.raw
             message = message.removeprefix(f"{subject.onnx_path}: ")
             raise InputError(f"{subject.file.path}: {message}", hint) from error
-        return _Accuracy(
-            provider_requested=session.provider_requested,
-            provider_used=session.provider,
-            image=image,
-            score=scored,
-            warnings=(*session.warnings, *(scored.warnings if scored else ())),
-        )
+        return _result(subject, session, scored), image
 
     def _timings(
         self, subjects: Sequence[Subject], images: Sequence[tuple[int, int, int]], size: int
@@ -215,30 +198,41 @@ def _timing(session: Session, size: int, latency: Latency | None, e2e: Latency |
     return _Timing(latency, e2e, provider, options, session.cudnn, session.warnings)
 
 
-def _result(subject: Subject, accuracy: _Accuracy, timings: Mapping[int, _Timing]) -> FileResult:
-    scored = accuracy.score
-    warnings = [*accuracy.warnings, *(w for timing in timings.values() for w in timing.warnings)]
-    timed_on = {timing.provider_used for timing in timings.values()} - {accuracy.provider_used}
-    warnings += [f"timed on {other}, not {accuracy.provider_used}" for other in sorted(timed_on)]
+def _result(subject: Subject, session: Session, scored: Score | None) -> FileResult:
     return FileResult(
         path=subject.file.path,
         baseline=subject.file.baseline,
         sha256=subject.sha256,
-        n_bytes=subject.n_bytes,
+        file_bytes=subject.n_bytes,
         onnx_bytes=subject.onnx_bytes,
         n_parameters=subject.n_parameters,
         parameters_counted=subject.counted,
         macs=subject.cost.macs,
         macs_not_counted=subject.cost.not_counted,
-        accuracy=scored.accuracy if scored else None,
-        preprocess=scored.preprocess if scored else None,
-        preprocess_from=scored.origin if scored else None,
-        images_per_s=scored.images_per_s if scored else None,
-        onnxruntime_busy=scored.busy if scored else None,
+        accuracy=scored and scored.accuracy,
+        preprocess=scored and scored.preprocess,
+        preprocess_from=scored and scored.origin,
+        images_per_s=scored and scored.images_per_s,
+        onnxruntime_busy=scored and scored.busy,
+        latency={},
+        provider_requested=session.provider_requested,
+        provider_used=session.provider,
+        provider_options={},
+        cudnn=None,
+        warnings=(*session.warnings, *(scored.warnings if scored else ())),
+    )
+
+
+def _timed(result: FileResult, timings: Mapping[int, _Timing]) -> FileResult:
+    """Add the latencies, by batch size."""
+    used = result.provider_used
+    warnings = [*result.warnings, *(w for timing in timings.values() for w in timing.warnings)]
+    elsewhere = {timing.provider_used for timing in timings.values()} - {used}
+    warnings += [f"timed on {other}, not {used}" for other in sorted(elsewhere)]
+    return replace(
+        result,
         latency={size: t.latency for size, t in timings.items() if t.latency is not None},
         latency_e2e={size: t.e2e for size, t in timings.items() if t.e2e is not None},
-        provider_requested=accuracy.provider_requested,
-        provider_used=accuracy.provider_used,
         provider_options=next((t.provider_options for t in timings.values()), {}),
         cudnn=next((timing.cudnn for timing in timings.values() if timing.cudnn), None),
         warnings=tuple(dict.fromkeys(warnings)),

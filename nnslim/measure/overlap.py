@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 __all__ = ["Stopwatch", "ahead"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-_POLL_S = 0.2
 
 
 @dataclass
@@ -51,51 +50,6 @@ class Stopwatch:
         return result
 
 
-@dataclass(frozen=True)
-class _Failure:
-    error: BaseException
-
-
-class _Feeder(Generic[T]):
-    """Iterates in another thread, a few items ahead."""
-
-    def __init__(self, items: Iterable[T], depth: int) -> None:
-        self._items = items
-        self._queue: queue.Queue[T | _Failure | None] = queue.Queue(depth)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def __iter__(self) -> Iterator[T]:
-        self._thread.start()
-        try:
-            while (item := self._queue.get()) is not None:
-                if isinstance(item, _Failure):
-                    raise item.error
-                yield item
-        finally:
-            self._stopped.set()
-            self._thread.join()
-
-    def _work(self) -> None:
-        try:
-            for item in self._items:
-                if not self._put(item):
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(_Failure(error))
-
-    def _put(self, item: T | _Failure | None) -> bool:
-        """Wait for room; False where nobody wants more."""
-        while not self._stopped.is_set():
-            try:
-                self._queue.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     """Iterate as ever, while a thread prepares up to ``depth`` more items.
 
@@ -105,4 +59,12 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
         >>> list(ahead(range(3)))
         [0, 1, 2]
     """
-    return iter(_Feeder(items, depth))
+    parts = ([item] for item in items)  # an empty list is the end
+    pool = ThreadPoolExecutor(1)
+    try:
+        coming = deque(pool.submit(next, parts, []) for _ in range(depth))
+        while part := coming.popleft().result():
+            coming.append(pool.submit(next, parts, []))
+            yield part[0]
+    finally:
+        pool.shutdown(cancel_futures=True)

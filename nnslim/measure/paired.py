@@ -10,52 +10,21 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnslim.measure.interval import median_of_medians
-from nnslim.measure.latency import measure_latency
-from nnslim.measure.ratio import PairedRatio, log_ratios, paired_ratio
+from nnslim.measure.latency import Latency, measure_latency
+from nnslim.measure.ratio import PairedRatio, Stop, log_ratios, median_of_medians, paired_ratio
 from nnslim.settings.eval import LatencySettings, PairedSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from nnslim.measure.latency import Latency
-    from nnslim.measure.ratio import Stop
-
-__all__ = ["measure_ratio", "measure_ratios"]
+__all__ = ["measure_ratios"]
 
 # The budget has room for half as many pairs again as there must be.
 _ROOM = 1.5
 # Below this many pairs Student's t is of no use, so not even a spent budget stops earlier.
 _LEAST_PAIRS = 3
-
-
-def measure_ratio(
-    open_pair: Callable[[], tuple[Callable[[], object], Callable[[], object]]],
-    settings: PairedSettings | None = None,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
-) -> PairedRatio:
-    """Measure a candidate against its parent.
-
-    Args:
-        open_pair: Opens fresh sessions and returns the parent's and the candidate's run; a run
-            returns only when its work is done.
-        settings: How long to measure.
-        clock_ns: The clock.
-
-    Example:
-        >>> now = [0]
-        >>> def takes(ms):
-        ...     return lambda: now.append(now.pop() + ms * 1_000_000)
-        >>> result = measure_ratio(lambda: (takes(10), takes(6)), clock_ns=lambda: now[0])
-        >>> round(result.ratio, 6), result.parent_ms, result.candidate_ms
-        (0.6, 10.0, 6.0)
-    """
-    return measure_ratios(open_pair, settings, clock_ns)[0]
 
 
 def measure_ratios(
@@ -92,11 +61,13 @@ def measure_ratios(
         logs.append(log_ratios(*sessions[-1][:2]))
         seconds = (clock_ns() - begin) / 1e9
         if stop := _stop(logs, seconds, settings):
-            columns = list(zip(*sessions, strict=True))
-            return tuple(
-                _summed(list(zip(columns[0], column, strict=True)), settings, stop, seconds)
-                for column in columns[1:]
+            ratios = (
+                paired_ratio(
+                    [(runs[0], runs[i]) for runs in sessions], settings.draws, settings.seed
+                )
+                for i in range(1, len(sessions[0]))
             )
+            return tuple(replace(ratio, stop=stop, seconds=seconds) for ratio in ratios)
 
 
 def _measured(
@@ -163,14 +134,3 @@ def _stop(logs: Sequence[np.ndarray], seconds: float, settings: PairedSettings) 
     centre, low, high = median_of_medians(logs, settings.draws, settings.seed)
     half = (math.exp(high - centre) - math.exp(low - centre)) / 2
     return "width" if half <= settings.half_width else None
-
-
-def _summed(
-    pairs: Sequence[tuple[Latency, Latency]], settings: PairedSettings, stop: Stop, seconds: float
-) -> PairedRatio:
-    return replace(
-        paired_ratio(pairs, settings.draws, settings.seed),
-        stop=stop,
-        seconds=seconds,
-        sessions=tuple(pairs),
-    )

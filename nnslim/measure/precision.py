@@ -15,7 +15,7 @@ from nnslim.artifact.replacing import check_place, new_file
 from nnslim.data import Loader
 from nnslim.errors import ConfigError, ExportMismatchError, InputError
 from nnslim.measure.accuracy import onnx_accuracy, run_padded
-from nnslim.measure.comparison import accuracy_drop
+from nnslim.measure.drop import accuracy_drop
 from nnslim.measure.scoring import as_pixels, images_per_run
 from nnslim.onnx import ExportReport, export_onnx, open_session
 from nnslim.onnx.quantize import Calibration, quantize_file

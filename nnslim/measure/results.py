@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
+from torch import nn
+
+from nnslim.data.preprocess import Preprocess
+from nnslim.measure.accuracy import Accuracy
+from nnslim.measure.drop import AccuracyDrop
+from nnslim.measure.latency import Latency
+from nnslim.measure.ratio import LatencyRatio
+from nnslim.report.eval_tables import evaluation_tables
 from nnslim.report.shown import Shown
+from nnslim.report.table import Table
+from nnslim.settings.eval import EvalSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from torch import nn
-
-    from nnslim.data.preprocess import Preprocess
-    from nnslim.measure.accuracy import Accuracy
-    from nnslim.measure.comparison import Comparison
-    from nnslim.measure.latency import Latency
-    from nnslim.report.table import Table
-    from nnslim.settings.eval import EvalSettings
-
-__all__ = ["SCHEMA", "EvalFile", "EvalReport", "FileResult", "evaluation_notes"]
+__all__ = ["SCHEMA", "Comparison", "EvalFile", "EvalReport", "FileResult", "evaluation_notes"]
 
 SCHEMA = "nnslim.eval/1"
-
 _ORIGINS: Mapping[str, str] = {
     "file": "the file's own",
     "caller": "as asked for",
@@ -49,6 +47,31 @@ class EvalFile:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A file against its baseline.
+
+    Attributes:
+        accuracy: None without data.
+        latency: By images per run.
+        params_ratio: Parameters as a share of the baseline's.
+        macs_ratio: Multiply-adds; None where one of both is not known.
+        bytes_ratio: Size of the ONNX files.
+    """
+
+    accuracy: AccuracyDrop | None
+    latency: Mapping[int, LatencyRatio]
+    params_ratio: float
+    macs_ratio: float | None
+    bytes_ratio: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        latency = [{"batch_size": n, **ratio.to_json()} for n, ratio in self.latency.items()]
+        accuracy = self.accuracy and self.accuracy.to_json()
+        return vars(self) | {"accuracy": accuracy, "latency": latency}
+
+
+@dataclass(frozen=True)
 class FileResult:
     """What was measured on one file.
 
@@ -56,7 +79,7 @@ class FileResult:
         path: The file as it was given.
         baseline: No gate applies to it.
         sha256: Its hash.
-        n_bytes: Its size.
+        file_bytes: Its size.
         onnx_bytes: Size of the ONNX file that was run: the same, or exported from it.
         n_parameters: Of the network, or what an ONNX file stores; see ``parameters_counted``.
         parameters_counted: Which of the two.
@@ -80,7 +103,7 @@ class FileResult:
     path: Path
     baseline: bool
     sha256: str
-    n_bytes: int
+    file_bytes: int
     onnx_bytes: int
     n_parameters: int
     parameters_counted: Literal["network", "onnx initializers"]
@@ -102,37 +125,24 @@ class FileResult:
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
-        return {
+        e2e = {n: latency.to_json() for n, latency in self.latency_e2e.items()}
+        values = vars(self) | {
             "path": str(self.path),
-            "baseline": self.baseline,
-            "sha256": self.sha256,
-            "file_bytes": self.n_bytes,
-            "onnx_bytes": self.onnx_bytes,
-            "n_parameters": self.n_parameters,
-            "parameters_counted": self.parameters_counted,
-            "macs": self.macs,
             "macs_counted": "Conv, Gemm and MatMul, one multiply-add each, per image",
-            "macs_not_counted": list(self.macs_not_counted),
-            **_accuracy_json(self.accuracy),
-            "preprocess": None if self.preprocess is None else self.preprocess.to_json(),
-            "preprocess_from": self.preprocess_from,
-            "images_per_s": self.images_per_s,
-            "onnxruntime_busy": self.onnxruntime_busy,
+            "top1_pct": self.accuracy and self.accuracy.top1_pct,
+            "top5_pct": self.accuracy and self.accuracy.top5_pct,
+            "loss_nats": self.accuracy and self.accuracy.loss,
+            "n_not_finite": self.accuracy and self.accuracy.n_not_finite,
+            "preprocess": self.preprocess and self.preprocess.to_json(),
             "latency": [
-                {"batch_size": size, **latency.to_json(), "e2e": self._e2e(size)}
-                for size, latency in self.latency.items()
+                {"batch_size": n, **latency.to_json(), "e2e": e2e.get(n)}
+                for n, latency in self.latency.items()
             ],
-            "provider_requested": self.provider_requested,
-            "provider_used": self.provider_used,
-            "provider_options": dict(self.provider_options),
-            "cudnn": self.cudnn,
-            "warnings": list(self.warnings),
-            "against_baseline": None if self.against is None else self.against.to_json(),
+            "against_baseline": self.against and self.against.to_json(),
         }
-
-    def _e2e(self, size: int) -> dict[str, object] | None:
-        latency = self.latency_e2e.get(size)
-        return None if latency is None else latency.to_json()
+        for name in ("accuracy", "against", "latency_e2e"):
+            del values[name]
+        return values
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,34 +174,27 @@ class EvalReport(Shown):
     def summary(self) -> str:
         """Name every file with its size and, where it was measured, its accuracy."""
         return "; ".join(
-            f"{own.path.name}: {own.n_parameters:,} parameters"
-            + (f", top-1 {own.accuracy.top1_pct:.2f} %" if own.accuracy else "")
-            for own in self.files
+            f"{file.path.name}: {file.n_parameters:,} parameters"
+            + (f", top-1 {file.accuracy.top1_pct:.2f} %" if file.accuracy else "")
+            for file in self.files
         )
 
     def tables(self) -> tuple[Table, ...]:
         """Return what the command shows."""
-        from nnslim.report.eval_tables import evaluation_tables  # noqa: PLC0415 - it reads this
-
         return tuple(evaluation_tables({**self.to_json(), "gates": []}))
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, without NaN or infinity."""
-        return {
+        values = vars(self) | {
             "schema": SCHEMA,
-            "versions": dict(self.versions),
             "device_requested": self.settings.session.device,
-            "cpu_threads": self.cpu_threads,
-            "data": self.data,
-            "n_images": self.n_images,
-            "n_classes": self.n_classes,
             "tf32_for_accuracy": False,
             "tf32_for_latency": True,
             "latency_clock": "input on the device, result awaited, transfers not timed",
             "files": [result.to_json() for result in self.files],
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
         }
+        del values["settings"]
+        return values
 
 
 def evaluation_notes(data_notes: Sequence[str], results: Sequence[FileResult]) -> tuple[str, ...]:
@@ -211,12 +214,3 @@ def evaluation_notes(data_notes: Sequence[str], results: Sequence[FileResult]) -
     if len({result.provider_used for result in results}) > 1:
         notes.append("the files ran on different providers: their latencies do not compare")
     return tuple(notes)
-
-
-def _accuracy_json(accuracy: Accuracy | None) -> dict[str, object]:
-    return {
-        "top1_pct": accuracy and accuracy.top1_pct,
-        "top5_pct": accuracy and accuracy.top5_pct,
-        "loss_nats": accuracy and accuracy.loss,
-        "n_not_finite": accuracy and accuracy.n_not_finite,
-    }

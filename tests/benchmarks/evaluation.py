@@ -23,7 +23,7 @@ from torch import nn
 
 from nnslim.cli.output import Output
 from nnslim.data import Augment, Data, Loader, Preprocess, Split, load_data
-from nnslim.measure import onnx_accuracy
+from nnslim.measure.accuracy import onnx_accuracy
 from nnslim.measure.overlap import Stopwatch
 from nnslim.measure.scoring import images_per_run, score
 from nnslim.models.cifar import CifarResNet

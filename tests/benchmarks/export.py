@@ -20,7 +20,7 @@ from nnslim.artifact import write_page
 from nnslim.artifact.manifest import hardware
 from nnslim.cli.output import Output, Verbosity
 from nnslim.data import Data, load_data
-from nnslim.measure.paired import measure_ratio
+from nnslim.measure.paired import measure_ratios
 from nnslim.measure.precision import PrecisionCheck, export_checked
 from nnslim.measure.ratio import PairedRatio
 from nnslim.network import Network
@@ -96,9 +96,9 @@ def _variants(network: Network, data: Data, path: Path) -> Iterator[tuple[str, l
 def _ratio(parent: Path, own: Path, network: Network) -> PairedRatio:
     x = np.zeros((1, *network.input_shape), np.float32)
     settings = SessionSettings(device="cpu", batch=1)
-    return measure_ratio(
+    return measure_ratios(
         lambda: (open_session(parent, settings).bind(x), open_session(own, settings).bind(x))
-    )
+    )[0]
 
 
 def _spread(values: list[float]) -> str:

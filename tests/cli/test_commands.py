@@ -22,7 +22,8 @@ from nnslim.cli.main import app
 from nnslim.data import load_data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import ConfigError, DeviceError, GateFailedError, InputError, NnslimError
-from nnslim.measure import evaluation, measure_latency
+from nnslim.measure import evaluation
+from nnslim.measure.latency import measure_latency
 from nnslim.models.opening import chosen_preprocess, open_model
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx

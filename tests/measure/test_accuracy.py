@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnslim.errors import InputError
-from nnslim.measure import network_accuracy, onnx_accuracy
-from nnslim.measure.accuracy import top_k_accuracy
+from nnslim.measure.accuracy import network_accuracy, onnx_accuracy, top_k_accuracy
 from nnslim.onnx import open_session
 from nnslim.settings.session import SessionSettings
 

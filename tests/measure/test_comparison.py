@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import Accuracy, top_k_accuracy
-from nnslim.measure.changes import find_changes
-from nnslim.measure.comparison import accuracy_drop
+from nnslim.measure.drop import accuracy_drop, find_changes
 
 CLASSES = ("a", "b")
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnslim.measure.comparison import Comparison, LatencyRatio, latency_ratio
+from nnslim.measure.comparison import latency_ratio
+from nnslim.measure.ratio import LatencyRatio
+from nnslim.measure.results import Comparison
 from nnslim.settings.eval import Gates, PairedSettings
 from tests.measure.test_gates import RESULT, statuses
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure import Accuracy, EvalReport, FileResult, check_gates
-from nnslim.measure.changes import Changes
-from nnslim.measure.comparison import AccuracyDrop, Comparison, LatencyRatio
+from nnslim.measure.accuracy import Accuracy
+from nnslim.measure.drop import AccuracyDrop, Changes
+from nnslim.measure.gates import check_gates
 from nnslim.measure.latency import Latency
-from nnslim.measure.ratio import PairedRatio
+from nnslim.measure.ratio import LatencyRatio, PairedRatio
+from nnslim.measure.results import Comparison, EvalReport, FileResult
 from nnslim.report.eval_tables import gate_sentence
 from nnslim.settings.eval import EvalSettings, Gates
 
@@ -25,7 +26,7 @@ RESULT = FileResult(
     path=Path("small.onnx"),
     baseline=False,
     sha256="0",
-    n_bytes=1,
+    file_bytes=1,
     onnx_bytes=1,
     n_parameters=1000,
     parameters_counted="network",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnslim.measure.interval import median_of_medians
+from nnslim.measure.ratio import median_of_medians
 
 
 def brute_force(sessions, draws, seed):
@@ -51,7 +51,7 @@ def test_few_sessions_get_students_t():
 @pytest.mark.parametrize("n", [2, 5, 11, 12, 25, 60])
 def test_quantiles_of_student_against_simulation(n):
     """A t interval of normal values holds the truth 19 times out of 20; the mean is the centre."""
-    from nnslim.measure.interval import _student
+    from nnslim.measure.ratio import _student
 
     rng = np.random.default_rng(n)
     x = rng.normal(size=(200_000, n))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure import Latency, measure_latency
+from nnslim.measure.latency import Latency, measure_latency
 from nnslim.settings.eval import LatencySettings
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from nnslim.measure.layer_models import layer_model, time_layers
+from nnslim.measure.bench import layer_model, time_layers
 from nnslim.measure.layer_times import LayerShape, estimate_times, layer_shapes
 from nnslim.measure.macs import count_macs
 from nnslim.network import trace_network

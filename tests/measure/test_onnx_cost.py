@@ -7,7 +7,7 @@ from onnx import helper
 from torch import nn
 
 from nnslim.errors import InputError
-from nnslim.measure import onnx_file_cost
+from nnslim.measure.onnx_cost import onnx_file_cost
 from nnslim.onnx import export_onnx
 from nnslim.settings.export import ExportSettings
 from tests.onnx.nets import randomise_norms

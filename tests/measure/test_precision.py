@@ -20,9 +20,11 @@ from nnslim.artifact.torch_archive import export_archive
 from nnslim.cli.main import main
 from nnslim.data import Data, Loader, Sampling, load_data
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
-from nnslim.measure import EvalFile, evaluate, precision
+from nnslim.measure import precision
 from nnslim.measure.accuracy import network_accuracy
+from nnslim.measure.evaluation import evaluate
 from nnslim.measure.precision import export_checked
+from nnslim.measure.results import EvalFile
 from nnslim.network import Network, trace_network
 from nnslim.onnx import export_onnx, open_session
 from nnslim.onnx.quantize import Calibration

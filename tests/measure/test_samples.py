@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from nnslim.errors import ConfigError
-from nnslim.measure.comparison import Comparison, LatencyRatio
 from nnslim.measure.latency import Latency
-from nnslim.measure.ratio import paired_ratio
-from nnslim.measure.results import EvalReport
+from nnslim.measure.ratio import LatencyRatio, paired_ratio
+from nnslim.measure.results import Comparison, EvalReport
 from nnslim.measure.samples import check_samples, write_samples
 from nnslim.settings.eval import EvalSettings
 from tests.measure.test_gates import RESULT

@@ -13,7 +13,9 @@ from PIL import Image
 
 from nnslim.data import Augment, Data, Loader, Preprocess, Sampling, Split
 from nnslim.errors import ConfigError, InputError
-from nnslim.measure import EvalFile, evaluate, onnx_accuracy
+from nnslim.measure.accuracy import onnx_accuracy
+from nnslim.measure.evaluation import evaluate
+from nnslim.measure.results import EvalFile
 from nnslim.measure.scoring import images_per_run, score
 from nnslim.onnx import open_session
 from nnslim.settings.eval import EvalSettings

@@ -14,7 +14,7 @@ from torch import nn
 
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import run_padded
-from nnslim.measure.layer_models import time_layers
+from nnslim.measure.bench import time_layers
 from nnslim.measure.layer_times import layer_shapes
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx, open_session
@@ -142,7 +142,8 @@ def outside(path, location):
 
 @pytest.mark.parametrize("location", ["a.onnx.data", "weights/w.bin"])
 def test_weights_beside_the_file_are_its_own(location, tmp_path):
-    from nnslim.measure import EvalFile, evaluate
+    from nnslim.measure.evaluation import evaluate
+    from nnslim.measure.results import EvalFile
     from nnslim.settings.eval import EvalSettings
 
     whole = save(tmp_path / "whole.onnx")

@@ -12,7 +12,9 @@ import torch
 
 from nnslim.artifact import save_network
 from nnslim.data import Augment, Data, Loader, Preprocess, Split
-from nnslim.measure import EvalFile, check_gates, evaluate
+from nnslim.measure.evaluation import evaluate
+from nnslim.measure.gates import check_gates
+from nnslim.measure.results import EvalFile
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 from nnslim.settings.eval import EvalSettings, Gates, LatencySettings, PairedSettings

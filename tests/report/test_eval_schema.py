@@ -11,8 +11,7 @@ import jsonschema
 import pytest
 import torch
 
-from nnslim.measure import EvalFile
-from nnslim.measure.results import SCHEMA
+from nnslim.measure.results import SCHEMA, EvalFile
 from nnslim.onnx import export_onnx
 from nnslim.settings.export import ExportSettings
 from tests.onnx.nets import two_branches
