@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from nnslim.report.eval_document import Json, file_name, files_of
-from nnslim.report.table import Table
+from nnslim.report.eval_document import file_name, files_of
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count, percent
 
 __all__ = ["change_tables"]
@@ -13,7 +13,7 @@ __all__ = ["change_tables"]
 _MOST_CHANGES = 10
 
 
-def change_tables(document: Mapping[str, object]) -> list[Table]:
+def change_tables(document: Json) -> list[Table]:
     """For every compared file: the classes that change most, and what images are called instead."""
     tables: list[Table] = []
     for file in files_of(document):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator
 
 from nnslim.report.eval_changes import change_tables
-from nnslim.report.eval_document import Json, file_name, files_of, gates_of
-from nnslim.report.table import Table
+from nnslim.report.eval_document import file_name, files_of, gates_of
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count, milliseconds, percent, scaled, size
 
 __all__ = [
@@ -31,13 +30,13 @@ _STARVED = 0.9
 _UNKNOWN = "-"
 
 
-def evaluation_tables(document: Mapping[str, object]) -> list[Table]:
+def evaluation_tables(document: Json) -> list[Table]:
     """Return every table that has rows, the verdicts last."""
     tables = (file_table(document), comparison_table(document), *change_tables(document))
     return [table for table in (*tables, gate_table(document)) if table.rows]
 
 
-def file_table(document: Mapping[str, object]) -> Table:
+def file_table(document: Json) -> Table:
     """Put the files side by side; what was not measured is a dash.
 
     Latency is the median and, in brackets, what nine tenths of the runs kept below, by images per
@@ -53,12 +52,12 @@ def file_table(document: Mapping[str, object]) -> Table:
     rows = [
         [file_name(file["path"], document), *_cells(file, tuple(sizes), data)] for file in files
     ]
-    images = f"{data}, {count(cast('int', document['n_images']))} test images"
+    images = f"{data}, {count(document['n_images'])} test images"
     title = f"onnxruntime, {images if data else 'no data'}"
     return Table.of(title, [*headings, "on"], rows)
 
 
-def comparison_table(document: Mapping[str, object]) -> Table:
+def comparison_table(document: Json) -> Table:
     """Every file against the baseline: accuracy, latency, parameters, MACs and size."""
     rows: list[list[str]] = []
     for file in files_of(document):
@@ -71,7 +70,7 @@ def comparison_table(document: Mapping[str, object]) -> Table:
     return Table.of("comparison", heads, rows)
 
 
-def gate_table(document: Mapping[str, object]) -> Table:
+def gate_table(document: Json) -> Table:
     """Every limit with what was measured, its interval and its verdict."""
     rows = [
         [
@@ -88,7 +87,7 @@ def gate_table(document: Mapping[str, object]) -> Table:
     return Table.of("gates", heads, rows)
 
 
-def gate_sentence(gate: Json, document: Mapping[str, object] | None = None) -> str:
+def gate_sentence(gate: Json, document: Json | None = None) -> str:
     """Say what a gate measured, and why where it is unclear; with a document, by the file's name.
 
     Example:
@@ -104,7 +103,7 @@ def gate_sentence(gate: Json, document: Mapping[str, object] | None = None) -> s
     return f"{verdict}, limit {_number(gate['limit'])}{reason}"
 
 
-def speed_notes(document: Mapping[str, object]) -> list[str]:
+def speed_notes(document: Json) -> list[str]:
     """Say how fast each file's accuracy was measured, and what it waited for."""
     notes: list[str] = []
     for file in files_of(document):
@@ -119,14 +118,14 @@ def speed_notes(document: Mapping[str, object]) -> list[str]:
     return notes
 
 
-def warning_lines(document: Mapping[str, object]) -> list[str]:
+def warning_lines(document: Json) -> list[str]:
     """Return each warning once, with the names of the files that it is about."""
     about: dict[str, list[str]] = {}
     files = files_of(document)
     for file in files:
         for warning in file["warnings"]:
             about.setdefault(str(warning), []).append(file_name(file["path"], document))
-    lines = [str(text) for text in cast("Sequence[object]", document.get("warnings") or ())]
+    lines = [str(text) for text in document.get("warnings") or ()]
     for warning, names in about.items():
         who = "all files" if len(names) == len(files) > 1 else ", ".join(names)
         lines.append(f"{who}: {warning}")
