@@ -11,8 +11,7 @@ __all__ = [
     "accuracy_table",
     "alignment_table",
     "cost_table",
-    "frozen_table",
-    "group_table",
+    "group_note",
     "prune_tables",
     "stages_table",
     "training_table",
@@ -102,15 +101,8 @@ def accuracy_table(report: Json) -> Table:
 
 def group_table(report: Json) -> Table:
     """List the channel groups that can be cut: their layers and widths, and why one stays whole."""
-    # The note without its place, which the HTML page has.
     rows = [
-        [
-            g["name"],
-            _layers(g),
-            str(g["width_before"]),
-            str(g["width_after"]),
-            group_note(g).partition(" (")[0],
-        ]
+        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), _brief(g)]
         for g in report["groups"]
         if g["status"] != "frozen"
     ]
@@ -128,6 +120,11 @@ def frozen_table(report: Json) -> Table:
         for reason, groups in by_reason.items()
     ]
     return Table.of("Channels that stay", ["reason", ">groups", ">channels"], rows)
+
+
+def _brief(group: Json) -> str:
+    """The note without its place, which the HTML page has."""
+    return group_note(group).partition(" (")[0]
 
 
 def group_note(group: Json) -> str:
@@ -157,16 +154,9 @@ def training_table(report: Json) -> Table:
 
 def stages_table(report: Json) -> Table:
     """Follow the network from stage to stage: what is left of it, and how well it does."""
-    before = report["before"]
     rows = [
-        [
-            _stage(point),
-            count(point["params"]),
-            _share(point["params"], before["params"]),
-            _share(point["macs"], before["macs"]),
-            _percent(point["val_top1_pct"]),
-        ]
-        for point in report.get("stages") or []
+        [_stage(own), count(own["params"]), *_remain(own, report), _percent(own["val_top1_pct"])]
+        for own in report.get("stages") or []
     ]
     headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
     return Table.of("From stage to stage", headings, rows)
@@ -177,20 +167,17 @@ def trials_table(report: Json) -> Table:
     search = report.get("latency_search")
     if search is None:
         return Table("", (), ())
-    before = report["before"]
     rows = [
         [
-            str(number),
-            _share(trial["params"], before["params"]),
-            _share(trial["macs"], before["macs"]),
-            f"{100 * trial['estimated_ratio']:.1f} %",
-            _ratios(trial["measured"]),
+            str(n),
+            *_remain(own, report),
+            _hundredths(own["estimated_ratio"]),
+            _ratios(own["measured"]),
         ]
-        for number, trial in enumerate(search["trials"], start=1)
+        for n, own in enumerate(search["trials"], start=1)
     ]
-    rows.append(
-        ["check", "", "", f"target {100 * search['target_ratio']:.1f} %", _ratios(search["check"])]
-    )
+    target = f"target {_hundredths(search['target_ratio'])}"
+    rows.append(["check", "", "", target, _ratios(search["check"])])
     headings = [">trial", ">parameters", ">MACs", ">estimated", "measured, of the latency before"]
     return Table.of(f"Plans measured for a latency of {search['budget']}", headings, rows)
 
@@ -200,34 +187,25 @@ def alignment_table(report: Json) -> Table:
     choice = report.get("alignment")
     if choice is None:
         return Table("", (), ())
-    before = report["before"]
     rows = [
         [
-            f"{tried['align']}, chosen"
-            if tried["align"] == choice["align"]
-            else str(tried["align"]),
-            _UNKNOWN if tried["params"] is None else _share(tried["params"], before["params"]),
-            _UNKNOWN if tried["macs"] is None else _share(tried["macs"], before["macs"]),
-            _UNKNOWN if tried["lost_score"] is None else f"{tried['lost_score']:.3g}",
-            _ratios(tried["measured"]) or tried["why_not"] or _UNKNOWN,
+            f"{own['align']}" + ", chosen" * (own["align"] == choice["align"]),
+            *_remain(own, report),
+            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
+            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
         ]
-        for tried in choice["candidates"]
+        for own in choice["candidates"]
     ]
-    headings = [
-        "multiple of",
-        ">parameters",
-        ">MACs",
-        ">score lost",
-        "measured, of the latency before",
-    ]
+    headings = ["multiple of", ">parameters", ">MACs", ">score lost"]
+    headings.append("measured, of the latency before")
     return Table.of(f"Alignment: {choice['reason']}", headings, rows)
 
 
 def _ratios(measured: Sequence[Json]) -> str:
     return "; ".join(
-        f"batch {ratio['batch_size']}: {100 * ratio['ratio']:.1f} % ({100 * ratio['low']:.1f} to"
-        f" {100 * ratio['high']:.1f})"
-        for ratio in measured
+        f"batch {own['batch_size']}: {_hundredths(own['ratio'])}"
+        f" ({100 * own['low']:.1f} to {100 * own['high']:.1f})"
+        for own in measured
     )
 
 
@@ -241,8 +219,17 @@ def _layers(group: Json) -> str:
     return ", ".join(shown) + (f", +{rest}" if rest > 0 else "")
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else _UNKNOWN
+def _remain(state: Json, report: Json) -> list[str]:
+    """The shares of the parameters and of the MACs."""
+    return [_share(state[key], report["before"][key]) for key in ("params", "macs")]
+
+
+def _share(part: float | None, whole: float) -> str:
+    return _UNKNOWN if part is None or not whole else _hundredths(part / whole)
+
+
+def _hundredths(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _percent(value: object) -> str:
