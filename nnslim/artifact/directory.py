@@ -14,12 +14,21 @@ from typing import Self
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError
 
-__all__ = ["SUMS", "RunDirectory", "sha256_file", "write_json", "write_page", "write_text"]
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "SUMS",
+    "RunDirectory",
+    "sha256_file",
+    "write_json",
+    "write_page",
+    "write_text",
+]
 
 SUMS = "SHA256SUMS"
-_MANIFEST = "run.json"
+MANIFEST = "run.json"
 _CHECKPOINT = "checkpoint"
-_SCHEMA = "nnslim.run/"
+SCHEMA = "nnslim.run/"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -239,7 +248,7 @@ def _is_alive(process: int) -> bool:
 def _is_run(directory: Path) -> bool:
     """Whether nnslim wrote this directory: a finished run, or one that can be resumed."""
     try:
-        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return [entry.name for entry in directory.iterdir()] == [_CHECKPOINT]
-    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith(_SCHEMA)
+    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith(SCHEMA)

@@ -14,33 +14,14 @@ from pathlib import Path
 
 import torch
 
-from nnslim.artifact.directory import SUMS, sha256_file
+from nnslim.artifact.directory import MANIFEST, SCHEMA, SUMS, sha256_file
 from nnslim.version import __version__
 
-__all__ = [
-    "MANIFEST",
-    "RUN_SCHEMA",
-    "RunRecord",
-    "git_state",
-    "hardware",
-    "run_manifest",
-    "versions",
-]
-
-RUN_SCHEMA = "nnslim.run/1"
-MANIFEST = "run.json"
+__all__ = ["RunRecord", "git_state", "hardware", "run_manifest", "versions"]
 
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "safetensors",
-    "numpy",
-    "accelerate",
-    "timm",
+    *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
+    *("safetensors", "numpy", "accelerate", "timm"),
 )
 _GIT_SECONDS = 10
 
@@ -81,7 +62,7 @@ def run_manifest(
     files = (path for path in outputs.rglob("*") if path.is_file())
     written = {path.relative_to(outputs).as_posix(): path for path in files}
     return {
-        "schema": RUN_SCHEMA,
+        "schema": f"{SCHEMA}1",
         "argv": list(record.argv),
         "arguments": dict(record.arguments),
         "seed": record.seed,

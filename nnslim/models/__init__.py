@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 from nnslim.models.load import LoadedModel, ModelOptions, load_model
-from nnslim.models.recognise import Recognition, recognise
-from nnslim.models.registry import architecture, architecture_names, parse_arch_args
+from nnslim.models.registry import architecture
 
-__all__ = [
-    "LoadedModel",
-    "ModelOptions",
-    "Recognition",
-    "architecture",
-    "architecture_names",
-    "load_model",
-    "parse_arch_args",
-    "recognise",
-]
+__all__ = ["LoadedModel", "ModelOptions", "architecture", "load_model"]

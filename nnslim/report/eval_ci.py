@@ -5,14 +5,13 @@ Made from the evaluation's JSON document. Pure: text in, text out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from nnslim.report.eval_document import Json, files_of, gates_of
+from nnslim.report.eval_changes import change_tables
+from nnslim.report.eval_document import files_of, gates_of
 from nnslim.report.eval_tables import (
     GATE_WORDS,
-    change_tables,
     comparison_table,
     file_table,
     gate_sentence,
@@ -21,7 +20,7 @@ from nnslim.report.eval_tables import (
     warning_lines,
 )
 from nnslim.report.page import rendered
-from nnslim.report.table import Table
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count
 
 __all__ = ["eval_html", "github_annotations", "junit", "markdown", "outputs"]
@@ -32,7 +31,7 @@ _MOST_ANNOTATIONS = 9
 _MOST_SUMMARY = 1_000_000
 
 
-def markdown(document: Mapping[str, object]) -> str:
+def markdown(document: Json) -> str:
     """Return a page for a pull request: verdict first, then the tables, then where it ran."""
     parts = [f"### nnslim eval: {_headline(document)}"]
     gates = gate_table(document)
@@ -50,7 +49,7 @@ def markdown(document: Mapping[str, object]) -> str:
     return text if len(text) <= _MOST_SUMMARY else f"{text[:_MOST_SUMMARY]}\n\n(cut)\n"
 
 
-def junit(document: Mapping[str, object]) -> str:
+def junit(document: Json) -> str:
     """Return a JUnit report: a test case for each gate, measurements as properties.
 
     Without gates, that a file was measured is the test case: viewers take a report of none for a
@@ -77,7 +76,7 @@ def junit(document: Mapping[str, object]) -> str:
     )
 
 
-def github_annotations(document: Mapping[str, object]) -> list[str]:
+def github_annotations(document: Json) -> list[str]:
     """Return GitHub workflow commands: an error for each failed gate, a warning for unclear ones.
 
     Example:
@@ -98,7 +97,7 @@ def github_annotations(document: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def outputs(document: Mapping[str, object]) -> dict[str, str]:
+def outputs(document: Json) -> dict[str, str]:
     """Return plain values of the first file that is no baseline, for later steps of a job."""
     failed = any(gate["status"] == "fail" for gate in gates_of(document))
     result = {"verdict": "failed" if failed else "passed"}
@@ -122,7 +121,7 @@ def outputs(document: Mapping[str, object]) -> dict[str, str]:
     return result | exact
 
 
-def eval_html(document: Mapping[str, object]) -> str:
+def eval_html(document: Json) -> str:
     """Return a self-contained page of the same tables."""
     tables = (comparison_table(document), file_table(document))
     return rendered(
@@ -139,7 +138,7 @@ def eval_html(document: Mapping[str, object]) -> str:
     )
 
 
-def _headline(document: Mapping[str, object]) -> str:
+def _headline(document: Json) -> str:
     gates = gates_of(document)
     if not gates:
         return "measured, no gates"
@@ -148,19 +147,19 @@ def _headline(document: Mapping[str, object]) -> str:
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
 
 
-def _unclear(document: Mapping[str, object]) -> list[str]:
+def _unclear(document: Json) -> list[str]:
     """A sentence for every gate that has a reason."""
     return [gate_sentence(gate, document) for gate in gates_of(document) if gate["reason"]]
 
 
-def _notes(document: Mapping[str, object]) -> list[str]:
-    notes = cast("Sequence[object]", document.get("notes") or ())
+def _notes(document: Json) -> list[str]:
+    notes = document.get("notes") or ()
     return [*speed_notes(document), *(str(note) for note in notes)]
 
 
-def _facts(document: Mapping[str, object]) -> dict[str, object]:
-    versions = cast("Mapping[str, str]", document.get("versions") or {})
-    images = cast("int", document.get("n_images") or 0)
+def _facts(document: Json) -> dict[str, object]:
+    versions = document.get("versions") or {}
+    images = document.get("n_images") or 0
     facts = {
         "data": document.get("data"),
         "test images": count(images) if images else None,

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Sequence
 
-__all__ = ["Json", "file_name", "files_of", "gates_of"]
+from nnslim.report.table import Json
 
-Json: TypeAlias = Mapping[str, Any]
+__all__ = ["file_name", "files_of", "gates_of"]
 
 
-def files_of(document: Mapping[str, object]) -> Sequence[Json]:
+def files_of(document: Json) -> Sequence[Json]:
     """Return the measured files."""
-    return cast("Sequence[Json]", document.get("files") or ())
+    return document.get("files") or ()
 
 
-def gates_of(document: Mapping[str, object]) -> Sequence[Json]:
+def gates_of(document: Json) -> Sequence[Json]:
     """Return the verdicts on the limits."""
-    return cast("Sequence[Json]", document.get("gates") or ())
+    return document.get("gates") or ()
 
 
-def file_name(path: object, document: Mapping[str, object]) -> str:
+def file_name(path: object, document: Json) -> str:
     """Return the file's name, or its path where two files have one name; a baseline is marked."""
     files = files_of(document)
     names = [str(file["path"]).rpartition("/")[2] for file in files]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator
 
-from nnslim.report.eval_document import Json, file_name, files_of, gates_of
-from nnslim.report.table import Table
+from nnslim.report.eval_changes import change_tables
+from nnslim.report.eval_document import file_name, files_of, gates_of
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count, milliseconds, percent, scaled, size
 
 __all__ = [
     "GATE_WORDS",
-    "change_tables",
     "comparison_table",
     "evaluation_tables",
     "file_table",
@@ -27,18 +26,17 @@ GATE_WORDS = {
     "inconclusive": "inconclusive",
     "skipped": "skipped",
 }
-_MOST_CHANGES = 10
 _STARVED = 0.9
 _UNKNOWN = "-"
 
 
-def evaluation_tables(document: Mapping[str, object]) -> list[Table]:
+def evaluation_tables(document: Json) -> list[Table]:
     """Return every table that has rows, the verdicts last."""
     tables = (file_table(document), comparison_table(document), *change_tables(document))
     return [table for table in (*tables, gate_table(document)) if table.rows]
 
 
-def file_table(document: Mapping[str, object]) -> Table:
+def file_table(document: Json) -> Table:
     """Put the files side by side; what was not measured is a dash.
 
     Latency is the median and, in brackets, what nine tenths of the runs kept below, by images per
@@ -54,12 +52,12 @@ def file_table(document: Mapping[str, object]) -> Table:
     rows = [
         [file_name(file["path"], document), *_cells(file, tuple(sizes), data)] for file in files
     ]
-    images = f"{data}, {count(cast('int', document['n_images']))} test images"
+    images = f"{data}, {count(document['n_images'])} test images"
     title = f"onnxruntime, {images if data else 'no data'}"
     return Table.of(title, [*headings, "on"], rows)
 
 
-def comparison_table(document: Mapping[str, object]) -> Table:
+def comparison_table(document: Json) -> Table:
     """Every file against the baseline: accuracy, latency, parameters, MACs and size."""
     rows: list[list[str]] = []
     for file in files_of(document):
@@ -72,18 +70,7 @@ def comparison_table(document: Mapping[str, object]) -> Table:
     return Table.of("comparison", heads, rows)
 
 
-def change_tables(document: Mapping[str, object]) -> list[Table]:
-    """For every compared file: the classes that change most, and what images are called instead."""
-    tables: list[Table] = []
-    for file in files_of(document):
-        drop = (file["against_baseline"] or {}).get("accuracy")
-        if drop is not None and drop["moves"]:
-            name = file_name(file["path"], document)
-            tables += [_class_table(name, drop["per_class"]), _move_table(name, drop["moves"])]
-    return [table for table in tables if table.rows]
-
-
-def gate_table(document: Mapping[str, object]) -> Table:
+def gate_table(document: Json) -> Table:
     """Every limit with what was measured, its interval and its verdict."""
     rows = [
         [
@@ -100,7 +87,7 @@ def gate_table(document: Mapping[str, object]) -> Table:
     return Table.of("gates", heads, rows)
 
 
-def gate_sentence(gate: Json, document: Mapping[str, object] | None = None) -> str:
+def gate_sentence(gate: Json, document: Json | None = None) -> str:
     """Say what a gate measured, and why where it is unclear; with a document, by the file's name.
 
     Example:
@@ -116,7 +103,7 @@ def gate_sentence(gate: Json, document: Mapping[str, object] | None = None) -> s
     return f"{verdict}, limit {_number(gate['limit'])}{reason}"
 
 
-def speed_notes(document: Mapping[str, object]) -> list[str]:
+def speed_notes(document: Json) -> list[str]:
     """Say how fast each file's accuracy was measured, and what it waited for."""
     notes: list[str] = []
     for file in files_of(document):
@@ -131,14 +118,14 @@ def speed_notes(document: Mapping[str, object]) -> list[str]:
     return notes
 
 
-def warning_lines(document: Mapping[str, object]) -> list[str]:
+def warning_lines(document: Json) -> list[str]:
     """Return each warning once, with the names of the files that it is about."""
     about: dict[str, list[str]] = {}
     files = files_of(document)
     for file in files:
         for warning in file["warnings"]:
             about.setdefault(str(warning), []).append(file_name(file["path"], document))
-    lines = [str(text) for text in cast("Sequence[object]", document.get("warnings") or ())]
+    lines = [str(text) for text in document.get("warnings") or ()]
     for warning, names in about.items():
         who = "all files" if len(names) == len(files) > 1 else ", ".join(names)
         lines.append(f"{who}: {warning}")
@@ -181,47 +168,6 @@ def _compared(against: Json) -> Iterator[list[str]]:
     shares = {"parameters": "params_ratio", "MACs": "macs_ratio", "ONNX size": "bytes_ratio"}
     for name, key in shares.items():
         yield [f"{name}, %", _UNKNOWN if against[key] is None else _share(against[key]), ""]
-
-
-def _class_table(name: str, classes: Sequence[Json]) -> Table:
-    def change(row: Json) -> float:
-        return row["own_pct"] - row["baseline_pct"]
-
-    changed = [row for row in classes if change(row) != 0]
-    ordered = sorted(changed, key=lambda row: -abs(change(row)))
-    rows = [
-        [
-            str(row["name"]),
-            count(row["n"]),
-            percent(row["baseline_pct"]),
-            percent(row["own_pct"]),
-            f"{change(row):+.2f}",
-        ]
-        for row in ordered[:_MOST_CHANGES]
-    ]
-    heads = ["class", ">images", ">baseline, %", ">file, %", ">change, points"]
-    title = f"{name}: top-1 by class, {_first(len(rows), len(changed))} that changed"
-    return Table.of(title, heads, rows)
-
-
-def _move_table(name: str, moves: Sequence[Json]) -> Table:
-    rows = [
-        [str(row["label"]), str(row["baseline"]), str(row["own"]), count(row["n"]), _effect(row)]
-        for row in moves[:_MOST_CHANGES]
-    ]
-    heads = ["images of", "baseline says", "file says", ">images", "which is"]
-    title = f"{name}: other answers, {_first(len(rows), len(moves))} kinds"
-    return Table.of(title, heads, rows)
-
-
-def _effect(move: Json) -> str:
-    if move["label"] == move["baseline"]:
-        return "lost"
-    return "won" if move["label"] == move["own"] else "wrong as before"
-
-
-def _first(shown: int, total: int) -> str:
-    return f"all {total}" if shown == total else f"the largest {shown} of {count(total)}"
 
 
 def _interval(gate: Json) -> str:

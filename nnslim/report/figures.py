@@ -6,18 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnslim.report.prune_document import Group
+from nnslim.report.table import Json
 
-__all__ = [
-    "CHARACTER",
-    "BarChart",
-    "Curve",
-    "Panel",
-    "line_panel",
-    "nice_ticks",
-    "shortened",
-    "width_chart",
-]
+__all__ = ["CHARACTER", "Panel", "line_panel", "nice_ticks", "shortened", "width_chart"]
 
 CHARACTER = 6.7  # width of a monospaced character at 11 px
 _LONGEST_LABEL = 44
@@ -56,7 +47,7 @@ class BarChart:
         return self.row * len(self.bars)
 
 
-def width_chart(groups: Sequence[Group], width: float = 900) -> BarChart:
+def width_chart(groups: Sequence[Json], width: float = 900) -> BarChart:
     """Draw the groups that may be cut, all on one scale."""
     open_groups = [g for g in groups if g["status"] != "frozen"]
     widest = max((g["width_before"] for g in open_groups), default=1)

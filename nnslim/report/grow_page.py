@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 from nnslim.report.figures import CHARACTER, Panel, line_panel, shortened
 from nnslim.report.page import flat, rendered
-from nnslim.report.table import Table
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count, percent, scaled
 
 __all__ = ["grow_tables", "grow_verdict", "render_grow_html"]
 
-# The values of the report are plain JSON, see ``GrowResult`` and ``grow/report.py``.
-Json = Mapping[str, Any]
 
-
-def grow_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
+def grow_tables(report: Json) -> tuple[Table, ...]:
     """Return what the command line shows: the networks, and the rounds between them."""
     return _networks(report), _rounds(report)
 
 
-def grow_verdict(report: Mapping[str, object]) -> str:
+def grow_verdict(report: Json) -> str:
     """Say in one sentence what was reached and at what size.
 
     Example:
@@ -32,7 +28,7 @@ def grow_verdict(report: Mapping[str, object]) -> str:
         >>> grow_verdict({"teacher": teacher, "seed": seed, "after": grown})
         '90.00 % top-1 with 20.0 % of the parameters of the teacher (93.00 %); seed: 80.00 %.'
     """
-    teacher, seed, after = (cast("Json", report[key]) for key in ("teacher", "seed", "after"))
+    teacher, seed, after = (report[key] for key in ("teacher", "seed", "after"))
     share = 100 * after["params"] / teacher["params"]
     return (
         f"{percent(after['top1_pct'])} % top-1 with {share:.1f} % of the parameters of the teacher"
@@ -40,21 +36,21 @@ def grow_verdict(report: Mapping[str, object]) -> str:
     )
 
 
-def _networks(report: Mapping[str, object]) -> Table:
+def _networks(report: Json) -> Table:
     rows: list[list[str]] = []
     for name in ("teacher", "seed", "grown", "polished"):
-        state = cast("Json | None", report.get(name))
+        state = report.get(name)
         if state is not None:
             values = (count(state["params"]), scaled(state["macs"]), percent(state["top1_pct"]))
             rows.append([name, *values])
-    images = cast("Json", report["after"])["n_images"]
+    images = report["after"]["n_images"]
     title = f"accuracy on {count(images)} {report['split']} images"
     return Table.of(title, ["", ">parameters", ">MACs", ">top-1, %"], rows)
 
 
-def _rounds(report: Mapping[str, object]) -> Table:
+def _rounds(report: Json) -> Table:
     rows: list[list[str]] = []
-    for entry in cast("Sequence[Json]", report["rounds"]):
+    for entry in report["rounds"]:
         judged = entry["judged"]
         rows.append(
             [
@@ -89,13 +85,13 @@ def _candidates(round_: Json) -> tuple[str, Table]:
     return title, Table.of("", heads, rows)
 
 
-def render_grow_html(report: Mapping[str, object]) -> str:
+def render_grow_html(report: Json) -> str:
     """Return a self-contained page: inline style and figures, no scripts.
 
     Args:
         report: The content of ``report.json`` of a growing run.
     """
-    model, rounds = cast("Json", report["model"]), cast("Sequence[Json]", report["rounds"])
+    model, rounds = report["model"], report["rounds"]
     return rendered(
         "grow.html.j2",
         title=model["source"],
@@ -109,16 +105,16 @@ def render_grow_html(report: Mapping[str, object]) -> str:
         rounds=_rounds(report),
         candidates=[_candidates(round_) for round_ in rounds],
         onnx=report.get("onnx"),
-        settings=flat(cast("Json", report["settings"])),
+        settings=flat(report["settings"]),
         versions=report.get("versions") or {},
     )
 
 
-def _panels(report: Mapping[str, object], rounds: Sequence[Json]) -> tuple[Panel, ...]:
+def _panels(report: Json, rounds: Sequence[Json]) -> tuple[Panel, ...]:
     """Accuracy by parameters, in percent of the teacher's; loss over the rounds."""
     if not rounds:
         return ()
-    teacher, seed = cast("Json", report["teacher"]), cast("Json", report["seed"])
+    teacher, seed = report["teacher"], report["seed"]
     states = [
         (seed["params"], seed["val"]),
         *((round_["params"], round_["judged"]) for round_ in rounds),
@@ -170,9 +166,9 @@ class _Widths:
         return self.row * len(self.rows)
 
 
-def _width_figure(report: Mapping[str, object], rounds: Sequence[Json]) -> _Widths:
+def _width_figure(report: Json, rounds: Sequence[Json]) -> _Widths:
     """One bar per group: the seed's channels, then what each round planted."""
-    seed = cast("Mapping[str, int]", report["seed_widths"])
+    seed = report["seed_widths"]
     final = rounds[-1]["widths"] if rounds else seed
     widest = max(final.values(), default=1)
     longest = max((len(shortened(name)) for name in seed), default=0)

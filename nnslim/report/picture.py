@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from nnslim.report.prune_document import Layer
+from nnslim.report.table import Json
 
 __all__ = ["Picture", "network_picture"]
 
@@ -55,7 +55,7 @@ class Picture:
     height: float
 
 
-def network_picture(layers: Sequence[Layer], width: float = 900) -> Picture:
+def network_picture(layers: Sequence[Json], width: float = 900) -> Picture:
     """Lay a network out from top to bottom, all bars on one scale.
 
     Example:
@@ -90,7 +90,7 @@ def network_picture(layers: Sequence[Layer], width: float = 900) -> Picture:
     return Picture(tuple(boxes), arcs, left, width, y + 4)
 
 
-def _box(layer: Layer, label: str, y: float, scale: float, colour: int) -> Box:
+def _box(layer: Json, label: str, y: float, scale: float, colour: int) -> Box:
     before, after = layer["before"], layer["after"]
     text = f"{before}" if before == after else f"{before} → {after}"
     group = f", group {layer['group']}" if layer["group"] else ", fixed"
@@ -100,7 +100,7 @@ def _box(layer: Layer, label: str, y: float, scale: float, colour: int) -> Box:
     return Box(y, *bars, label, "" if joint else text, title, colour, joint)
 
 
-def _labels(layers: Sequence[Layer]) -> list[str]:
+def _labels(layers: Sequence[Json]) -> list[str]:
     """Names of the modules; where one makes several layers, with what each is."""
     uses = Counter(layer["module"] for layer in layers if layer["kind"] not in _JOINTS)
     labels: list[str] = []

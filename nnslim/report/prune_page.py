@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from nnslim.report.figures import Panel, line_panel, width_chart
 from nnslim.report.page import flat, rendered
 from nnslim.report.picture import network_picture
-from nnslim.report.prune_document import Epoch, PruneReport, StageResult, TensorPart
 from nnslim.report.prune_tables import (
     accuracy_table,
     alignment_table,
@@ -19,10 +17,11 @@ from nnslim.report.prune_tables import (
     trials_table,
     verdict,
 )
+from nnslim.report.table import Json
 
 __all__ = ["render_html"]
 
-_SECTIONS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
+_SECTIONS: Mapping[str, Callable[[Json], object]] = {
     "verdict": verdict,
     "accuracy": accuracy_table,
     "cost": cost_table,
@@ -33,7 +32,7 @@ _SECTIONS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
 }
 
 
-def render_html(report: Mapping[str, object]) -> str:
+def render_html(report: Json) -> str:
     """Return a self-contained page: inline style and figures, no scripts, nothing to load.
 
     Args:
@@ -46,43 +45,36 @@ def render_html(report: Mapping[str, object]) -> str:
         >>> page.splitlines()[0]
         '<!doctype html>'
     """
-    document = cast("PruneReport", report)
-    model, data = document.get("model"), document.get("data")
+    model, data = report.get("model"), report.get("data")
     return rendered(
         "prune.html.j2",
         title=model["source"] if model else "network",
         model=model,
         data=data,
-        widths=width_chart(document["groups"]),
-        picture=network_picture(document.get("layers") or ()),
-        panels=_panels(document),
-        check=document.get("check"),
-        notes=[*(model["notes"] if model else ()), *_strings((data or {}).get("notes"))],
-        warnings=document.get("warnings") or [],
-        groups=document["groups"],
+        widths=width_chart(report["groups"]),
+        picture=network_picture(report.get("layers") or ()),
+        panels=(*_stage_panels(report), *_epoch_panels(report)),
+        check=report.get("check"),
+        notes=[*(model["notes"] if model else ()), *((data or {}).get("notes") or ())],
+        warnings=report.get("warnings") or [],
+        groups=report["groups"],
         group_note=group_note,
         ranges=_ranges,
         where=_where,
-        settings=flat(document.get("settings") or {}),
-        onnx=document.get("onnx"),
-        versions=document.get("versions") or {},
+        settings=flat(report.get("settings") or {}),
+        onnx=report.get("onnx"),
+        versions=report.get("versions") or {},
         **{name: make(report) for name, make in _SECTIONS.items()},
     )
 
 
-def _panels(document: PruneReport) -> tuple[Panel, ...]:
-    """What is left after each stage; loss and accuracy over the epochs."""
-    return (*_stage_panels(document), *_epoch_panels(document))
-
-
-def _stage_panels(document: PruneReport) -> tuple[Panel, ...]:
-    stages: Sequence[StageResult] = [
-        point for point in document.get("stages") or [] if not point["taken_back"]
-    ]
+def _stage_panels(report: Json) -> tuple[Panel, ...]:
+    """What is left after each stage."""
+    stages = [point for point in report.get("stages") or [] if not point["taken_back"]]
     if len(stages) < 2:
         return ()
-    before = document["before"]
-    series: dict[str, Sequence[float | None]] = {
+    before = report["before"]
+    series = {
         "parameters": [100 * point["params"] / before["params"] for point in stages],
         "MACs": [100 * point["macs"] / max(before["macs"], 1) for point in stages],
         "validation top-1": [point["val_top1_pct"] for point in stages],
@@ -90,24 +82,21 @@ def _stage_panels(document: PruneReport) -> tuple[Panel, ...]:
     return (line_panel("%", range(1, len(stages) + 1), series, "stage"),)
 
 
-def _epoch_panels(document: PruneReport) -> tuple[Panel, ...]:
-    training: Sequence[Epoch] = document.get("training") or []
+def _epoch_panels(report: Json) -> tuple[Panel, ...]:
+    """Loss and accuracy over the epochs."""
+    training = report.get("training") or []
     if not training:
         return ()
     epochs = [epoch["epoch"] for epoch in training]
-    accuracy: dict[str, Sequence[float | None]] = {
+    accuracy = {
         "training": [epoch["train_top1_pct"] for epoch in training],
         "validation": [epoch["val_top1_pct"] for epoch in training],
-        "dense network": [document["before"]["top1_pct"]] * len(training),
+        "dense network": [report["before"]["top1_pct"]] * len(training),
     }
     return (
         line_panel("loss", epochs, {"loss": [epoch["loss"] for epoch in training]}),
         line_panel("top-1, %", epochs, accuracy),
     )
-
-
-def _strings(values: object) -> list[str]:
-    return [str(value) for value in cast("Sequence[object]", values)] if values else []
 
 
 def _ranges(indices: Sequence[int]) -> str:
@@ -121,7 +110,7 @@ def _ranges(indices: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _where(part: TensorPart) -> str:
+def _where(part: Json) -> str:
     """Say where the channels stand along one dimension of a tensor."""
     text = f"{part['name']}, dim {part['dim']}"
     if "positions" in part:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
-from nnslim.report.prune_document import Group, PruneReport, StageResult
-from nnslim.report.table import Table
+from nnslim.report.table import Json, Table
 from nnslim.report.units import count, percent, scaled, size
 
 __all__ = [
     "accuracy_table",
     "alignment_table",
     "cost_table",
-    "frozen_table",
-    "group_table",
+    "group_note",
     "prune_tables",
     "stages_table",
     "training_table",
@@ -33,14 +30,14 @@ _STAGE_NAMES = {
 }
 
 
-def prune_tables(report: Mapping[str, object]) -> tuple[Table, ...]:
+def prune_tables(report: Json) -> tuple[Table, ...]:
     """Return what the command line shows: of a dry run the plan, of a run what came out."""
     if "check" in report:
         return tuple(table for table in (accuracy_table(report), cost_table(report)) if table.rows)
     return group_table(report), frozen_table(report), cost_table(report)
 
 
-def verdict(report: Mapping[str, object]) -> str:
+def verdict(report: Json) -> str:
     """Say in one sentence what remains and what it costs.
 
     Example:
@@ -48,7 +45,7 @@ def verdict(report: Mapping[str, object]) -> str:
         >>> verdict({"before": state, "after": {**state, "params": 500, "macs": 2100}})
         '50.0 % of the parameters and 42.0 % of the MACs remain; accuracy was not measured.'
     """
-    before, after = _document(report)["before"], _document(report)["after"]
+    before, after = report["before"], report["after"]
     kept = f"{_share(after['params'], before['params'])} of the parameters and"
     kept = f"{kept} {_share(after['macs'], before['macs'])} of the MACs remain"
     was, now = before["top1_pct"], after["top1_pct"]
@@ -59,9 +56,9 @@ def verdict(report: Mapping[str, object]) -> str:
     return f"{kept}; top-1 went from {percent(was)} % to {percent(now)} % ({change})."
 
 
-def cost_table(report: Mapping[str, object]) -> Table:
+def cost_table(report: Json) -> Table:
     """Compare parameters, MACs, bytes and, where it was measured, latency with its interval."""
-    before, after = _document(report)["before"], _document(report)["after"]
+    before, after = report["before"], report["after"]
     rows = [
         ["parameters", count(before["params"]), count(after["params"])],
         ["MACs", scaled(before["macs"]), scaled(after["macs"])],
@@ -70,7 +67,7 @@ def cost_table(report: Mapping[str, object]) -> Table:
     keys = ("params", "macs", "bytes")
     pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
     full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
-    for latency in _document(report).get("latency") or []:
+    for latency in report.get("latency") or []:
         name = f"latency, batch {latency['batch_size']}, ms"
         times = [f"{latency[key]:.3g}" for key in ("parent_ms", "candidate_ms")]
         half = 50 * (latency["high"] - latency["low"])
@@ -78,21 +75,20 @@ def cost_table(report: Mapping[str, object]) -> Table:
     return Table.of("Cost", ["", ">before", ">after", ">remains"], full)
 
 
-def accuracy_table(report: Mapping[str, object]) -> Table:
+def accuracy_table(report: Json) -> Table:
     """Follow the accuracy from the dense network to the file that ships; no rows without data."""
-    document = _document(report)
-    before, after = document["before"], document["after"]
-    tuning = [e for e in document.get("training") or [] if e["stage"] == "tuned"]
+    before, after = report["before"], report["after"]
+    tuning = [e for e in report.get("training") or [] if e["stage"] == "tuned"]
     tuned = f"after fine-tuning ({len(tuning)} epochs)"
     steps: list[tuple[str, object, object]] = [
         ("before", before["top1_pct"], before["top5_pct"]),
         *(
             (_STAGE_NAMES[stage["stage"]], stage["top1_pct"], None)
-            for stage in document.get("stages") or []
+            for stage in report.get("stages") or []
             if stage["stage"] in _STAGE_NAMES
         ),
         (tuned if tuning else "after", after["top1_pct"], after["top5_pct"]),
-        ("in onnxruntime", (document.get("onnx") or {}).get("top1_pct"), None),
+        ("in onnxruntime", (report.get("onnx") or {}).get("top1_pct"), None),
     ]
     rows = [
         [name, _percent(top1), _percent(top5), _points(top1, before["top1_pct"])]
@@ -103,20 +99,20 @@ def accuracy_table(report: Mapping[str, object]) -> Table:
     return Table.of(f"Accuracy{images}", ["", ">top-1 %", ">top-5 %", ">change"], rows)
 
 
-def group_table(report: Mapping[str, object]) -> Table:
+def group_table(report: Json) -> Table:
     """List the channel groups that can be cut: their layers and widths, and why one stays whole."""
     rows = [
-        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), _short_note(g)]
-        for g in _document(report)["groups"]
+        [g["name"], _layers(g), str(g["width_before"]), str(g["width_after"]), _brief(g)]
+        for g in report["groups"]
         if g["status"] != "frozen"
     ]
     return Table.of("Channel groups", ["group", "layers", ">now", ">after", "note"], rows)
 
 
-def frozen_table(report: Mapping[str, object]) -> Table:
+def frozen_table(report: Json) -> Table:
     """Count the channel groups that must stay, by reason; the HTML page lists each."""
-    by_reason: dict[str, list[Group]] = {}
-    for group in _document(report)["groups"]:
+    by_reason: dict[str, list[Json]] = {}
+    for group in report["groups"]:
         if group["status"] == "frozen":
             by_reason.setdefault(str(group["reason"]), []).append(group)
     rows = [
@@ -126,19 +122,19 @@ def frozen_table(report: Mapping[str, object]) -> Table:
     return Table.of("Channels that stay", ["reason", ">groups", ">channels"], rows)
 
 
-def _short_note(group: Group) -> str:
+def _brief(group: Json) -> str:
     """The note without its place, which the HTML page has."""
     return group_note(group).partition(" (")[0]
 
 
-def group_note(group: Group) -> str:
+def group_note(group: Json) -> str:
     """Say why a group stays whole, or that cutting it is approximate."""
     if group["reason"] is None:
         return ""
     return f"{group['status']}: {group['reason']}" if group["status"] != "free" else group["reason"]
 
 
-def training_table(report: Mapping[str, object]) -> Table:
+def training_table(report: Json) -> Table:
     """List the epochs of every training."""
     figures = [">loss", ">training top-1 %", ">validation top-1 %", ">rate", ">seconds"]
     rows = [
@@ -151,104 +147,89 @@ def training_table(report: Mapping[str, object]) -> Table:
             f"{epoch['lr']:.3g}",
             f"{epoch['seconds']:.3g}",
         ]
-        for epoch in _document(report).get("training") or []
+        for epoch in report.get("training") or []
     ]
     return Table.of("Epochs", [">epoch", "stage", *figures], rows)
 
 
-def stages_table(report: Mapping[str, object]) -> Table:
+def stages_table(report: Json) -> Table:
     """Follow the network from stage to stage: what is left of it, and how well it does."""
-    document = _document(report)
-    before = document["before"]
     rows = [
-        [
-            _stage(point),
-            count(point["params"]),
-            _share(point["params"], before["params"]),
-            _share(point["macs"], before["macs"]),
-            _percent(point["val_top1_pct"]),
-        ]
-        for point in document.get("stages") or []
+        [_stage(own), count(own["params"]), *_remain(own, report), _percent(own["val_top1_pct"])]
+        for own in report.get("stages") or []
     ]
     headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
     return Table.of("From stage to stage", headings, rows)
 
 
-def trials_table(report: Mapping[str, object]) -> Table:
+def trials_table(report: Json) -> Table:
     """List what was measured on the way to a latency budget, and the check of the plan."""
-    search = cast("Mapping[str, Any] | None", report.get("latency_search"))
+    search = report.get("latency_search")
     if search is None:
-        return Table.of("", [], [])
-    before = _document(report)["before"]
+        return Table("", (), ())
     rows = [
         [
-            str(number),
-            _share(trial["params"], before["params"]),
-            _share(trial["macs"], before["macs"]),
-            f"{100 * trial['estimated_ratio']:.1f} %",
-            _ratios(trial["measured"]),
+            str(n),
+            *_remain(own, report),
+            _hundredths(own["estimated_ratio"]),
+            _ratios(own["measured"]),
         ]
-        for number, trial in enumerate(search["trials"], start=1)
+        for n, own in enumerate(search["trials"], start=1)
     ]
-    rows.append(
-        ["check", "", "", f"target {100 * search['target_ratio']:.1f} %", _ratios(search["check"])]
-    )
+    target = f"target {_hundredths(search['target_ratio'])}"
+    rows.append(["check", "", "", target, _ratios(search["check"])])
     headings = [">trial", ">parameters", ">MACs", ">estimated", "measured, of the latency before"]
     return Table.of(f"Plans measured for a latency of {search['budget']}", headings, rows)
 
 
-def alignment_table(report: Mapping[str, object]) -> Table:
+def alignment_table(report: Json) -> Table:
     """List the multiples that were tried for an alignment of ``auto``."""
-    choice = cast("Mapping[str, Any] | None", report.get("alignment"))
+    choice = report.get("alignment")
     if choice is None:
-        return Table.of("", [], [])
-    before = _document(report)["before"]
+        return Table("", (), ())
     rows = [
         [
-            f"{tried['align']}, chosen"
-            if tried["align"] == choice["align"]
-            else str(tried["align"]),
-            _UNKNOWN if tried["params"] is None else _share(tried["params"], before["params"]),
-            _UNKNOWN if tried["macs"] is None else _share(tried["macs"], before["macs"]),
-            _UNKNOWN if tried["lost_score"] is None else f"{tried['lost_score']:.3g}",
-            _ratios(tried["measured"]) or tried["why_not"] or _UNKNOWN,
+            f"{own['align']}" + ", chosen" * (own["align"] == choice["align"]),
+            *_remain(own, report),
+            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
+            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
         ]
-        for tried in choice["candidates"]
+        for own in choice["candidates"]
     ]
-    headings = [
-        "multiple of",
-        ">parameters",
-        ">MACs",
-        ">score lost",
-        "measured, of the latency before",
-    ]
+    headings = ["multiple of", ">parameters", ">MACs", ">score lost"]
+    headings.append("measured, of the latency before")
     return Table.of(f"Alignment: {choice['reason']}", headings, rows)
 
 
-def _ratios(measured: Sequence[Mapping[str, Any]]) -> str:
+def _ratios(measured: Sequence[Json]) -> str:
     return "; ".join(
-        f"batch {ratio['batch_size']}: {100 * ratio['ratio']:.1f} % ({100 * ratio['low']:.1f} to"
-        f" {100 * ratio['high']:.1f})"
-        for ratio in measured
+        f"batch {own['batch_size']}: {_hundredths(own['ratio'])}"
+        f" ({100 * own['low']:.1f} to {100 * own['high']:.1f})"
+        for own in measured
     )
 
 
-def _stage(point: StageResult) -> str:
+def _stage(point: Json) -> str:
     name = f"{point['stage']} {point['round']}" if point["round"] else point["stage"]
     return f"{name}, taken back" if point["taken_back"] else name
 
 
-def _document(report: Mapping[str, object]) -> PruneReport:
-    return cast("PruneReport", report)
-
-
-def _layers(group: Group) -> str:
+def _layers(group: Json) -> str:
     shown, rest = group["layers"][:_LAYERS_SHOWN], len(group["layers"]) - _LAYERS_SHOWN
     return ", ".join(shown) + (f", +{rest}" if rest > 0 else "")
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else _UNKNOWN
+def _remain(state: Json, report: Json) -> list[str]:
+    """The shares of the parameters and of the MACs."""
+    return [_share(state[key], report["before"][key]) for key in ("params", "macs")]
+
+
+def _share(part: float | None, whole: float) -> str:
+    return _UNKNOWN if part is None or not whole else _hundredths(part / whole)
+
+
+def _hundredths(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _percent(value: object) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["Column", "Table"]
+__all__ = ["Column", "Json", "Table"]
+
+Json: TypeAlias = Mapping[str, Any]  # a report, or a part of one, as its JSON file has it
 
 
 @dataclass(frozen=True)
