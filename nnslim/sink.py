@@ -38,6 +38,7 @@ class Sink(Protocol):
         self, label: str, total: int, *, each: bool = False
     ) -> AbstractContextManager[Progress]:
         """Open a count of ``total`` steps; ``each`` asks for a line per step in a log."""
+        ...
 
 
 class _Silent:

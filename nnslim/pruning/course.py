@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, cast
 from nnslim.channels import channel_groups
 from nnslim.errors import NotFiniteError
 from nnslim.measure.macs import count_costs
-from nnslim.pruning.drop import remove_until_drop
 from nnslim.pruning.fit import refit_weights
 from nnslim.pruning.result import Epochs, StageResult
 from nnslim.pruning.rounds import (
-    Limits,
     Removal,
     edit_from_json,
     edit_json,
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
     from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
+    from nnslim.pruning.plans.constraints import Limits
     from nnslim.pruning.plans.planner import Planner
     from nnslim.run.stages import Record, Stages
     from nnslim.run.trainer import Trainer
@@ -77,17 +76,18 @@ class PruneCourse:
         self._dense_costs = self._arrive("dense", 0, dense, top1)
         if config.sparse.epochs:
             self._train("sparse", "sparse", 0, config.sparse_training)
-        if config.max_drop is not None:
-            remove_until_drop(self, top1, config.max_drop)
-        else:
-            for number in range(1, config.rounds.count + 1):
-                self.remove(number, round_limits(config, self._dense_costs, number))
-                if number < config.rounds.count:
-                    self.recover(number)
+        self._remove_all()
         if config.training.epochs:
             self._fine_tune()
 
-    def remove(self, number: int, limits: Limits) -> None:
+    def _remove_all(self) -> None:
+        """Remove in rounds that approach the budget; accuracy decides nothing."""
+        for number in range(1, self.config.rounds.count + 1):
+            self._remove(number, round_limits(self.config, self._dense_costs, number))
+            if number < self.config.rounds.count:
+                self._recover(number)
+
+    def _remove(self, number: int, limits: Limits) -> None:
         """Cut, and fit what is left, or calibrate its batch norms.
 
         Raises:
@@ -112,7 +112,7 @@ class PruneCourse:
         if self.config.refit_images or self.config.recalibrate_batches:
             self._compensate(number, before, network)
 
-    def recover(self, number: int) -> None:
+    def _recover(self, number: int) -> None:
         """Train for a few epochs after a removal, if the run does so."""
         if self.config.rounds.epochs:
             self._train(f"recovered-{number}", "recovered", number, self.config.recovery)

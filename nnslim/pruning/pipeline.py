@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nnslim.channels import channel_groups
 from nnslim.errors import ConfigError
 from nnslim.pruning.course import PruneCourse
+from nnslim.pruning.drop import DropCourse
 from nnslim.pruning.picture import picture_json
 from nnslim.pruning.plans.planner import Planned, Planner
 from nnslim.pruning.result import PruneResult
@@ -98,7 +99,8 @@ def _on_images(
     require_finite(network, "the network")
     check_precision(context.device, config.training.precision)
     stages.begin()
-    course = PruneCourse(trainer, planner, stages)
+    course_type = PruneCourse if config.max_drop is None else DropCourse
+    course = course_type(trainer, planner, stages)
     course.run()
     if split != "test":
         course.warnings.append("no test images: accuracy is that of the validation images")

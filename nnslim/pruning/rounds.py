@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelMap
     from nnslim.measure.macs import Costs
     from nnslim.network.network import Network
+    from nnslim.pruning.plans.constraints import Limits
     from nnslim.pruning.plans.planner import Planner
     from nnslim.settings.budget import Metric
     from nnslim.settings.prune import PruneConfig
 
 __all__ = [
-    "Limits",
     "Removal",
     "edit_from_json",
     "edit_json",
@@ -30,8 +30,6 @@ __all__ = [
     "remove_and_verify",
     "round_limits",
 ]
-
-Limits = Mapping["Metric", Limit]
 
 
 @dataclass(frozen=True)

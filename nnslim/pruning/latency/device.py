@@ -47,15 +47,19 @@ class Device(Protocol):
 
     def control(self) -> Ratios:
         """Measure the network against itself, by batch size; once."""
+        ...
 
     def layer_times(self) -> Mapping[int, LayerTimes]:
         """Estimate what the entries of each weight cost, by batch size; once."""
+        ...
 
     def measure(self, plan: Plan, settings: PairedSettings) -> Ratios:
         """Measure a plan's network against the network as it is, in fresh sessions."""
+        ...
 
     def facts(self) -> dict[str, object]:
         """Say where and how it measures, in plain JSON values."""
+        ...
 
 
 class NetworkDevice:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from nnslim.channels import ChannelGroup, ChannelMap
     from nnslim.settings.prune import Allocation
 
-__all__ = ["Constraints", "why_whole"]
+__all__ = ["Constraints", "Limits", "why_whole"]
+
+Limits = Mapping[Metric, Limit]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Constraints:
         streams: Names of residual streams that stay whole; what else their layers make may go.
     """
 
-    limits: Mapping[Metric, Limit]
+    limits: Limits
     _: KW_ONLY
     min_width: Limit = field(default_factory=partial(Limit, 0.1, relative=True))
     keep: tuple[str, ...] = ()

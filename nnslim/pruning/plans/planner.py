@@ -13,7 +13,7 @@ from nnslim.measure.cost_model import CostModel
 from nnslim.pruning.latency.alignment import choose_alignment
 from nnslim.pruning.latency.device import open_device
 from nnslim.pruning.latency.plan_for import plan_for_latency
-from nnslim.pruning.plans.constraints import Constraints, why_whole
+from nnslim.pruning.plans.constraints import Constraints, Limits, why_whole
 from nnslim.pruning.plans.line import rank_channels
 from nnslim.pruning.plans.plan import Plan, make_plan, shortest_prefix
 from nnslim.pruning.scores.score import score_channels
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nnslim.data import Data
     from nnslim.network.network import Network
     from nnslim.pruning.latency.device import Device
-    from nnslim.pruning.rounds import Limits
     from nnslim.run.context import RunContext
     from nnslim.settings.prune import PruneConfig
 

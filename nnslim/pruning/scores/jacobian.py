@@ -158,13 +158,14 @@ class _Screen:
         logits = cast("Tensor", self._network.program.run(self._network, env, device, 0, call))
         total = torch.zeros(self.n_channels, dtype=torch.float64)
         for number, direction in enumerate(directions if values else (), 1):
-            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 logits,
                 list(values.values()),
                 direction.to(logits),
                 retain_graph=number < len(directions),
                 allow_unused=True,
             )
+            gradients = cast("tuple[Tensor | None, ...]", gradients)
             effects = torch.zeros(len(images), self.n_channels, dtype=total.dtype, device=device)
             for ((node, operand), value), gradient in zip(values.items(), gradients, strict=True):
                 if gradient is not None:
