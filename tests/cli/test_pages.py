@@ -17,7 +17,7 @@ from nnslim.data import load_data
 from nnslim.network import trace_network
 from nnslim.onnx import export_onnx
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 COMMAND = re.compile(r"^(nnslim (?:export net\.safetensors|eval net\.onnx) .*)$", re.MULTILINE)
 LINES = [
     line

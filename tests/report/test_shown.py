@@ -10,6 +10,8 @@ from torch import nn
 
 import nnslim
 from nnslim.errors import ConfigError
+from nnslim.report.shown import Shown
+from nnslim.report.table import Table
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,15 @@ def test_files_and_exports_say_what_they_are(network, tmp_path):
     assert "net.onnx" in report._repr_html_()
 
 
-def test_markup_in_a_name_stays_text(network):
-    model = nn.ModuleDict({"<b>": nn.Conv2d(1, 4, 3)})
-    model.forward = model["<b>"]
-    html = nnslim.channel_groups(nnslim.trace(model, torch.zeros(2, 1, 8, 8)))._repr_html_()
+def test_markup_in_a_cell_stays_text():
+    class Named(Shown):
+        def tables(self):
+            return (Table.of("<i>", ["a"], [["<b>"]]),)
+
+    html = Named()._repr_html_()
     assert "<b>" not in html
     assert "&lt;b&gt;" in html
+    assert "&lt;i&gt;" in html
 
 
 def test_a_setting_that_there_is_not_is_refused(network):
