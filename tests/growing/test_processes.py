@@ -24,8 +24,9 @@ def launch(folder, out, processes):
     command = [
         *(sys.executable, *(launcher if processes > 1 else []), "-m", "nnslim", "grow"),
         *("--teacher", "teacher.safetensors", "--data", "digits", "--params", "40%"),
-        *("--subset", "400", "--seed-epochs", "2", "--epochs", "1", "--rounds", "2"),
-        *("--seed-width", "4", "--batch-size", "50", "-o", out, "--no-progress"),
+        *("--set", "data.subset=400", "--set", "seed_network.epochs=2", "--epochs", "1"),
+        *("--rounds", "2", "--where", "group", "--set", "seed_network.width=4"),
+        *("--batch-size", "50", "-o", out, "--no-progress"),
     ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)

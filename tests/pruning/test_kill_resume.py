@@ -21,8 +21,10 @@ from tests.train.toys import CPU, Ridge, assert_same_bits, toy_net
 
 DIGITS = Path(__file__).parents[2] / "docs/demo/digits_resnet.safetensors"
 COMMANDS = {
-    "prune": "prune {net} --sparse-epochs 1 --rounds 2 --recovery-epochs 1 --epochs 2 --no-compile",
-    "grow": "grow --teacher {net} --params 8% --seed-epochs 2 --epochs 1 --rounds 2 --candidates 2",
+    "prune": "prune {net} --sparse-epochs 1 --set rounds.count=2 --set rounds.epochs=1 --epochs 2"
+    " --set training.compile=false",
+    "grow": "grow --teacher {net} --params 8% --where group --set seed_network.epochs=2 --epochs 1"
+    " --rounds 2 --candidates 2",
 }
 CONFIG = TrainConfig(epochs=4, lr=0.1, ema=0.9, grad_clip=1.0)
 KILLS = 5
@@ -114,7 +116,16 @@ def test_training_killed_at_random_moments_ends_with_the_same_bits(tmp_path, see
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_killed_at_random_moments_writes_the_same_file(tmp_path, name):
     words = COMMANDS[name].format(net=DIGITS).split()
-    command = [sys.executable, "-m", "nnslim", *words, "--data", "digits", "--subset", "600"]
+    command = [
+        sys.executable,
+        "-m",
+        "nnslim",
+        *words,
+        "--data",
+        "digits",
+        "--set",
+        "data.subset=600",
+    ]
 
     def start(place, *more):
         return subprocess.Popen([*command, "-q", "-o", str(tmp_path / place), *more])
