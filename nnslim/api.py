@@ -18,7 +18,7 @@ from torch import nn
 
 from nnslim.artifact import save_network
 from nnslim.data import Data
-from nnslim.data.opening import open_data
+from nnslim.data.sources import open_data
 from nnslim.errors import ConfigError
 from nnslim.growing.pipeline import grow_network
 from nnslim.growing.result import GrowResult
@@ -32,8 +32,8 @@ from nnslim.settings.commands import EvalCommand, GrowCommand, PruneCommand
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.grow import GrowConfig
 from nnslim.settings.inputs import DataSettings
-from nnslim.settings.keywords import settings_from
 from nnslim.settings.prune import PruneConfig
+from nnslim.settings.tree import settings_from
 
 __all__ = ["evaluate", "export", "grow", "prune"]
 
