@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from nnslim.artifact import save_network
 from nnslim.data import Data
-from nnslim.data.opening import open_data
+from nnslim.data.sources import open_data
 from nnslim.errors import ConfigError
 from nnslim.growing.pipeline import grow_network
 from nnslim.growing.result import GrowResult
@@ -34,12 +34,13 @@ from nnslim.settings.commands import EvalCommand, GrowCommand, PruneCommand
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.grow import GrowConfig
 from nnslim.settings.inputs import DataSettings
-from nnslim.settings.keywords import settings_from
 from nnslim.settings.prune import PruneConfig
+from nnslim.settings.tree import settings_from
 
 __all__ = ["evaluate", "export", "grow", "prune"]
 
 Model = nn.Module | str | Path
+Command = TypeVar("Command", PruneCommand, GrowCommand)
 
 
 def prune(  # noqa: PLR0913 - keywords
@@ -74,9 +75,8 @@ def prune(  # noqa: PLR0913 - keywords
         >>> result.network.n_parameters
         196
     """
-    context = context or RunContext()
-    said = settings_from(PruneCommand(config=config or PruneConfig()), _with(settings, budget))
-    images = _images(data, said.data, said.config.seed, context)
+    command = PruneCommand(config=config or PruneConfig())
+    said, images, context = _opened(command, settings, budget, data, context)
     network = _network(model, example, said, images, context)
     return prune_network(network, images, said.config, context)
 
@@ -110,21 +110,17 @@ def grow(  # noqa: PLR0913 - keywords
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
-        >>> example = torch.zeros(2, 1, 8, 8)
-        >>> result = grow(model, "digits", "20%", example=example, epochs=1, data__subset=256)
-        >>> result.network.n_parameters < 1200
+        >>> example, few = torch.zeros(2, 1, 8, 8), {"epochs": 1, "data__subset": 256}
+        >>> grow(model, "digits", "20%", example=example, **few).network.n_parameters < 1200
         True
     """
-    context = context or RunContext()
-    said = settings_from(GrowCommand(config=config or GrowConfig()), _with(settings, budget))
-    images = _images(data, said.data, said.config.seed, context)
+    command = GrowCommand(config=config or GrowConfig())
+    said, images, context = _opened(command, settings, budget, data, context)
     if images is None:
         raise ConfigError("growing needs images to train on", hint="give [[data]]")
-    large = _network(teacher, example, said, images, context)
-    small = None
-    if seed_network is not None:
-        small = _network(seed_network, example, said, images, context)
-    return grow_network(large, images, said.config, context, small)
+    seed = () if seed_network is None else (seed_network,)
+    large, *small = (_network(own, example, said, images, context) for own in (teacher, *seed))
+    return grow_network(large, images, said.config, context, *small)
 
 
 def evaluate(
@@ -148,25 +144,18 @@ def evaluate(
         DeviceError: The GPU was required and cannot run a file.
 
     Example:
-        >>> from nnslim.network import trace_network
-        >>> network = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
-        ...                         torch.zeros(2, 1, 2, 2))
-        >>> report = evaluate(network, device="cpu", latency__max_s=0.1, latency__min_s=0.1)
-        >>> report.files[0].n_parameters
+        >>> m = trace_network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 1, 2, 2))
+        >>> evaluate(m, device="cpu", latency__max_s=0.1, latency__min_s=0.1).files[0].n_parameters
         10
     """
     listed = [files] if isinstance(files, (str, Path, Network)) else list(files)
     entries = [*((own, False) for own in listed), *([(baseline, True)] if baseline else [])]
-    settings.setdefault("workers", decoding_workers())
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
-        subjects: list[EvalFile] = []
-        for number, (entry, base) in enumerate(entries, start=1):
-            path = entry
-            if isinstance(entry, Network):
-                path = Path(folder) / f"network-{number}.safetensors"
-                save_network(entry, path)
-            subjects.append(EvalFile(Path(cast("str", path)), baseline=base))
-        said = settings_from(EvalCommand(), settings)
+        subjects = [
+            EvalFile(_file(own, Path(folder) / f"network-{number}.safetensors"), baseline=base)
+            for number, (own, base) in enumerate(entries, start=1)
+        ]
+        said = settings_from(EvalCommand(), {"workers": decoding_workers(), **settings})
         images = _images(data, said.data, said.config.seed, RunContext())
         return evaluate_files(subjects, images, said.config)
 
@@ -191,8 +180,24 @@ def export(
     return export_onnx(network, Path(path), settings=settings_from(ExportSettings(), settings))
 
 
-def _with(settings: dict[str, Any], budget: str | None) -> dict[str, Any]:
-    return settings if budget is None else {**settings, "params": budget}
+def _opened(
+    command: Command,
+    settings: dict[str, Any],
+    budget: str | None,
+    data: Data | str | Path | None,
+    context: RunContext | None,
+) -> tuple[Command, Data | None, RunContext]:
+    context = context or RunContext()
+    said = settings_from(command, settings if budget is None else {**settings, "params": budget})
+    return said, _images(data, said.data, said.config.seed, context), context
+
+
+def _file(entry: str | Path | Network, place: Path) -> Path:
+    """The file of an entry; a network is written to ``place``."""
+    if not isinstance(entry, Network):
+        return Path(entry)
+    save_network(entry, place)
+    return place
 
 
 def _network(

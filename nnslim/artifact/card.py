@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import cast
+from typing import NamedTuple, cast
 
 import jinja2
 
@@ -17,8 +16,7 @@ __all__ = ["model_card"]
 _CLASSES_SHOWN = 20
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     key: str
     title: str
     format: str

@@ -8,7 +8,6 @@ import os
 import shutil
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from nnslim.artifact.replacing import replacing
@@ -87,12 +86,7 @@ class RunDirectory:
             raise ConfigError(message, hint="choose another one with [[out]]") from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Publish the directory, or remove it after an exception."""
         if kind is not None:
             shutil.rmtree(self.path, ignore_errors=True)

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -89,10 +90,8 @@ def versions() -> dict[str, str]:
     """
     result = {"nnslim": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             result[name] = version(name)
-        except PackageNotFoundError:
-            continue
     if torch.version.cuda is not None:
         result["cuda"] = torch.version.cuda
     return result

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -19,6 +21,7 @@ from nnslim.errors import NnslimError
 from nnslim.settings.commands import settings_by_command
 from nnslim.settings.option import AUTO, PANELS
 from nnslim.settings.tree import settings_of, with_values
+from nnslim.version import __version__
 
 if TYPE_CHECKING:
     from nnslim.cli.output import Output
@@ -35,6 +38,8 @@ _SOURCES = (
     "Every setting can be given by --set, in nnslim.toml (or \\[tool.nnslim] in pyproject.toml) and"
     " as NNSLIM_* variable; --settings lists them."
 )
+
+_PACKAGES = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
 
 NO_VALUE = " "  # a switch takes none, and Typer would show <bool>
 
@@ -59,10 +64,13 @@ class Call(Generic[Settings]):
 
 
 def _print_version(wanted: bool) -> None:
+    """The line that belongs in a bug report, without importing what it names."""
     if wanted:
-        from nnslim.cli.versions import version_text
-
-        typer.echo(version_text())
+        parts = [f"python {platform.python_version()}"]
+        for name in _PACKAGES:
+            with suppress(PackageNotFoundError):
+                parts.append(f"{name} {version(name)}")
+        typer.echo(f"nnslim {__version__} ({', '.join(parts)})")
         raise typer.Exit
 
 
@@ -230,13 +238,9 @@ def _output(talk: TalkSettings, sources: Sources) -> Generator[Output]:
 
     Exporters and runtimes print: inside, ``sys.stdout`` is stderr, so that the result is alone.
     """
-    from nnslim.cli.output import Output, Verbosity
+    from nnslim.cli.output import Output
 
-    output = Output(
-        Verbosity(
-            json=talk.json, verbose=talk.verbose, quiet=talk.quiet, progress=not talk.no_progress
-        )
-    )
+    output = Output(talk)
     if sources.file is not None:
         output.info(f"settings not given here come from {sources.file}")
     with redirect_stdout(sys.stderr), warnings.catch_warnings():

@@ -16,19 +16,11 @@ __all__ = ["Entry", "find_file"]
 
 
 class Entry(NamedTuple):
-    """A value in a file.
-
-    Attributes:
-        name: Of the setting: its key, or the tables that it stands in and its key.
-        value: As TOML has it.
-        where: The place in words.
-        path: The file.
-    """
+    """A value as TOML has it: its setting by tables and key, and its place in words."""
 
     name: str
     value: object
     where: str
-    path: Path
 
 
 def find_file(named: Path | None) -> tuple[Path | None, dict[str, list[Entry]]]:
@@ -69,7 +61,7 @@ def _flat(
             inner = cast("dict[str, object]", value)
             yield from _flat(inner, path, (*place, key), sections)
         else:
-            yield Entry(name, value, f"{path}: [{'.'.join(place)}] {key}", path)
+            yield Entry(name, value, f"{path}: [{'.'.join(place)}] {key}")
 
 
 def _find(named: Path | None) -> tuple[Path | None, Mapping[str, object]]:

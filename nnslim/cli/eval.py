@@ -42,7 +42,7 @@ def eval_command(call: Call[EvalCommand]) -> None:
     if not call.arguments["files"]:
         raise ConfigError("nothing to measure", hint="give a FILE")
     from nnslim.cli.eval_output import check_reports, publish, write_reports
-    from nnslim.data.opening import open_data
+    from nnslim.data.sources import open_data
     from nnslim.measure.gates import check_gates
     from nnslim.measure.samples import check_samples, write_samples
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines

@@ -35,7 +35,7 @@ EXAMPLES = (
 
 def export_command(call: Call[ExportCommand]) -> None:
     """Write one self-contained file that computes what the network computes, or no file."""
-    from nnslim.data.opening import open_data
+    from nnslim.data.sources import open_data
     from nnslim.models.formats import model_file
     from nnslim.models.opening import open_model
 

@@ -42,7 +42,7 @@ def grow_command(call: Call[GrowCommand]) -> None:
     import torch
 
     from nnslim.cli.prune import existing
-    from nnslim.data.opening import open_data
+    from nnslim.data.sources import open_data
     from nnslim.growing.run import GrowSubject, run_grow
     from nnslim.models.opening import open_model
     from nnslim.processes import connected, is_main, local_device

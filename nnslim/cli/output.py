@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from rich.box import Box
@@ -16,32 +15,16 @@ from rich.text import Text
 
 from nnslim.cli.progress import LogProgress, TerminalProgress
 from nnslim.report import Table
+from nnslim.settings.commands import TalkSettings
 from nnslim.sink import SILENT, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-__all__ = ["Output", "Verbosity"]
+__all__ = ["Output"]
 
 _LOG_COLUMNS = 100
 _RULED = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
-
-@dataclass(frozen=True)
-class Verbosity:
-    """How much is said, and in what form.
-
-    Attributes:
-        json: Write the result as one JSON document instead of text.
-        verbose: Say details too.
-        quiet: Say only warnings and errors; the result is still written.
-        progress: Show progress.
-    """
-
-    json: bool = False
-    verbose: bool = False
-    quiet: bool = False
-    progress: bool = True
 
 
 class Output:
@@ -50,7 +33,7 @@ class Output:
     A reader that goes away (``nnslim eval ... | head``) is no error: what is left is dropped.
 
     Example:
-        >>> out = Output(Verbosity(json=True))
+        >>> out = Output(TalkSettings(json=True))
         >>> out.result({"top1_pct": 91.5})
         {
           "top1_pct": 91.5
@@ -59,12 +42,12 @@ class Output:
 
     def __init__(
         self,
-        verbosity: Verbosity | None = None,
+        talk: TalkSettings | None = None,
         *,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
     ) -> None:
-        self.verbosity = verbosity or Verbosity()
+        self._talk = talk or TalkSettings()
         self.stdout = stdout or sys.stdout
         self._out = _console(self.stdout)
         self._err = _console(stderr or sys.stderr)
@@ -75,7 +58,7 @@ class Output:
         Raises:
             ValueError: The document holds a number that JSON has not (NaN or infinity).
         """
-        if self.verbosity.json:
+        if self._talk.json:
             text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
             self._write(self._out, Text(text))
             return
@@ -89,12 +72,12 @@ class Output:
 
     def info(self, message: str) -> None:
         """Say what was decided or done; silent under ``-q``."""
-        if not self.verbosity.quiet:
+        if not self._talk.quiet:
             self._write(self._err, Text(_visible(message)))
 
     def detail(self, message: str) -> None:
         """Say what only ``-v`` shows."""
-        if self.verbosity.verbose:
+        if self._talk.verbose:
             self.info(message)
 
     def workflow(self, command: str) -> None:
@@ -117,11 +100,12 @@ class Output:
 
         ``each`` asks for a line per step where there is no terminal: for epochs, not for batches.
         """
-        if self.verbosity.quiet or not self.verbosity.progress:
+        if self._talk.quiet or self._talk.no_progress:
             with SILENT.progress(label, total) as silent:
                 yield silent
         elif self._err.is_terminal:
-            with TerminalProgress(self._err, _visible(label), total) as bar:
+            bar = TerminalProgress(self._err, _visible(label), total)
+            with bar.bars:
                 yield bar
         else:
             yield LogProgress(self.info, label, total, interval_s=0.0 if each else 30.0)

@@ -10,7 +10,6 @@ from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from rich.console import Console
 
@@ -18,10 +17,10 @@ __all__ = ["LogProgress", "TerminalProgress"]
 
 
 class TerminalProgress:
-    """A bar that disappears when the work is done."""
+    """A bar that disappears when the work is done; shown while ``bars`` is entered."""
 
     def __init__(self, console: Console, label: str, total: int) -> None:
-        self._bars = RichProgress(
+        self.bars = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -30,28 +29,16 @@ class TerminalProgress:
             console=console,
             transient=True,
         )
-        self._task = self._bars.add_task(label, total=total, note="")
-
-    def __enter__(self) -> TerminalProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
+        self._task = self.bars.add_task(label, total=total, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Move the bar."""
-        self._bars.update(self._task, advance=steps, note=note)
+        self.bars.update(self._task, advance=steps, note=note)
 
     def skip(self, steps: int, note: str = "") -> None:
         """Move the bar, and measure the speed from here."""
-        done = self._bars.tasks[0].completed + steps
-        self._bars.reset(self._task, completed=int(done), note=note)
+        done = self.bars.tasks[0].completed + steps
+        self.bars.reset(self._task, completed=int(done), note=note)
 
 
 class LogProgress:

@@ -41,7 +41,7 @@ def prune_command(call: Call[PruneCommand]) -> None:
     """Remove the channels that matter least, until a budget holds, and fine-tune what is left."""
     import torch
 
-    from nnslim.data.opening import open_data
+    from nnslim.data.sources import open_data
     from nnslim.models.opening import open_model
     from nnslim.processes import connected, is_main, local_device
     from nnslim.pruning.run import Subject

@@ -30,12 +30,7 @@ _NO_SETTINGS = frozenset({"config", "help", "set", "settings", "version"})
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written.
-
-    Attributes:
-        kind: Of source.
-        where: How the place is named, such as ``nnslim.toml: [prune] epochs``.
-    """
+    """Where a value was written, in words such as ``nnslim.toml: [prune] epochs``."""
 
     kind: Kind
     where: str
@@ -155,11 +150,7 @@ class Sources:
         yield from repeated.items()
 
     def _named(self, name: str, where: str, *, in_file: bool = False) -> Setting:
-        """Return the setting of a name.
-
-        Raises:
-            ConfigError: There is none; names the nearest, or where it went.
-        """
+        """Return the setting of a name, or say which is the nearest, or where it went."""
         if (setting := self._by_name.get(name)) is not None:
             return setting
         moved = moved_names(self.command).get(name)

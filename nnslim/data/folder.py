@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from nnslim.data.augment import Augment
 from nnslim.data.dataset import Data
-from nnslim.data.images import UNREADABLE, unreadable
+from nnslim.data.images import open_image
 from nnslim.data.preprocess import Preprocess
 from nnslim.data.split import Split
 from nnslim.data.statistics import IMAGENET_MEAN, IMAGENET_STD
@@ -199,8 +198,5 @@ def _is_unlabelled(root: Path, classes: tuple[str, ...]) -> bool:
 
 
 def _image_size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    with open_image(path) as image:
+        return image.size

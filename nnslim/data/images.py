@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import InterpolationMode
 
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 
-__all__ = [
-    "UNREADABLE",
-    "fit_all",
-    "fit_image",
-    "interpolation_mode",
-    "is_fitted",
-    "read_image",
-    "unreadable",
-]
+if TYPE_CHECKING:
+    from torchvision.transforms import InterpolationMode
 
-# What Pillow raises for the many ways in which a file can be damaged.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+__all__ = ["fit_all", "fit_image", "interpolation_mode", "is_fitted", "open_image", "read_image"]
 
 
-def unreadable(path: str, error: Exception) -> InputError:
-    """Return the error that names an image file that Pillow could not read."""
-    reason = str(error).replace(repr(path), "file")
-    message = f"{path}: not a readable image ({reason})"
-    return InputError(message, hint="replace the file or remove it")
+@contextmanager
+def open_image(path: str) -> Generator[Image.Image]:
+    """Open an image file; whatever is wrong with it, the error names it.
+
+    Raises:
+        InputError: The file is missing or not a readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    # What Pillow raises for the many ways in which a file can be damaged.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(repr(path), "file")
+        message = f"{path}: not a readable image ({reason})"
+        raise InputError(message, hint="replace the file or remove it") from error
 
 
 def read_image(path: str, channels: int) -> NDArray[np.uint8]:
@@ -46,17 +49,14 @@ def read_image(path: str, channels: int) -> NDArray[np.uint8]:
     Raises:
         InputError: The file is missing or not a readable image; the message names it.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode == "F":
-                raise ValueError("floating-point pixels have no known range")
-            if image.mode.startswith("I"):
-                # Pillow would clip 16 bits at 255 and return a white image.
-                gray = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-                return np.repeat(gray[:, :, None], channels, axis=2)
-            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    with open_image(path) as image:
+        if image.mode == "F":
+            raise ValueError("floating-point pixels have no known range")
+        if image.mode.startswith("I"):
+            # Pillow would clip 16 bits at 255 and return a white image.
+            gray = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+            return np.repeat(gray[:, :, None], channels, axis=2)
+        pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nnslim.data.arrays import data_from_arrays, read_npz
@@ -14,8 +15,10 @@ from nnslim.data.folder import read_folder
 from nnslim.data.vision import VISION_SETS, load_vision_set
 from nnslim.errors import ConfigError, InputError
 from nnslim.factory import call_factory
+from nnslim.settings.inputs import DataSettings, TrainingDataSettings
+from nnslim.sink import Sink
 
-__all__ = ["load_data"]
+__all__ = ["load_data", "open_data"]
 
 _FORMS = (
     "give a folder with train/, val/ and test/ of class folders, a MedMNIST-style .npz file,"
@@ -47,6 +50,31 @@ def load_data(
         (('0', '1', '2'), 1257)
     """
     return complete_splits(_read(spec, download=download), seed=seed, validation=validation)
+
+
+def open_data(said: DataSettings, seed: int, sink: Sink) -> Data | None:
+    """Open the data set, if one was named, and say what was decided.
+
+    Raises:
+        ConfigError: Validation images without a data set.
+        InputError: There is no such data, it is damaged, or cannot be split so.
+    """
+    training = said if isinstance(said, TrainingDataSettings) else TrainingDataSettings()
+    if not said.source:
+        if training.validation is not None:
+            count = training.validation
+            raise ConfigError(
+                f"[[data.validation={count}]]: there are no images", hint="give [[data]]"
+            )
+        return None
+    data = load_data(said.source, download=said.download, seed=seed, validation=training.validation)
+    for note in data.notes:
+        sink.info(f"{data.name}: {note}")
+    if training.subset is not None:
+        data = data.with_subset(training.subset, seed=seed)
+    if training.views is not None:
+        data = replace(data, augment=replace(data.augment, views=training.views))
+    return data
 
 
 def _read(spec: str | Path, *, download: bool) -> Data:

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torchvision.datasets import VisionDataset
 
 from nnslim.data.arrays import Defaults, data_from_splits
 from nnslim.data.dataset import Data, split_off
@@ -17,6 +17,9 @@ from nnslim.data.preprocess import Preprocess
 from nnslim.data.selection import stratified_indices
 from nnslim.data.split import Split
 from nnslim.errors import InputError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import VisionDataset
 
 __all__ = ["VISION_SETS", "VisionSet", "load_vision_set"]
 

@@ -13,23 +13,10 @@ __all__ = ["REPRESENTATIVES", "candidates", "family"]
 REPRESENTATIVES = tuple(
     f"torchvision:{name}"
     for name in (
-        "alexnet",
-        "convnext_tiny",
-        "densenet121",
-        "efficientnet_b0",
-        "googlenet",
-        "inception_v3",
-        "maxvit_t",
-        "mnasnet0_5",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "regnet_y_400mf",
-        "resnet18",
-        "shufflenet_v2_x0_5",
-        "squeezenet1_1",
-        "swin_t",
-        "vgg11",
-        "vit_b_32",
+        *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet"),
+        *("inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
+        *("regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t"),
+        *("vgg11", "vit_b_32"),
     )
 )
 

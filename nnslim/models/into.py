@@ -62,12 +62,8 @@ def load(
 
     Example:
         >>> import nnslim, tempfile
-        >>> from nnslim.network import trace_network
-        >>> wide, slim = (
-        ...     nn.Sequential(nn.Conv2d(3, n, 3), nn.BatchNorm2d(n), nn.Conv2d(n, 4, 3))
-        ...     for n in (8, 5)
-        ... )
-        >>> network = trace_network(slim, torch.zeros(2, 3, 8, 8))
+        >>> wide, slim = (nn.Sequential(nn.Conv2d(3, n, 3), nn.Conv2d(n, 4, 3)) for n in (8, 5))
+        >>> network = nnslim.trace(slim, torch.zeros(2, 3, 8, 8))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     nnslim.save(network, f"{folder}/slim.safetensors")
         ...     nnslim.load(f"{folder}/slim.safetensors", into=wide)[0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnslim.errors import InputError
 from nnslim.models.families import REPRESENTATIVES, candidates, family
 from nnslim.models.matching import Match, match_signatures
-from nnslim.models.registry import Architecture, Argument, architecture, describe
+from nnslim.models.registry import Architecture, Argument, Source, architecture, describe
 from nnslim.models.skeleton import Signature, signature
 
 __all__ = ["Recognition", "best_fit", "recognise"]
@@ -56,7 +56,8 @@ def recognise(shapes: Signature, names: Sequence[str] | None = None) -> Recognit
         >>> print(recognise(shapes))
         cifar_resnet20 (num_classes=100, shortcut=B)
     """
-    for group in _groups(shapes) if names is None else (names,):
+    sources: tuple[Source, ...] = ("built-in", "torchvision", "timm")
+    for group in (candidates(own, shapes) for own in sources) if names is None else (names,):
         fits = [f for name in group for f in _fits(architecture(name), {}, shapes, quick=True)]
         exact = [fit for fit in fits if fit.match.exact]
         if len(exact) == 1:
@@ -83,12 +84,6 @@ def best_fit(
     """
     fits = _fits(entry, arguments, shapes)
     return max(fits, key=lambda fit: (fit.match.exact, fit.match.overlap), default=None)
-
-
-def _groups(shapes: Signature) -> Iterable[Sequence[str]]:
-    yield candidates("built-in", shapes)
-    yield candidates("torchvision", shapes)
-    yield candidates("timm", shapes)
 
 
 def _fits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -24,7 +24,6 @@ __all__ = [
     "architecture",
     "architecture_names",
     "describe",
-    "nearest_names",
     "parse_arch_args",
     "timm_installed",
     "timm_module",
@@ -188,28 +187,17 @@ def describe(name: str, arguments: Mapping[str, Argument]) -> str:
     return f"{name} ({given})" if given else name
 
 
-def _built_in() -> dict[str, Architecture]:
-    def resnet(depth: int) -> Architecture:
-        return Architecture(
-            f"cifar_resnet{depth}",
-            "built-in",
-            lambda **kwargs: CifarResNet(depth, **kwargs),
-            (32, 32),
-            10,
-            variants=({}, {"shortcut": "B"}),
-        )
-
-    def vgg(depth: int) -> Architecture:
-        name = f"cifar_vgg{depth}_bn"
-        return Architecture(
-            name, "built-in", lambda **kwargs: CifarVGG(depth, **kwargs), (32, 32), 10
-        )
-
-    entries = (*map(resnet, CIFAR_DEPTHS), *map(vgg, VGG_PLANS))
-    return {entry.name: entry for entry in entries}
+def _built_in() -> Iterator[Architecture]:
+    variants = ({}, {"shortcut": "B"})
+    for depth in CIFAR_DEPTHS:
+        name, build = f"cifar_resnet{depth}", partial(CifarResNet, depth)
+        yield Architecture(name, "built-in", build, (32, 32), 10, variants)
+    for depth in VGG_PLANS:
+        name, build = f"cifar_vgg{depth}_bn", partial(CifarVGG, depth)
+        yield Architecture(name, "built-in", build, (32, 32), 10)
 
 
-_BUILT_IN = _built_in()
+_BUILT_IN = {entry.name: entry for entry in _built_in()}
 
 
 def _torchvision_names() -> tuple[str, ...]:
@@ -239,18 +227,11 @@ def _torchvision(name: str) -> Architecture:
 
 
 def _with_stem(module: nn.Module, in_channels: int) -> nn.Module:
-    """Replace the first convolution: torchvision's networks take three channels only."""
-    path, conv = next((p, m) for p, m in module.named_modules() if isinstance(m, nn.Conv2d))
-    stem = nn.Conv2d(
-        in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # pyright: ignore
-        conv.stride,  # pyright: ignore
-        conv.padding,  # pyright: ignore
-        bias=conv.bias is not None,
-    )
-    parent, _, leaf = path.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, stem)
+    """Make the first convolution anew: torchvision's networks take three channels only."""
+    conv = next(own for own in module.modules() if isinstance(own, nn.Conv2d))
+    conv.in_channels = in_channels
+    conv.weight = nn.Parameter(torch.empty(conv.out_channels, in_channels, *conv.kernel_size))
+    conv.reset_parameters()
     return module
 
 

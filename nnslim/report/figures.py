@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nnslim.report.table import Json
 
-__all__ = ["CHARACTER", "Panel", "line_panel", "nice_ticks", "shortened", "width_chart"]
+__all__ = ["CHARACTER", "BarChart", "Panel", "line_panel", "nice_ticks", "shortened", "width_chart"]
 
 CHARACTER = 6.7  # width of a monospaced character at 11 px
 _LONGEST_LABEL = 44
@@ -36,7 +36,7 @@ class BarChart:
         row: Height of one row, in pixels.
     """
 
-    bars: tuple[Bar, ...]
+    bars: tuple[object, ...]
     left: float
     width: float
     row: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnslim.report.figures import CHARACTER, Panel, line_panel, shortened
+from nnslim.report.figures import CHARACTER, BarChart, Panel, line_panel, shortened
 from nnslim.report.page import flat, rendered
 from nnslim.report.table import Json, Table
 from nnslim.report.units import count, percent, scaled
@@ -154,19 +154,7 @@ class _Row:
     text: str
 
 
-@dataclass(frozen=True)
-class _Widths:
-    rows: tuple[_Row, ...]
-    left: float
-    width: float
-    row: float
-
-    @property
-    def height(self) -> float:
-        return self.row * len(self.rows)
-
-
-def _width_figure(report: Json, rounds: Sequence[Json]) -> _Widths:
+def _width_figure(report: Json, rounds: Sequence[Json]) -> BarChart:
     """One bar per group: the seed's channels, then what each round planted."""
     seed = report["seed_widths"]
     final = rounds[-1]["widths"] if rounds else seed
@@ -188,4 +176,4 @@ def _width_figure(report: Json, rounds: Sequence[Json]) -> _Widths:
                 before = now
         end = round(left + before * scale, 1)
         rows.append(_Row(shortened(name), name, tuple(pieces), end, f"{first} \u2192 {before}"))
-    return _Widths(tuple(rows), round(left, 1), width, 18)
+    return BarChart(tuple(rows), round(left, 1), width, 18)

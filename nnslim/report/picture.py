@@ -21,18 +21,7 @@ _JOINTS = MappingProxyType({"add": "+", "sub": "-", "mul": "x", "cat": "cat", "s
 
 @dataclass(frozen=True)
 class Box:
-    """A layer or joint.
-
-    Attributes:
-        y: Its top, in pixels.
-        before: Width of its bar before, in pixels; 0 for a joint.
-        after: Width of its bar after, in pixels.
-        label: Name of the layer, shortened.
-        text: Channels before and after.
-        title: All that is known of it, for hovering.
-        colour: Number of its group's colour, or -1 for channels that stay.
-        joint: Whether it only joins values.
-    """
+    """A layer or joint, in pixels; colour -1 is for channels that stay."""
 
     y: float
     before: float

@@ -64,9 +64,8 @@ def cost_table(report: Json) -> Table:
         ["MACs", scaled(before["macs"]), scaled(after["macs"])],
         ["size of the tensors", size(before["bytes"]), size(after["bytes"])],
     ]
-    keys = ("params", "macs", "bytes")
-    pairs: list[tuple[float, float]] = [(before[key], after[key]) for key in keys]
-    full = [[*row, _share(b, a)] for row, (a, b) in zip(rows, pairs, strict=True)]
+    shares = (_share(after[key], before[key]) for key in ("params", "macs", "bytes"))
+    full = [[*row, share] for row, share in zip(rows, shares, strict=True)]
     for latency in report.get("latency") or []:
         name = f"latency, batch {latency['batch_size']}, ms"
         times = [f"{latency[key]:.3g}" for key in ("parent_ms", "candidate_ms")]

@@ -17,11 +17,7 @@ __all__ = ["QUICK", "EvalSettings", "Gates", "LatencySettings", "PairedSettings"
 
 @dataclass(frozen=True)
 class LatencySettings(Checked, section="latency."):
-    """How long to measure; times are per candidate.
-
-    Raises:
-        ConfigError: A count below 1 or a time below 0.
-    """
+    """How long to measure; times are per candidate."""
 
     warmup_runs: int = option(10, "Untimed calls at least.", low=0)
     warmup_s: float = option(0.5, "Untimed seconds at least; with no calls no warm-up.", low=0)
@@ -99,9 +95,6 @@ QUICK = PairedSettings(
 class EvalSettings(Checked):
     """How to measure.
 
-    Raises:
-        ConfigError: A number out of its range.
-
     Example:
         >>> EvalSettings(SessionSettings("cpu"), batch_sizes=(1, 8)).session.device
         'cpu'
@@ -129,11 +122,7 @@ class EvalSettings(Checked):
 
 @dataclass(frozen=True)
 class Gates(Checked, panel="Budget", section="gates."):
-    """What the user demands of a file; None demands nothing.
-
-    Raises:
-        ConfigError: A limit that is not a finite number.
-    """
+    """What the user demands of a file; None demands nothing."""
 
     min_top1: float | None = flag(
         None, "Fail below this top-1 accuracy, in percent.", metavar="PCT", low=0, high=100
@@ -175,11 +164,9 @@ class Gates(Checked, panel="Budget", section="gates."):
     @property
     def needs_baseline(self) -> str | None:
         """Path of a limit that only makes sense with a baseline, if one is set."""
-        names = ("max_drop", "max_latency_ratio", "max_params_ratio", "max_macs_ratio")
-        for name in (*names, "max_bytes_ratio"):
-            if getattr(self, name) is not None:
-                return f"gates.{name}"
-        return None
+        ratios = (f"max_{own}_ratio" for own in ("latency", "params", "macs", "bytes"))
+        said = (name for name in ("max_drop", *ratios) if getattr(self, name) is not None)
+        return next((f"gates.{name}" for name in said), None)
 
 
 @dataclass(frozen=True)

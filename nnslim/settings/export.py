@@ -58,9 +58,6 @@ class PrecisionSettings(Checked, panel="Method", section="precision."):
 
     Attributes:
         symmetric: int8 as TensorRT reads it; onnxruntime's CPU takes either.
-
-    Raises:
-        ConfigError: A number out of its range.
     """
 
     int8: bool = flag(False, "Compute in 8-bit integers, for the CPU; needs images.")

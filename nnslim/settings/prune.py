@@ -82,9 +82,6 @@ class RegularizerConfig(Checked, panel="Method", section="sparse.regularizer."):
     are penalties (Mitsuno et al., IJCNN 2020, with this project's names);
     docs/explanation/sparse-training.md.
 
-    Raises:
-        ConfigError: A value is outside its range.
-
     Example:
         >>> RegularizerConfig(strength=1e-4).strength
         0.0001
@@ -314,26 +311,23 @@ class PruneConfig(Checked, panel="Method"):
                 "[[max_drop]] does not say beforehand which channels will go, so none can fade",
                 hint="give [[sparse.epochs=0]], or a penalty with [[sparse.regularizer.name]]",
             )
-        budgets_said = [*(() if self.limits is AUTO else self.limits), *self._latency_said]
+        budgets_said = [*(() if self.limits is AUTO else self.limits)]
+        budgets_said += [] if self.latency.budget is None else ["latency.budget"]
+        many = self.rounds.count is not AUTO and self.rounds.count > 1
         if self.max_drop is not None and budgets_said:
             raise ConfigError(
                 f"[[max_drop]] prunes as far as it allows, [[{budgets_said[0]}]] says how far",
                 hint="give one",
             )
-        if self.max_drop is not None and self.rounds.count is not AUTO and self.rounds.count > 1:
+        if self.max_drop is not None and many:
             raise ConfigError(
                 f"[[rounds.count={self.rounds.count}]]: [[max_drop]] takes as many rounds as it"
                 " needs",
                 hint="give one",
             )
-        many = self.rounds.count is not AUTO and self.rounds.count > 1
         if self.measures_plans and (many or self.max_drop is not None):
             asked = "[[align=auto]]" if self.latency.budget is None else "[[latency.budget]]"
             raise ConfigError(f"{asked} is met in one round", hint="give [[rounds.count=1]]")
-
-    @property
-    def _latency_said(self) -> tuple[str, ...]:
-        return () if self.latency.budget is None else ("latency.budget",)
 
     @property
     def measures_plans(self) -> bool:

@@ -12,7 +12,7 @@ from nnslim.settings.grow import GrowConfig
 from nnslim.settings.option import AUTO
 from nnslim.settings.prune import PruneConfig
 from nnslim.settings.train import TrainConfig
-from nnslim.settings.tree import is_auto, value_at, with_values
+from nnslim.settings.tree import value_at, with_values
 
 __all__ = ["PROFILES", "decisions", "resolved"]
 
@@ -93,7 +93,7 @@ def decisions(settings: object, has_images: bool, has_seed: bool = False) -> Dec
             decided = {path.removeprefix("training."): pair for path, pair in _TRAINING.items()}
         case _:
             decided = {}
-    return {path: pair for path, pair in decided.items() if is_auto(settings, path)}
+    return {path: pair for path, pair in decided.items() if value_at(settings, path) is AUTO}
 
 
 _TRAINING: Decisions = {
@@ -119,7 +119,8 @@ def _pruning(config: PruneConfig, *, has_images: bool) -> Decisions:
         decided |= {path: (value, "no images") for path, value in _WITHOUT_IMAGES.items()}
 
     def final(path: str) -> object:
-        return decided[path][0] if is_auto(config, path) else value_at(config, path)
+        said = value_at(config, path)
+        return decided[path][0] if said is AUTO else said
 
     from_data = final("saliency.kind") != "magnitude"
     decided["per_cost"] = (from_data, f"saliency {final('saliency.kind')}")
@@ -152,7 +153,7 @@ def _with_images(config: PruneConfig, own: Mapping[str, object]) -> Decisions:
 
 def _refuse_training(config: PruneConfig) -> None:
     for path in ("sparse.epochs", "rounds.epochs", "training.epochs"):
-        if not is_auto(config, path) and (epochs := value_at(config, path)):
+        if (epochs := value_at(config, path)) not in {0, AUTO}:
             raise ConfigError(
                 f"[[{path}={epochs}]]: there are no images to train on", hint="give [[data]]"
             )

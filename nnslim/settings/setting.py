@@ -14,14 +14,7 @@ __all__ = ["Setting", "members_of"]
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting in its place.
-
-    Attributes:
-        path: Its name, such as ``training.lr``.
-        option: What the field says.
-        kind: The field's type.
-        default: Its default.
-    """
+    """A setting in its place: its path, such as ``training.lr``, and what its field says of it."""
 
     path: str
     option: Option

@@ -23,9 +23,6 @@ class TrainConfig(Checked, panel="Training", section="training."):
     (``nnslim.train.learning_rate``). Biases and normalisation parameters are never decayed.
     Weights and optimiser state stay float32 whatever the precision of the arithmetic.
 
-    Raises:
-        ConfigError: A value is outside its range.
-
     Example:
         >>> TrainConfig(epochs=2, lr=0.1).schedule
         'cosine'

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from functools import cache
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from nnslim.errors import ConfigError
 from nnslim.settings.budget import LatencyBudget, Limit
 from nnslim.settings.option import AUTO, Option
 from nnslim.settings.parse import (
@@ -19,7 +21,9 @@ from nnslim.settings.parse import (
 )
 from nnslim.settings.setting import Setting, members_of
 
-__all__ = ["Checked", "check_fields", "is_auto", "settings_of", "value_at", "with_values"]
+__all__ = ["Checked", "check_fields", "settings_from", "settings_of", "value_at", "with_values"]
+
+Settings = TypeVar("Settings")
 
 # What an option of these types need not say.
 _BY_TYPE: Mapping[object, Option] = {
@@ -107,9 +111,41 @@ def with_values(settings: Any, values: Mapping[str, object]) -> Any:  # noqa: AN
     return replace(settings, **changes)
 
 
-def is_auto(settings: object, path: str) -> bool:
-    """Whether a setting is still to be decided."""
-    return value_at(settings, path) is AUTO
+def settings_from(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
+    """Return settings in which keywords say otherwise.
+
+    Args:
+        settings: What holds for the rest.
+        keywords: By name as the command line has them, ``sparse_epochs`` or ``max_drop``, or by
+            path with two underscores for each dot, ``training__grad_clip``. A text is read as on
+            the command line, such as ``"50%"``; other values are taken as they are.
+
+    Raises:
+        ConfigError: A name that there is not, or a value that its setting does not take.
+
+    Example:
+        >>> from nnslim.settings.prune import PruneConfig
+        >>> config = settings_from(PruneConfig(), {"params": "40%", "training__ema": 0.99})
+        >>> config.limits["params"].amount, config.training.ema
+        (0.4, 0.99)
+    """
+    known = list(settings_of(type(settings)))
+    by_name = {own.path: own for own in known} | {own.key: own for own in known}
+    values: dict[str, object] = {}
+    for keyword, value in keywords.items():
+        name = keyword.replace("__", ".")
+        if name not in by_name:
+            near = get_close_matches(name, by_name, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0].replace('.', '__')}?" if near else None
+            raise ConfigError(f"there is no setting {keyword}", hint=hint)
+        setting = by_name[name]
+        if isinstance(value, str):
+            values[setting.path] = (value,) if setting.repeatable else setting.read(value)
+        else:
+            plain = tuple(value) if isinstance(value, list) else value
+            setting.check(plain)
+            values[setting.path] = plain
+    return with_values(settings, values)
 
 
 def check_fields(settings: object, like: type | None = None) -> None:

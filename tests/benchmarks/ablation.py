@@ -18,7 +18,7 @@ import torch
 
 from nnslim.artifact import write_page
 from nnslim.artifact.directory import write_json
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.data import load_data
 from nnslim.pruning import (
     PruneConfig,
@@ -29,6 +29,7 @@ from nnslim.pruning import (
     SparseConfig,
     prune_network,
 )
+from nnslim.settings.commands import TalkSettings
 from nnslim.settings.prune import Penalty
 from nnslim.train import TrainConfig
 from tests.benchmarks.cifar import HALF, dense_network
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/ablation")
     parser.add_argument("--report", default="docs/results/ablation.md")
     options = parser.parse_args()
-    out, root = Output(Verbosity(progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_no_progress=False)), Path(options.build)
     data = load_data(options.data)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)

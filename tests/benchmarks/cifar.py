@@ -25,7 +25,7 @@ import torch
 
 from nnslim.artifact import save_network
 from nnslim.channels import ChannelMap, channel_groups, residual_streams
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.data import Preprocess, load_data
 from nnslim.measure.macs import count_costs
 from nnslim.models import load_model
@@ -45,6 +45,7 @@ from nnslim.pruning import (
 )
 from nnslim.pruning.scores.score import score_channels
 from nnslim.run.trainer import Trainer
+from nnslim.settings.commands import TalkSettings
 from nnslim.settings.prune import Allocation, Penalty
 from nnslim.settings.train import Precision
 from nnslim.surgery import apply_edit
@@ -58,7 +59,7 @@ ARMS = ("ours", "l1", "taylor", "torch-pruning")
 
 def main() -> None:
     options = _options()
-    out, results = Output(Verbosity(progress=False)), Path(options.results)
+    out, results = Output(TalkSettings(no_no_progress=False)), Path(options.results)
     data = load_data(options.data, validation=0 if options.no_validation else None)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)

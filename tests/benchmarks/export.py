@@ -18,13 +18,14 @@ import numpy as np
 
 from nnslim.artifact import write_page
 from nnslim.artifact.manifest import hardware
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.data import Data, load_data
 from nnslim.measure.paired import measure_ratios
 from nnslim.measure.precision import PrecisionCheck, export_checked
 from nnslim.measure.ratio import PairedRatio
 from nnslim.network import Network
 from nnslim.onnx import ExportReport, export_onnx, open_session
+from nnslim.settings.commands import TalkSettings
 from nnslim.settings.export import ExportSettings, PrecisionSettings
 from nnslim.settings.session import SessionSettings
 from tests.benchmarks.cifar import dense_network
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--report", default="docs/results/export.md")
     options = parser.parse_args()
-    out, data = Output(Verbosity(progress=False)), load_data(options.data)
+    out, data = Output(TalkSettings(no_no_progress=False)), load_data(options.data)
     text = [_HEAD.format(cpu=hardware()["cpu"], threads=SessionSettings().n_threads)]
     for model in options.models:
         out.info(f"== {model}")

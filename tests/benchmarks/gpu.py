@@ -32,13 +32,14 @@ from nnslim.artifact import write_page
 from nnslim.artifact.directory import write_json
 from nnslim.channels import channel_groups
 from nnslim.channels.magnitude import magnitude
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.errors import DeviceError
 from nnslim.measure.latency import measure_latency
 from nnslim.models import ModelOptions, load_model
 from nnslim.network import Network, trace_network
 from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.pruning import Constraints, CostModel, Limit, make_plan
+from nnslim.settings.commands import TalkSettings
 from nnslim.settings.eval import LatencySettings
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.session import CudaOptions, SessionSettings
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/bench-gpu")
     parser.add_argument("--report", default="docs/results/gpu.md")
     options = parser.parse_args()
-    out, root = Output(Verbosity(progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_no_progress=False)), Path(options.build)
     root.mkdir(parents=True, exist_ok=True)
     try:
         where = _device(root)

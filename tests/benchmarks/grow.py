@@ -37,7 +37,7 @@ from torch import nn
 
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.data import Augment, Data, Loader, Sampling, load_data
 from nnslim.data.selection import stratified_indices
 from nnslim.growing import GrowConfig, SeedConfig
@@ -51,6 +51,7 @@ from nnslim.measure.macs import count_costs
 from nnslim.network import Network
 from nnslim.pruning import Limit, PruneConfig, SaliencyConfig, SparseConfig, prune_network
 from nnslim.run.context import RunContext
+from nnslim.settings.commands import TalkSettings
 from nnslim.surgery import Planted
 from nnslim.train import TrainConfig, fit
 from nnslim.train.teaching import RememberingTeacher
@@ -316,7 +317,7 @@ def main() -> None:
     varied = Augment(pad=4, flip=True, views=options.views) if options.views else Augment(0, False)
     data = replace(data, splits=splits, augment=varied)
     teacher = dense_network(options.teacher)
-    Bench(teacher, data, options, Output(Verbosity(progress=False))).run()
+    Bench(teacher, data, options, Output(TalkSettings(no_no_progress=False))).run()
 
 
 if __name__ == "__main__":

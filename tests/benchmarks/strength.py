@@ -25,7 +25,7 @@ import torch
 from nnslim.artifact import load_network, save_network, write_page
 from nnslim.artifact.directory import write_json
 from nnslim.channels import ChannelMap
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.data import Data, load_data
 from nnslim.data.loader import Loader, Sampling
 from nnslim.models.cifar import CifarResNet
@@ -41,6 +41,7 @@ from nnslim.pruning import (
     prune_network,
 )
 from nnslim.pruning.sparse.penalty import HierarchicalSparsity, removed_channels
+from nnslim.settings.commands import TalkSettings
 from nnslim.settings.prune import Penalty
 from nnslim.train import TrainConfig
 from nnslim.train.loop import fit
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/strength")
     parser.add_argument("--report", default="docs/results/strength.md")
     options = parser.parse_args()
-    out, root = Output(Verbosity(progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_no_progress=False)), Path(options.build)
     data = load_data("digits")
     for seed in options.seeds:
         for name, sparse in variants(options.epochs, options.lr):

@@ -8,9 +8,10 @@ import math
 
 import pytest
 
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.cli.progress import LogProgress
 from nnslim.report import Table
+from nnslim.settings.commands import TalkSettings
 
 TABLE = Table.of("Files", ["file", ">MACs"], [["a.onnx", "12.3 M"], ["[bold]b[/bold].onnx", "7"]])
 
@@ -21,7 +22,7 @@ class _Terminal(io.StringIO):
 
 
 def _output(**flags):
-    out = Output(Verbosity(**flags), stdout=io.StringIO(), stderr=io.StringIO())
+    out = Output(TalkSettings(**flags), stdout=io.StringIO(), stderr=io.StringIO())
     return out, out.stdout, out._err.file
 
 
@@ -174,7 +175,7 @@ def test_log_has_a_line_every_interval_and_the_time_left():
     assert said == ["scoring 6/20 eta 70s", "scoring 12/20 eta 40s", "scoring 18/20 eta 10s"]
 
 
-@pytest.mark.parametrize("flags", [{"quiet": True}, {"progress": False}])
+@pytest.mark.parametrize("flags", [{"quiet": True}, {"no_progress": True}])
 def test_progress_can_be_silenced(flags):
     out, stdout, stderr = _output(**flags)
     with out.progress("fine-tuning", 1, each=True) as work:

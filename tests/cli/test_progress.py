@@ -33,7 +33,8 @@ def test_the_time_left_is_readable(step_s, eta):
 
 def test_the_bar_measures_its_speed_after_what_was_skipped():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with TerminalProgress(console, "tuning", 100) as bar:
+    bar = TerminalProgress(console, "tuning", 100)
+    with bar.bars:
         bar.skip(90, "loss 1")
         task = bar._bars.tasks[0]
         assert (task.completed, task.speed, task.fields["note"]) == (90, None, "loss 1")

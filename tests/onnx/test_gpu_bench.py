@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.errors import DeviceError
+from nnslim.settings.commands import TalkSettings
 from tests.benchmarks import gpu
 
 
@@ -55,7 +56,7 @@ def test_effects_change_a_setting_one_option_at_a_time_and_a_few_together():
 
 def test_out_of_time_it_keeps_what_is_there(tmp_path):
     settings = list(gpu.effects(["resnet18"], [1]))
-    out = Output(Verbosity(progress=False, quiet=True))
+    out = Output(TalkSettings(no_progress=True, quiet=True))
     opener = lambda *_: pytest.fail("measured although the time was over")  # noqa: E731
     assert gpu.run(settings, tmp_path, out, opener, minutes=-1) == []
 
@@ -75,7 +76,7 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
         gpu, "export_onnx", lambda net, path, settings: (exported.append(path), path.touch())
     )
     settings = list(gpu.matrix(["resnet18"], [1]))
-    out = Output(Verbosity(progress=False, quiet=True))
+    out = Output(TalkSettings(no_progress=True, quiet=True))
     rows = gpu.run(settings, tmp_path, out, opener)
     assert len(rows) == 48
     assert len(opened) == 24 * gpu.SESSIONS + 24

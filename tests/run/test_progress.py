@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import io
 
-from nnslim.cli.output import Output, Verbosity
+from nnslim.cli.output import Output
 from nnslim.cli.progress import LogProgress
 from nnslim.run.progress import ShowTraining
+from nnslim.settings.commands import TalkSettings
 from nnslim.sink import SILENT
 from nnslim.train import Callbacks, EpochRecord, TrainConfig, TrainEvent, fit
 from tests.train.toys import CPU, separable_batches, toy_net
@@ -84,7 +85,7 @@ def test_a_whole_run_shows_the_same_on_a_terminal(tmp_path):
         def isatty(self):
             return True
 
-    out = Output(Verbosity(), stdout=io.StringIO(), stderr=Terminal())
+    out = Output(TalkSettings(), stdout=io.StringIO(), stderr=Terminal())
     config = TrainConfig(epochs=2, lr=0.05)
     with out.progress("tuning", 8) as progress:
         show = ShowTraining(progress, out)
