@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 from nnslim.network.graph import BATCH, TensorInfo
-
-if TYPE_CHECKING:
-    from nnslim.network.network import Network
+from nnslim.network.network import Network
 
 __all__ = ["Costs", "MacCount", "count_costs", "count_macs", "weighted_positions"]
 

@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from nnslim.data import Data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import Accuracy, onnx_accuracy
 from nnslim.measure.overlap import Stopwatch, ahead
+from nnslim.settings.eval import EvalSettings
 from nnslim.settings.option import AUTO
 from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
-    from nnslim.data import Data
     from nnslim.onnx import Session
-    from nnslim.settings.eval import EvalSettings
 
 __all__ = ["Score", "as_pixels", "decoding_workers", "images_per_run", "score"]
 

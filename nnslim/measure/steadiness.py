@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from nnslim.measure.latency import Latency
-    from nnslim.measure.ratio import PairedRatio
+from nnslim.measure.latency import Latency
+from nnslim.measure.ratio import PairedRatio
 
 __all__ = ["busy_cores", "machine_warnings", "ratio_warnings", "unsteadiness"]
 

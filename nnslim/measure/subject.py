@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from nnslim.errors import InputError
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
+from nnslim.measure.results import EvalFile
 from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.onnx.model_file import external_files, read_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nnslim.measure.results import EvalFile
-    from nnslim.onnx.running import BoundRun
-    from nnslim.settings.eval import EvalSettings
+from nnslim.onnx.running import BoundRun
+from nnslim.settings.eval import EvalSettings
 
 __all__ = ["Subject", "random_images"]
 

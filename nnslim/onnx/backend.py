@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+import numpy as np
+import onnxruntime as ort
 from onnxruntime.capi import (
     onnxruntime_pybind11_state as _native,  # pyright: ignore[reportAttributeAccessIssue]
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy as np
-    import onnxruntime as ort
 
 __all__ = ["CPU", "CUDA", "ORT_ERRORS", "TENSORRT", "ExecutionError", "Inference", "plain_message"]
 

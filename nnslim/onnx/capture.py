@@ -9,11 +9,8 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 __all__ = ["Captured", "capture_native_output", "loader_reason"]
 

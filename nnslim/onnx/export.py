@@ -9,13 +9,15 @@ import inspect
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import nn
 
 from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ConfigError, ExportMismatchError, UnsupportedModelError
@@ -26,12 +28,6 @@ from nnslim.onnx.prepare import with_plain_attention
 from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
 from nnslim.settings.export import ExportSettings
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import nn
 
 __all__ = ["ExportReport", "export_onnx", "weights_sha256"]
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from nnslim.onnx.image_input import INPUT_KEY
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["PREFIX", "network_metadata", "weights_sha256"]
 

@@ -11,10 +11,11 @@ import hashlib
 import logging
 import sys
 import tempfile
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedOpsetsPass
@@ -22,11 +23,6 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedOps
 from nnslim.errors import InputError
 from nnslim.onnx.metadata import PREFIX
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
-
-    import numpy as np
 
 __all__ = ["Calibration", "quantize_file"]
 

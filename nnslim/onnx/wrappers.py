@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from nnslim.data.preprocess import Preprocess
 from nnslim.errors import UnsupportedModelError
-
-if TYPE_CHECKING:
-    from nnslim.data.preprocess import Preprocess
 
 __all__ = ["HalfInside", "PixelsIn", "images_for"]
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from nnslim.errors import InputError, NnslimError, NotFiniteError
 from nnslim.processes import same_everywhere
 from nnslim.train.checkpoint import fingerprint
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
 
 __all__ = ["check_losses", "check_same", "check_weights", "require_finite"]
 

@@ -7,22 +7,17 @@ last or not at all: the choice follows from the work to do and is part of the ru
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnslim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from torch import Tensor, nn
-
-    from nnslim.train.task import Task
+from nnslim.train.task import Task
 
 __all__ = ["Choice", "Forward", "choose", "released"]
 

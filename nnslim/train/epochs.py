@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nnslim.errors import InputError
 from nnslim.processes import broadcast, broadcast_tensors, is_main, rank, world_size
-from nnslim.train.checkpoint import Checkpoint
+from nnslim.train.checkpoint import Checkpoint, CheckpointStore
 from nnslim.train.checks import check_losses, check_same, check_weights
-from nnslim.train.records import EpochRecord, FitResult, TrainEvent
+from nnslim.train.compiling import Choice
+from nnslim.train.records import EpochRecord, EventKind, FitResult, TrainEvent
 from nnslim.train.runtime import random_state, seed_epoch, set_random_state
 from nnslim.train.schedule import learning_rate
+from nnslim.train.step import Stepper
 from nnslim.train.tally import Tally
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from nnslim.train.checkpoint import CheckpointStore
-    from nnslim.train.compiling import Choice
-    from nnslim.train.records import EventKind
-    from nnslim.train.step import Stepper
-    from nnslim.train.task import Task
+from nnslim.train.task import Task
 
 __all__ = ["Run"]
 

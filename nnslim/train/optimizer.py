@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
-
-    from nnslim.settings.train import TrainConfig
+from nnslim.settings.train import TrainConfig
 
 __all__ = ["build_optimizer", "optimizer_tensors", "set_optimizer_tensors", "split_by_decay"]
 

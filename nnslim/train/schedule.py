@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nnslim.settings.train import TrainConfig
+from nnslim.settings.train import TrainConfig
 
 __all__ = ["learning_rate"]
 

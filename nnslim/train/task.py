@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from nnslim.errors import ConfigError, InputError
 from nnslim.processes import world_size
+from nnslim.settings.train import TrainConfig
 from nnslim.train.checkpoint import fingerprint
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from nnslim.settings.train import TrainConfig
-    from nnslim.train.records import BatchLoader, Callbacks, GradientPenalty
+from nnslim.train.records import BatchLoader, Callbacks, GradientPenalty
 
 __all__ = ["Task"]
 
