@@ -93,7 +93,7 @@ def top_k_accuracy(
 
 def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
     """Rank of the label, loss, whether all scores are finite, and the class, (N,) each."""
-    finite: np.ndarray = np.isfinite(scores).all(axis=1)
+    finite = np.asarray(np.isfinite(scores).all(axis=1))
     scores[~finite] = 0.0
     rank = np.where(finite, _rank(scores, labels), scores.shape[1])
     return rank, _cross_entropy(scores, labels), finite, np.where(finite, scores.argmax(axis=1), -1)

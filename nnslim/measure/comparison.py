@@ -46,7 +46,8 @@ def compare(
     sizes = [n for n in settings.batch_sizes if n in baseline.latency and n in result.latency]
     latency = {
         size: latency_ratio(
-            *(partial(subject.fresh_run, settings, size, image) for subject in subjects),
+            partial(subjects[0].fresh_run, settings, size, image),
+            partial(subjects[1].fresh_run, settings, size, image),
             settings.paired,
             settings.session.n_threads,
         )

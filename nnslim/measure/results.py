@@ -65,7 +65,7 @@ class Comparison:
         """Return plain JSON values."""
         latency = [{"batch_size": n, **ratio.to_json()} for n, ratio in self.latency.items()]
         accuracy = self.accuracy and self.accuracy.to_json()
-        return vars(self) | {"accuracy": accuracy, "latency": latency}
+        return {**vars(self), "accuracy": accuracy, "latency": latency}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class FileResult:
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
         e2e = {n: latency.to_json() for n, latency in self.latency_e2e.items()}
-        values = vars(self) | {
+        values: dict[str, object] = {
+            **vars(self),
             "path": str(self.path),
             "macs_counted": "Conv, Gemm and MatMul, one multiply-add each, per image",
             "top1_pct": self.accuracy and self.accuracy.top1_pct,
@@ -170,7 +171,8 @@ class EvalReport:
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, without NaN or infinity."""
-        values = vars(self) | {
+        values: dict[str, object] = {
+            **vars(self),
             "schema": SCHEMA,
             "device_requested": self.settings.session.device,
             "tf32_for_accuracy": False,

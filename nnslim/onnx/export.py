@@ -22,10 +22,9 @@ from torch import nn
 from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ConfigError, ExportMismatchError, UnsupportedModelError
 from nnslim.network.network import Network
-from nnslim.onnx.metadata import network_metadata, weights_sha256
+from nnslim.onnx.model_file import network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
-from nnslim.onnx.prepare import with_plain_attention
-from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
+from nnslim.onnx.prepare import HalfInside, PixelsIn, images_for, with_plain_attention
 from nnslim.settings.export import ExportSettings
 from nnslim.version import __version__
 

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from nnslim.errors import ExportMismatchError, InputError
+from nnslim.onnx.prepare import PixelsIn, images_for
 from nnslim.onnx.running import Session
 from nnslim.onnx.session import open_session
-from nnslim.onnx.wrappers import PixelsIn, images_for
 from nnslim.settings.session import SessionSettings
 
 __all__ = ["DEFAULT_RTOL", "BatchParity", "Parity", "check_parity"]

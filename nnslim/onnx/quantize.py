@@ -21,7 +21,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedOpsetsPass
 
 from nnslim.errors import InputError
-from nnslim.onnx.metadata import PREFIX
+from nnslim.onnx.model_file import PREFIX
 from nnslim.version import __version__
 
 __all__ = ["Calibration", "quantize_file"]
