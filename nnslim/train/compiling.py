@@ -17,7 +17,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnslim.errors import ConfigError
-from nnslim.train.task import Task
+from nnslim.train.records import Task
 
 __all__ = ["Choice", "Forward", "choose", "released"]
 

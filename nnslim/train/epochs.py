@@ -17,12 +17,11 @@ from nnslim.processes import broadcast, broadcast_tensors, is_main, rank, world_
 from nnslim.train.checkpoint import Checkpoint, CheckpointStore
 from nnslim.train.checks import check_losses, check_same, check_weights
 from nnslim.train.compiling import Choice
-from nnslim.train.records import EpochRecord, EventKind, FitResult, TrainEvent
+from nnslim.train.optimizer import learning_rate
+from nnslim.train.records import EpochRecord, EventKind, FitResult, Task, TrainEvent
 from nnslim.train.runtime import random_state, seed_epoch, set_random_state
-from nnslim.train.schedule import learning_rate
 from nnslim.train.step import Stepper
 from nnslim.train.tally import Tally
-from nnslim.train.task import Task
 
 __all__ = ["Run"]
 

@@ -36,10 +36,9 @@ from nnslim.settings.train import TrainConfig
 from nnslim.train.checkpoint import Checkpoints, CheckpointStore
 from nnslim.train.compiling import choose, released
 from nnslim.train.epochs import Run
-from nnslim.train.records import BatchLoader, Callbacks, FitResult, GradientPenalty
+from nnslim.train.records import BatchLoader, Callbacks, FitResult, GradientPenalty, Task
 from nnslim.train.runtime import accelerator_for, flush_denormals, forked_random_state, placed
 from nnslim.train.step import Stepper
-from nnslim.train.task import Task
 
 __all__ = ["fit"]
 

@@ -15,7 +15,7 @@ from nnslim.train.average import WeightAverage
 from nnslim.train.compiling import Forward
 from nnslim.train.graphs import GraphReplay
 from nnslim.train.optimizer import build_optimizer, optimizer_tensors, set_optimizer_tensors
-from nnslim.train.task import Task
+from nnslim.train.records import Task
 from nnslim.train.teaching import RememberingTeacher
 
 __all__ = ["Stepper"]
