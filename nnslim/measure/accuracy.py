@@ -108,13 +108,8 @@ def onnx_accuracy(
     """Score an open file on batches of images (N, C, H, W) and labels (N,).
 
     A session with a fixed batch gets each batch in pieces of that size, the last one filled up
-    with zeros whose logits are dropped.
-
-    Args:
-        session: The open file.
-        batches: The images and their labels.
-        n_classes: What K must be; None only demands that every label is below K.
-        watch: Counts the time that onnxruntime takes.
+    with zeros whose logits are dropped. ``n_classes`` is as in ``top_k_accuracy``; the watch counts
+    the time that onnxruntime takes.
 
     Raises:
         InputError: The images or the classes do not fit the file.

@@ -199,7 +199,7 @@ def _result(subject: Subject, session: Session, scored: Score | None) -> FileRes
         path=subject.file.path,
         baseline=subject.file.baseline,
         sha256=subject.sha256,
-        file_bytes=subject.n_bytes,
+        n_bytes=subject.n_bytes,
         onnx_bytes=subject.onnx_bytes,
         n_parameters=subject.n_parameters,
         parameters_counted=subject.counted,

@@ -19,11 +19,9 @@ _PRODUCTS = ("matmul", "addmm", "einsum", "attention")
 
 @dataclass(frozen=True)
 class MacCount:
-    """Multiply-accumulates per image.
+    """MACs per image of each convolution and linear layer, by node name.
 
-    Attributes:
-        by_node: MACs of each convolution and linear layer, by node name.
-        not_counted: Places of products of two activations, which have no weight to count.
+    Products of two activations, which have no weight to count, are ``not_counted``: their places.
     """
 
     by_node: dict[str, int]
@@ -37,13 +35,7 @@ class MacCount:
 
 @dataclass(frozen=True)
 class Costs:
-    """Size of a network.
-
-    Attributes:
-        params: Parameter entries.
-        macs: Multiply-accumulates per image.
-        bytes: Bytes of all parameters and buffers.
-    """
+    """Parameter entries, multiply-accumulates per image, bytes of all parameters and buffers."""
 
     params: int
     macs: int

@@ -76,7 +76,7 @@ class FileResult:
         path: The file as it was given.
         baseline: No gate applies to it.
         sha256: Its hash.
-        file_bytes: Its size.
+        n_bytes: Its size.
         onnx_bytes: Size of the ONNX file that was run: the same, or exported from it.
         n_parameters: Of the network, or what an ONNX file stores; see ``parameters_counted``.
         parameters_counted: Which of the two.
@@ -100,7 +100,7 @@ class FileResult:
     path: Path
     baseline: bool
     sha256: str
-    file_bytes: int
+    n_bytes: int
     onnx_bytes: int
     n_parameters: int
     parameters_counted: Literal["network", "onnx initializers"]
@@ -126,6 +126,7 @@ class FileResult:
         values: dict[str, object] = {
             **vars(self),
             "path": str(self.path),
+            "file_bytes": self.n_bytes,
             "macs_counted": "Conv, Gemm and MatMul, one multiply-add each, per image",
             "top1_pct": self.accuracy and self.accuracy.top1_pct,
             "top5_pct": self.accuracy and self.accuracy.top5_pct,
@@ -138,7 +139,7 @@ class FileResult:
             ],
             "against_baseline": self.against and self.against.to_json(),
         }
-        for name in ("accuracy", "against", "latency_e2e"):
+        for name in ("n_bytes", "accuracy", "against", "latency_e2e"):
             del values[name]
         return values
 

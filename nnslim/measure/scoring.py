@@ -58,12 +58,7 @@ def score(
 ) -> Score:
     """Run the test split; preprocessing stored in the file wins over the caller's and the data's.
 
-    Args:
-        session: The open file.
-        data: Its test split is run.
-        settings: Images per run, and workers that decode.
-        preprocess: The caller's; None where there is none.
-        keep: Leave the decoded images in memory for the next file, where they fit.
+    ``keep`` leaves the decoded images in memory for the next file, where they fit.
 
     Raises:
         InputError: Size, channels or number of classes of file and data disagree.

@@ -60,12 +60,7 @@ def ratio_warnings(ratio: PairedRatio, half_width: float) -> tuple[str, ...]:
 
 
 def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float | None:
-    """Watch how many of the cores that we may use are kept busy while we sleep.
-
-    Args:
-        seconds: How long to watch.
-        stat: Linux's counters; None is returned where there are none.
-    """
+    """Watch how many of our cores are busy while we sleep; None without Linux's counters."""
     try:
         before = _ticks(stat.read_text())
         time.sleep(seconds)

@@ -22,15 +22,10 @@ __all__ = ["Subject", "random_images"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A file that is measured.
+    """A file that is measured, and the same file, or its export, at ``onnx_path``.
 
-    Attributes:
-        file: As the caller gave it.
-        onnx_path: The same file, or its export.
-        cost: Work and parameters of the ONNX file.
-        n_parameters: Of the network, or of the ONNX file.
-        counted: Which of the two.
-        outside: Files with further weights of the ONNX file.
+    ``n_parameters`` are the network's or the ONNX file's, as ``counted`` says; ``outside`` are
+    files with further weights of the ONNX file.
     """
 
     file: EvalFile

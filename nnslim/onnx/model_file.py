@@ -54,14 +54,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Files in which a model keeps weights, each inside the model's folder.
-
-    Args:
-        model: What ``path`` holds.
-        path: The model's file.
-
-    Returns:
-        Every file once, in the order of names.
+    """Files in which a model, read from ``path``, keeps weights, in the order of names.
 
     Raises:
         InputError: A place outside of the folder, which a file of somebody else must not name, or
@@ -106,10 +99,7 @@ def network_metadata(
 ) -> dict[str, str]:
     """Return the properties of a file: version, hash, preprocessing, classes, variant.
 
-    Args:
-        network: Where it has ``preprocess`` and ``classes``, they are in the result.
-        precision: Of the arithmetic inside.
-        pixels: Whether the file takes uint8 (N, H, W, C) and normalises inside.
+    ``pixels`` says that it takes uint8 (N, H, W, C) and normalises inside.
     """
     preprocess = getattr(network, "preprocess", None)
     classes = getattr(network, "classes", None)

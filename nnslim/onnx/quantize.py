@@ -29,25 +29,14 @@ __all__ = ["Calibration", "quantize_file"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scales were measured on.
-
-    Attributes:
-        n_images: Training images.
-        sha256: Hash of their numbers in the training split, as int64.
-    """
+    """Training images that scales were measured on: how many, and a hash of their numbers."""
 
     n_images: int
     sha256: str
 
     @classmethod
     def of(cls, numbers: np.ndarray) -> Calibration:
-        """Describe images by their numbers in the training split.
-
-        Example:
-            >>> import numpy as np
-            >>> Calibration.of(np.array([3, 5])).n_images
-            2
-        """
+        """Describe images by their numbers in the training split, hashed as int64."""
         digest = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
         return cls(len(numbers), digest)
 

@@ -36,13 +36,7 @@ _FEWEST_STEPS = 200
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether to compile.
-
-    Attributes:
-        compiled: The choice.
-        note: What the user should know about it, or None.
-        warning: Why not, although it would pay; else None.
-    """
+    """Whether to compile; the note says what it takes, the warning why not where it would pay."""
 
     compiled: bool
     note: str | None = None
@@ -73,10 +67,7 @@ def choose(task: Task) -> Choice:
 class Forward:
     """Runs a network, compiled for batches of one shape and as it is for others.
 
-    Args:
-        network: Maps images to logits.
-        compiled: Whether to compile.
-        required: Whether a network that cannot be compiled is an error or ``problem``.
+    A network that cannot be compiled is an error where that is ``required``, else ``problem``.
 
     Example:
         >>> network = torch.nn.Flatten()

@@ -31,19 +31,12 @@ _DEVICE_CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class _Epoch:
-    """An epoch under way.
-
-    Attributes:
-        number: 0 for the first.
-        tally: What was counted so far.
-        began: Time at which it would have begun without an interruption, in seconds.
-        start: What the gradient penalty saw when the epoch began, for checkpoints within it.
-        penalty: The penalty's state at that time.
-    """
+    """An epoch under way; ``start`` and ``penalty`` are for checkpoints within it."""
 
     number: int
     tally: Tally
-    began: float
+    began: float  # seconds; as if it had not been interrupted
+    # The network that the gradient penalty saw when the epoch began, and its state then.
     start: dict[str, Tensor] = field(default_factory=dict)
     penalty: dict[str, float] = field(default_factory=dict)
 
@@ -51,11 +44,7 @@ class _Epoch:
 class Run:
     """One call of ``fit``, from the newest checkpoint to the last epoch.
 
-    Args:
-        task: What to do.
-        stepper: Does the steps.
-        store: Keeps the checkpoints; None keeps none.
-        every_s: Seconds after which a checkpoint is written within an epoch, in one process.
+    One process writes a checkpoint within an epoch, too, after ``every_s`` seconds.
     """
 
     def __init__(
