@@ -5,21 +5,19 @@ Letters: N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from nnslim.errors import InputError
 from nnslim.measure.overlap import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from torch import nn
-
     from nnslim.onnx import Session
 
 __all__ = ["Accuracy", "network_accuracy", "onnx_accuracy", "run_padded", "top_k_accuracy"]
@@ -95,7 +93,7 @@ def top_k_accuracy(
 
 def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
     """Rank of the label, loss, whether all scores are finite, and the class, (N,) each."""
-    finite = np.isfinite(scores).all(axis=1)
+    finite = np.asarray(np.isfinite(scores).all(axis=1))
     scores[~finite] = 0.0
     rank = np.where(finite, _rank(scores, labels), scores.shape[1])
     return rank, _cross_entropy(scores, labels), finite, np.where(finite, scores.argmax(axis=1), -1)
@@ -110,13 +108,8 @@ def onnx_accuracy(
     """Score an open file on batches of images (N, C, H, W) and labels (N,).
 
     A session with a fixed batch gets each batch in pieces of that size, the last one filled up
-    with zeros whose logits are dropped.
-
-    Args:
-        session: The open file.
-        batches: The images and their labels.
-        n_classes: What K must be; None only demands that every label is below K.
-        watch: Counts the time that onnxruntime takes.
+    with zeros whose logits are dropped. ``n_classes`` is as in ``top_k_accuracy``; the watch counts
+    the time that onnxruntime takes.
 
     Raises:
         InputError: The images or the classes do not fit the file.

@@ -30,15 +30,7 @@ def compare(
     data: Data | None,
     settings: EvalSettings,
 ) -> Comparison:
-    """Compare a file with its baseline, and measure both in turns.
-
-    Args:
-        subjects: The baseline and the file.
-        results: What was measured on each alone.
-        image: (C, H, W) of the inputs.
-        data: What accuracy was measured on; None compares none.
-        settings: How to measure.
-    """
+    """Compare a file, the second, with its baseline, and time both on inputs (C, H, W) in turns."""
     baseline, result = results
     drop = None
     if data and baseline.accuracy and result.accuracy:
@@ -46,7 +38,8 @@ def compare(
     sizes = [n for n in settings.batch_sizes if n in baseline.latency and n in result.latency]
     latency = {
         size: latency_ratio(
-            *(partial(subject.fresh_run, settings, size, image) for subject in subjects),
+            partial(subjects[0].fresh_run, settings, size, image),
+            partial(subjects[1].fresh_run, settings, size, image),
             settings.paired,
             settings.session.n_threads,
         )
@@ -70,12 +63,8 @@ def latency_ratio(
 ) -> LatencyRatio:
     """Measure a file against its baseline, and that against itself, in the same rounds.
 
-    Args:
-        open_baseline: Opens a fresh session of the baseline and returns its run.
-        open_file: The same for the file.
-        settings: How long to measure; a third of the time goes to the control.
-        threads: What each session was opened with, for the record.
-        clock_ns: The clock.
+    What is given opens a fresh session and returns its run; ``threads`` is for the record only. A
+    third of the time goes to the control.
     """
     ratio, control = measure_ratios(
         lambda: (open_baseline(), open_file(), open_baseline()), settings, clock_ns

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from torch import nn
 
+from nnslim.channels import ChannelMap, Member
+from nnslim.channels.labels import Labels
 from nnslim.measure.macs import Costs, weighted_positions
 from nnslim.network.graph import TensorRef
-
-if TYPE_CHECKING:
-    from nnslim.channels import ChannelMap, Member
-    from nnslim.channels.labels import Labels
-    from nnslim.network.network import Network
+from nnslim.network.network import Network
 
 __all__ = ["CostModel"]
 

@@ -105,12 +105,6 @@ def accuracy_drop(
     The interval is Newcombe's for a difference of paired proportions (1998, method 10), which keeps
     its promise for small differences and few images too.
 
-    Args:
-        baseline: Top-1 per image of the baseline.
-        other: The same of the file.
-        labels: Of the images, (N,).
-        classes: Names.
-
     Raises:
         InputError: The two were not measured on as many images.
 
@@ -124,18 +118,7 @@ def accuracy_drop(
     """
     if not baseline.n == other.n == len(labels):
         raise InputError(f"{baseline.n} and {other.n} images for {len(labels)} labels")
-    changes = find_changes(baseline, other, labels, classes)
-    return _drop(baseline.correct, other.correct, labels, changes, classes)
-
-
-def _drop(
-    before: np.ndarray,
-    after: np.ndarray,
-    labels: np.ndarray,
-    changes: Changes,
-    classes: tuple[str, ...],
-) -> AccuracyDrop:
-    """Count and test, given what the baseline and the file get right, (N,) bool each."""
+    before, after = baseline.correct, other.correct
     lost_images, won_images = before & ~after, ~before & after
     lost, won, n = int(lost_images.sum()), int(won_images.sum()), len(labels)
     counts = np.bincount(labels, minlength=len(classes))
@@ -153,7 +136,7 @@ def _drop(
         p_value=_mcnemar(lost, won),
         worst_class=classes[worst],
         worst_class_drop_pp=float(by_class[worst]),
-        changes=changes,
+        changes=find_changes(baseline, other, labels, classes),
     )
 
 
@@ -193,13 +176,7 @@ def _mcnemar(lost: int, won: int) -> float:
 def find_changes(
     baseline: Accuracy, other: Accuracy, labels: np.ndarray, classes: tuple[str, ...]
 ) -> Changes:
-    """Compare predictions on the same images, in the same order.
-
-    Args:
-        baseline: Predictions of the baseline.
-        other: Of the file.
-        labels: Of the images, (N,).
-        classes: Names.
+    """Compare predictions on the same images, in the same order, with their labels, (N,).
 
     Example:
         >>> from nnslim.measure.accuracy import top_k_accuracy

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 import torch
 
+from nnslim.data import Data
+from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.measure.comparison import compare, comparison_warnings, on_free_cores
 from nnslim.measure.latency import Latency, measure_latency
@@ -18,15 +20,9 @@ from nnslim.measure.results import EvalFile, EvalReport, FileResult, evaluation_
 from nnslim.measure.scoring import Score, images_per_run, score
 from nnslim.measure.steadiness import machine_warnings, unsteadiness
 from nnslim.measure.subject import Subject, random_images
+from nnslim.onnx import Session
 from nnslim.settings.eval import EvalSettings
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from nnslim.data import Data
-    from nnslim.data.preprocess import Preprocess
-    from nnslim.onnx import Session
 
 __all__ = ["evaluate"]
 
@@ -203,7 +199,7 @@ def _result(subject: Subject, session: Session, scored: Score | None) -> FileRes
         path=subject.file.path,
         baseline=subject.file.baseline,
         sha256=subject.sha256,
-        file_bytes=subject.n_bytes,
+        n_bytes=subject.n_bytes,
         onnx_bytes=subject.onnx_bytes,
         n_parameters=subject.n_parameters,
         parameters_counted=subject.counted,

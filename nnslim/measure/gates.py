@@ -71,11 +71,8 @@ def check_gates(report: EvalReport, limits: Gates) -> tuple[Verdict, ...]:
 
 def _verdicts(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     against = result.against
-    if limits.min_top1 is not None:
-        top1 = _finite(result.accuracy.top1_pct if result.accuracy else None)
-        kept = top1 is not None and top1 >= limits.min_top1
-        yield Verdict("min-top1", result.path, limits.min_top1, top1, "pass" if kept else "fail")
     exact: dict[str, float | None] = {
+        "min_top1": result.accuracy.top1_pct if result.accuracy else None,
         "max_params": result.n_parameters,
         "max_macs": result.macs,
         "max_bytes": result.onnx_bytes,
@@ -86,7 +83,8 @@ def _verdicts(result: FileResult, limits: Gates) -> Iterator[Verdict]:
     for name, value in exact.items():
         if (limit := getattr(limits, name)) is not None:
             measured = _finite(value)
-            kept = measured is not None and measured <= limit
+            least = name == "min_top1"
+            kept = measured is not None and (measured >= limit if least else measured <= limit)
             gate = name.replace("_", "-")
             yield Verdict(gate, result.path, limit, measured, "pass" if kept else "fail")
     yield from _drop(result, limits)

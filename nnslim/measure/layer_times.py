@@ -8,20 +8,15 @@ profile works alike on every device.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnslim.measure.macs import weighted_positions
-from nnslim.network.graph import BATCH, Ref, TensorInfo
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from nnslim.network.graph import Node
-    from nnslim.network.network import Network
+from nnslim.network.graph import BATCH, Node, Ref, TensorInfo
+from nnslim.network.network import Network
 
 __all__ = ["LayerShape", "LayerTimes", "estimate_times", "layer_shapes"]
 

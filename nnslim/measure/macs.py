@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 from nnslim.network.graph import BATCH, TensorInfo
-
-if TYPE_CHECKING:
-    from nnslim.network.network import Network
+from nnslim.network.network import Network
 
 __all__ = ["Costs", "MacCount", "count_costs", "count_macs", "weighted_positions"]
 
@@ -22,11 +19,9 @@ _PRODUCTS = ("matmul", "addmm", "einsum", "attention")
 
 @dataclass(frozen=True)
 class MacCount:
-    """Multiply-accumulates per image.
+    """MACs per image of each convolution and linear layer, by node name.
 
-    Attributes:
-        by_node: MACs of each convolution and linear layer, by node name.
-        not_counted: Places of products of two activations, which have no weight to count.
+    Products of two activations, which have no weight to count, are ``not_counted``: their places.
     """
 
     by_node: dict[str, int]
@@ -40,13 +35,7 @@ class MacCount:
 
 @dataclass(frozen=True)
 class Costs:
-    """Size of a network.
-
-    Attributes:
-        params: Parameter entries.
-        macs: Multiply-accumulates per image.
-        bytes: Bytes of all parameters and buffers.
-    """
+    """Parameter entries, multiply-accumulates per image, bytes of all parameters and buffers."""
 
     params: int
     macs: int

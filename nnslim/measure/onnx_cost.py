@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
 from nnslim.onnx.model_file import free_batch_name, read_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 __all__ = ["OnnxCost", "onnx_file_cost"]
 

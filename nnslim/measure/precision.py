@@ -5,32 +5,25 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from nnslim.artifact.replacing import check_place, new_file
-from nnslim.data import Loader
+from nnslim.data import Data, Loader, Preprocess
 from nnslim.errors import ConfigError, ExportMismatchError, InputError
 from nnslim.measure.accuracy import onnx_accuracy, run_padded
 from nnslim.measure.drop import accuracy_drop
 from nnslim.measure.scoring import as_pixels, images_per_run
-from nnslim.onnx import ExportReport, export_onnx, open_session
+from nnslim.network.network import Network
+from nnslim.onnx import ExportReport, Session, export_onnx, open_session
 from nnslim.onnx.quantize import Calibration, quantize_file
 from nnslim.settings.eval import EvalSettings
 from nnslim.settings.export import ExportSettings, PrecisionSettings
 from nnslim.settings.session import SessionSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from torch import Tensor
-
-    from nnslim.data import Data, Preprocess
-    from nnslim.network.network import Network
-    from nnslim.onnx import Session
 
 __all__ = ["PrecisionCheck", "export_checked"]
 

@@ -68,7 +68,7 @@ class Comparison:
         """Return plain JSON values."""
         latency = [{"batch_size": n, **ratio.to_json()} for n, ratio in self.latency.items()]
         accuracy = self.accuracy and self.accuracy.to_json()
-        return vars(self) | {"accuracy": accuracy, "latency": latency}
+        return {**vars(self), "accuracy": accuracy, "latency": latency}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FileResult:
         path: The file as it was given.
         baseline: No gate applies to it.
         sha256: Its hash.
-        file_bytes: Its size.
+        n_bytes: Its size.
         onnx_bytes: Size of the ONNX file that was run: the same, or exported from it.
         n_parameters: Of the network, or what an ONNX file stores; see ``parameters_counted``.
         parameters_counted: Which of the two.
@@ -103,7 +103,7 @@ class FileResult:
     path: Path
     baseline: bool
     sha256: str
-    file_bytes: int
+    n_bytes: int
     onnx_bytes: int
     n_parameters: int
     parameters_counted: Literal["network", "onnx initializers"]
@@ -126,8 +126,10 @@ class FileResult:
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values with units in the names."""
         e2e = {n: latency.to_json() for n, latency in self.latency_e2e.items()}
-        values = vars(self) | {
+        values: dict[str, object] = {
+            **vars(self),
             "path": str(self.path),
+            "file_bytes": self.n_bytes,
             "macs_counted": "Conv, Gemm and MatMul, one multiply-add each, per image",
             "top1_pct": self.accuracy and self.accuracy.top1_pct,
             "top5_pct": self.accuracy and self.accuracy.top5_pct,
@@ -140,7 +142,7 @@ class FileResult:
             ],
             "against_baseline": self.against and self.against.to_json(),
         }
-        for name in ("accuracy", "against", "latency_e2e"):
+        for name in ("n_bytes", "accuracy", "against", "latency_e2e"):
             del values[name]
         return values
 
@@ -185,7 +187,8 @@ class EvalReport(Shown):
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, without NaN or infinity."""
-        values = vars(self) | {
+        values: dict[str, object] = {
+            **vars(self),
             "schema": SCHEMA,
             "device_requested": self.settings.session.device,
             "tf32_for_accuracy": False,

@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from nnslim.data import Data
 from nnslim.data.preprocess import Preprocess
 from nnslim.errors import InputError
 from nnslim.measure.accuracy import Accuracy, onnx_accuracy
 from nnslim.measure.overlap import Stopwatch, ahead
+from nnslim.settings.eval import EvalSettings
 from nnslim.settings.option import AUTO
 from nnslim.settings.session import SessionSettings
 
 if TYPE_CHECKING:
-    from nnslim.data import Data
     from nnslim.onnx import Session
-    from nnslim.settings.eval import EvalSettings
 
 __all__ = ["Score", "as_pixels", "decoding_workers", "images_per_run", "score"]
 
@@ -58,12 +58,7 @@ def score(
 ) -> Score:
     """Run the test split; preprocessing stored in the file wins over the caller's and the data's.
 
-    Args:
-        session: The open file.
-        data: Its test split is run.
-        settings: Images per run, and workers that decode.
-        preprocess: The caller's; None where there is none.
-        keep: Leave the decoded images in memory for the next file, where they fit.
+    ``keep`` leaves the decoded images in memory for the next file, where they fit.
 
     Raises:
         InputError: Size, channels or number of classes of file and data disagree.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from nnslim.measure.latency import Latency
-    from nnslim.measure.ratio import PairedRatio
+from nnslim.measure.latency import Latency
+from nnslim.measure.ratio import PairedRatio
 
 __all__ = ["busy_cores", "machine_warnings", "ratio_warnings", "unsteadiness"]
 
@@ -63,12 +60,7 @@ def ratio_warnings(ratio: PairedRatio, half_width: float) -> tuple[str, ...]:
 
 
 def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float | None:
-    """Watch how many of the cores that we may use are kept busy while we sleep.
-
-    Args:
-        seconds: How long to watch.
-        stat: Linux's counters; None is returned where there are none.
-    """
+    """Watch how many of our cores are busy while we sleep; None without Linux's counters."""
     try:
         before = _ticks(stat.read_text())
         time.sleep(seconds)

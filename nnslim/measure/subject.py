@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from nnslim.errors import InputError
 from nnslim.measure.onnx_cost import OnnxCost, onnx_file_cost
+from nnslim.measure.results import EvalFile
 from nnslim.onnx import Session, export_onnx, open_session
 from nnslim.onnx.model_file import external_files, read_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nnslim.measure.results import EvalFile
-    from nnslim.onnx.running import BoundRun
-    from nnslim.settings.eval import EvalSettings
+from nnslim.onnx.running import BoundRun
+from nnslim.settings.eval import EvalSettings
 
 __all__ = ["Subject", "random_images"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A file that is measured.
+    """A file that is measured, and the same file, or its export, at ``onnx_path``.
 
-    Attributes:
-        file: As the caller gave it.
-        onnx_path: The same file, or its export.
-        cost: Work and parameters of the ONNX file.
-        n_parameters: Of the network, or of the ONNX file.
-        counted: Which of the two.
-        outside: Files with further weights of the ONNX file.
+    ``n_parameters`` are the network's or the ONNX file's, as ``counted`` says; ``outside`` are
+    files with further weights of the ONNX file.
     """
 
     file: EvalFile

@@ -1,21 +1,37 @@
-"""What nnslim uses of onnxruntime: provider names, the session's interface, its exceptions."""
+"""What nnslim uses of onnxruntime: provider names, its exceptions, and what it says and logs.
+
+What its C++ code writes to file descriptor 2 is the only place that says why a provider failed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
-from typing import TYPE_CHECKING, Protocol
+import sys
+import tempfile
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
 
+from onnxruntime import InferenceSession as Inference  # noqa: TID251 - the type only
 from onnxruntime.capi import (
     onnxruntime_pybind11_state as _native,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy as np
-    import onnxruntime as ort
-
-__all__ = ["CPU", "CUDA", "ORT_ERRORS", "TENSORRT", "ExecutionError", "Inference", "plain_message"]
+__all__ = [
+    "CPU",
+    "CUDA",
+    "ORT_ERRORS",
+    "TENSORRT",
+    "Captured",
+    "ExecutionError",
+    "Inference",
+    "capture_native_output",
+    "loader_reason",
+    "plain_message",
+]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -39,49 +55,16 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
-
-class Inference(Protocol):
-    """The part of ``onnxruntime.InferenceSession`` that is used, for tests to stand in for."""
-
-    def get_providers(self) -> Sequence[str]:
-        """Return the providers in use, the first one first."""
-        ...
-
-    def get_provider_graph_assignment_info(self) -> Sequence[ort.OrtEpAssignedSubgraph]:
-        """Return which provider took which nodes."""
-        ...
-
-    def disable_fallback(self) -> None:
-        """Forbid the session to restart itself on the CPU when a run fails."""
-        ...
-
-    def get_inputs(self) -> Sequence[ort.NodeArg]:
-        """Return the inputs' names, types and shapes."""
-        ...
-
-    def get_outputs(self) -> Sequence[ort.NodeArg]:
-        """Return the outputs' names, types and shapes."""
-        ...
-
-    def get_modelmeta(self) -> ort.ModelMetadata:
-        """Return the properties of the file."""
-        ...
-
-    def get_provider_options(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the options in use, by provider."""
-        ...
-
-    def io_binding(self) -> ort.IOBinding:
-        """Return an empty set of bound tensors."""
-        ...
-
-    def run_with_iobinding(self, binding: ort.IOBinding, /) -> None:
-        """Run on bound tensors."""
-        ...
-
-    def run(self, names: list[str], feed: dict[str, np.ndarray], /) -> Sequence[object]:
-        """Run on host arrays and return the named outputs."""
-        ...
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LOG_PREFIX = re.compile(r"^.*?\[[VIWEF]:onnxruntime:[^\]]*\]\s*")
+# The most telling parts first; each has been seen in, or is a string of, onnxruntime 1.31.
+_TELLING = (
+    re.compile(r"with error: (.+)"),
+    re.compile(r"(Failed to load \S+: .+)"),
+    re.compile(r"(CUDA failure \d+: [^;]+)"),
+    re.compile(r"(CUDA driver version is insufficient[^;]*)"),
+    re.compile(r"(no CUDA-capable device[^;]*)"),
+)
 
 
 def plain_message(error: Exception) -> str:
@@ -107,3 +90,65 @@ def _after_signature(text: str) -> str:
         if letter == ")" and depth == 0:
             return text[index + 1 :].removeprefix(" const").lstrip()
     return text
+
+
+@dataclass
+class Captured:
+    """What was written while the capture lasted; complete once the ``with`` block is left.
+
+    Attributes:
+        text: Everything, as written.
+    """
+
+    text: str = ""
+
+
+@contextlib.contextmanager
+def capture_native_output() -> Generator[Captured]:
+    r"""Divert file descriptor 2, Python's stdout and Python warnings for the whole process.
+
+    Keep the block short: other threads that write to stderr meanwhile are captured too.
+
+    Example:
+        >>> with capture_native_output() as captured:
+        ...     _ = os.write(2, b"from C++\n")
+        >>> captured.text
+        'from C++\n'
+    """
+    captured, printed = Captured(), io.StringIO()
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with (
+        tempfile.TemporaryFile() as file,
+        warnings.catch_warnings(record=True) as warned,
+        contextlib.redirect_stdout(printed),
+    ):
+        warnings.simplefilter("always")
+        os.dup2(file.fileno(), 2)
+        try:
+            yield captured
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            native = file.read().decode(errors="replace")
+            captured.text = native + printed.getvalue() + "".join(f"{w.message}\n" for w in warned)
+
+
+def loader_reason(text: str) -> str | None:
+    """Pick the one line of a captured log that says why a provider did not start.
+
+    Example:
+        >>> log = "[E:onnxruntime:Default, a.cc:1 f] Failed to load library x.so with error: "
+        >>> loader_reason(log + "libcuda.so.1: cannot open shared object file")
+        'libcuda.so.1: cannot open shared object file'
+        >>> loader_reason("") is None
+        True
+    """
+    plain = _ANSI.sub("", text)
+    for pattern in _TELLING:
+        if match := pattern.search(plain):
+            return match.group(1).strip()
+    lines = [_LOG_PREFIX.sub("", line).strip() for line in plain.splitlines()]
+    return next((line for line in reversed(lines) if line), None)

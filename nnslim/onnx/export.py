@@ -9,30 +9,25 @@ import inspect
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import nn
 
 from nnslim.artifact.replacing import check_place, new_file
 from nnslim.errors import ConfigError, ExportMismatchError, UnsupportedModelError
 from nnslim.network.network import Network
-from nnslim.onnx.metadata import network_metadata, weights_sha256
+from nnslim.onnx.model_file import network_metadata, weights_sha256
 from nnslim.onnx.parity import DEFAULT_RTOL, Parity, check_parity
-from nnslim.onnx.prepare import with_plain_attention
-from nnslim.onnx.wrappers import HalfInside, PixelsIn, images_for
+from nnslim.onnx.prepare import HalfInside, PixelsIn, images_for, with_plain_attention
 from nnslim.report.shown import Shown
 from nnslim.settings.export import ExportSettings
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import nn
 
 __all__ = ["ExportReport", "export_onnx", "weights_sha256"]
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from nnslim.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import DTypeLike, NDArray
-
-    from nnslim.settings.session import Layout
+from nnslim.settings.session import Layout
 
 __all__ = ["INPUT_KEY", "ImageInput", "image_input"]
 

@@ -1,18 +1,30 @@
-"""Read an ONNX file from anybody, and say in one sentence what is wrong with it."""
+"""What a file of nnslim says of itself; read one from anybody, and say what is wrong with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from pathlib import Path
 
 import onnx
+import torch
 from google.protobuf.message import DecodeError
+from torch import nn
 
 from nnslim.errors import InputError
+from nnslim.onnx.image_input import INPUT_KEY
+from nnslim.version import __version__
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = [
+    "PREFIX",
+    "external_files",
+    "free_batch_name",
+    "network_metadata",
+    "read_model",
+    "weights_sha256",
+]
 
-__all__ = ["external_files", "free_batch_name", "read_model"]
+PREFIX = "nnslim."
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -42,14 +54,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Files in which a model keeps weights, each inside the model's folder.
-
-    Args:
-        model: What ``path`` holds.
-        path: The model's file.
-
-    Returns:
-        Every file once, in the order of names.
+    """Files in which a model, read from ``path``, keeps weights, in the order of names.
 
     Raises:
         InputError: A place outside of the folder, which a file of somebody else must not name, or
@@ -87,3 +92,43 @@ def free_batch_name(model: onnx.ModelProto) -> str | None:
             dims = value.type.tensor_type.shape.dim
             return (dims[0].dim_param or None) if dims else None
     return None
+
+
+def network_metadata(
+    network: nn.Module, *, precision: str = "float32", pixels: bool = False
+) -> dict[str, str]:
+    """Return the properties of a file: version, hash, preprocessing, classes, variant.
+
+    ``pixels`` says that it takes uint8 (N, H, W, C) and normalises inside.
+    """
+    preprocess = getattr(network, "preprocess", None)
+    classes = getattr(network, "classes", None)
+    values = {"version": __version__, "weights_sha256": weights_sha256(network)}
+    if preprocess is not None:
+        values["preprocess"] = json.dumps(preprocess.to_json(), sort_keys=True)
+    if classes is not None:
+        values["classes"] = json.dumps(list(classes), ensure_ascii=False)
+    if precision != "float32":
+        values["precision"] = precision
+    result = {f"{PREFIX}{key}": value for key, value in values.items()}
+    if pixels:
+        form = {"layout": "NHWC", "dtype": "uint8", "normalised": "inside"}
+        result[INPUT_KEY] = json.dumps(form, sort_keys=True)
+    return result
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Hash names, types, shapes and values of all parameters and buffers, in the order of names.
+
+    Example:
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 3)
+        >>> weights_sha256(layer) == weights_sha256(nn.Linear(2, 3))
+        False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

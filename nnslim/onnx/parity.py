@@ -13,24 +13,19 @@ float64.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from nnslim.errors import ExportMismatchError, InputError
+from nnslim.onnx.prepare import PixelsIn, images_for
+from nnslim.onnx.running import Session
 from nnslim.onnx.session import open_session
-from nnslim.onnx.wrappers import PixelsIn, images_for
 from nnslim.settings.session import SessionSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from nnslim.onnx.running import Session
 
 __all__ = ["DEFAULT_RTOL", "BatchParity", "Parity", "check_parity"]
 

@@ -11,15 +11,12 @@ L4  cuDNN is missing, so convolutions run in slow substitutes: the libraries in 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nnslim.onnx.backend import Inference
+from nnslim.onnx.backend import Inference
 
 __all__ = ["cudnn_library", "provider_lost", "summarise", "work_elsewhere"]
 

@@ -11,47 +11,32 @@ import hashlib
 import logging
 import sys
 import tempfile
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedOpsetsPass
 
 from nnslim.errors import InputError
-from nnslim.onnx.metadata import PREFIX
+from nnslim.onnx.model_file import PREFIX
 from nnslim.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
-
-    import numpy as np
 
 __all__ = ["Calibration", "quantize_file"]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scales were measured on.
-
-    Attributes:
-        n_images: Training images.
-        sha256: Hash of their numbers in the training split, as int64.
-    """
+    """Training images that scales were measured on: how many, and a hash of their numbers."""
 
     n_images: int
     sha256: str
 
     @classmethod
     def of(cls, numbers: np.ndarray) -> Calibration:
-        """Describe images by their numbers in the training split.
-
-        Example:
-            >>> import numpy as np
-            >>> Calibration.of(np.array([3, 5])).n_images
-            2
-        """
+        """Describe images by their numbers in the training split, hashed as int64."""
         digest = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
         return cls(len(numbers), digest)
 

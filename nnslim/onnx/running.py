@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
 from nnslim.errors import DeviceError, InputError
-from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, TENSORRT, ExecutionError, plain_message
+from nnslim.onnx.backend import (
+    CPU,
+    CUDA,
+    ORT_ERRORS,
+    TENSORRT,
+    ExecutionError,
+    Inference,
+    plain_message,
+)
 from nnslim.onnx.image_input import image_input
 from nnslim.onnx.placement import cudnn_library, provider_lost
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from nnslim.onnx.backend import Inference
-    from nnslim.settings.session import SessionSettings
+from nnslim.settings.session import SessionSettings
 
 __all__ = ["BoundRun", "Session"]
 

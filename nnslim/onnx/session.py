@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
+import onnx
 import onnxruntime as ort
 import torch  # before onnxruntime looks for CUDA: torch brings the libraries it needs
 
 from nnslim.errors import DeviceError, InputError
-from nnslim.onnx.backend import CPU, CUDA, ORT_ERRORS, TENSORRT, plain_message
-from nnslim.onnx.capture import capture_native_output, loader_reason
+from nnslim.onnx.backend import (
+    CPU,
+    CUDA,
+    ORT_ERRORS,
+    TENSORRT,
+    Inference,
+    capture_native_output,
+    loader_reason,
+    plain_message,
+)
 from nnslim.onnx.model_file import free_batch_name, read_model
 from nnslim.onnx.placement import provider_lost, summarise, work_elsewhere
 from nnslim.onnx.running import Session
 from nnslim.settings.session import SessionSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import onnx
-
-    from nnslim.onnx.backend import Inference
 
 __all__ = ["Session", "SessionSettings", "open_session"]
 

@@ -6,7 +6,7 @@ from nnslim.settings.train import Precision, Schedule, TrainConfig
 from nnslim.train.batchnorm import Recalibration, recalibrate_batchnorm
 from nnslim.train.checkpoint import Checkpoints
 from nnslim.train.loop import fit
-from nnslim.train.optimizer import split_by_decay
+from nnslim.train.optimizer import learning_rate, split_by_decay
 from nnslim.train.records import (
     BatchLoader,
     Callbacks,
@@ -16,7 +16,6 @@ from nnslim.train.records import (
     TrainEvent,
 )
 from nnslim.train.runtime import flush_denormals
-from nnslim.train.schedule import learning_rate
 
 __all__ = [
     "BatchLoader",

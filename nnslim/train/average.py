@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-
-    from torch import Tensor, nn
 
 __all__ = ["WeightAverage"]
 

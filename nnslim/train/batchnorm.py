@@ -9,20 +9,16 @@ of asking a layer for its momentum.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from nnslim.errors import InputError, NnslimError
 from nnslim.train.runtime import forked_random_state
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-
-    from torch import Tensor, nn
 
 __all__ = ["Recalibration", "recalibrate_batchnorm"]
 

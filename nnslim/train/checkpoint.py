@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from nnslim.artifact.replacing import replacing
 from nnslim.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import Tensor, nn
 
 __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "fingerprint"]
 

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from nnslim.errors import InputError, NnslimError, NotFiniteError
 from nnslim.processes import same_everywhere
 from nnslim.train.checkpoint import fingerprint
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
 __all__ = ["check_losses", "check_same", "check_weights", "require_finite"]
 
 
 def check_losses(losses: list[float], where: list[str], last_good: Path | None) -> None:
-    """Stop at the first loss that is not finite.
-
-    Args:
-        losses: Of some steps.
-        where: Their places, in words.
-        last_good: The newest checkpoint, if there is one.
+    """Stop at the first loss that is not finite, given the places of all in words.
 
     Raises:
-        NotFiniteError: Names the place and the checkpoint.
+        NotFiniteError: Names the place and the newest checkpoint.
 
     Example:
         >>> check_losses([0.5, math.nan], ["step 1", "step 2"], None)

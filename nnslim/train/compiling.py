@@ -7,22 +7,17 @@ last or not at all: the choice follows from the work to do and is part of the ru
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnslim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from torch import Tensor, nn
-
-    from nnslim.train.task import Task
+from nnslim.train.records import Task
 
 __all__ = ["Choice", "Forward", "choose", "released"]
 
@@ -41,13 +36,7 @@ _FEWEST_STEPS = 200
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether to compile.
-
-    Attributes:
-        compiled: The choice.
-        note: What the user should know about it, or None.
-        warning: Why not, although it would pay; else None.
-    """
+    """Whether to compile; the note says what it takes, the warning why not where it would pay."""
 
     compiled: bool
     note: str | None = None
@@ -78,10 +67,7 @@ def choose(task: Task) -> Choice:
 class Forward:
     """Runs a network, compiled for batches of one shape and as it is for others.
 
-    Args:
-        network: Maps images to logits.
-        compiled: Whether to compile.
-        required: Whether a network that cannot be compiled is an error or ``problem``.
+    A network that cannot be compiled is an error where that is ``required``, else ``problem``.
 
     Example:
         >>> network = torch.nn.Flatten()

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nnslim.errors import InputError
 from nnslim.processes import broadcast, broadcast_tensors, is_main, rank, world_size
-from nnslim.train.checkpoint import Checkpoint
+from nnslim.train.checkpoint import Checkpoint, CheckpointStore
 from nnslim.train.checks import check_losses, check_same, check_weights
-from nnslim.train.records import EpochRecord, FitResult, TrainEvent
+from nnslim.train.compiling import Choice
+from nnslim.train.optimizer import learning_rate
+from nnslim.train.records import EpochRecord, EventKind, FitResult, Task, TrainEvent
 from nnslim.train.runtime import random_state, seed_epoch, set_random_state
-from nnslim.train.schedule import learning_rate
+from nnslim.train.step import Stepper
 from nnslim.train.tally import Tally
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from nnslim.train.checkpoint import CheckpointStore
-    from nnslim.train.compiling import Choice
-    from nnslim.train.records import EventKind
-    from nnslim.train.step import Stepper
-    from nnslim.train.task import Task
 
 __all__ = ["Run"]
 
@@ -39,19 +31,12 @@ _DEVICE_CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class _Epoch:
-    """An epoch under way.
-
-    Attributes:
-        number: 0 for the first.
-        tally: What was counted so far.
-        began: Time at which it would have begun without an interruption, in seconds.
-        start: What the gradient penalty saw when the epoch began, for checkpoints within it.
-        penalty: The penalty's state at that time.
-    """
+    """An epoch under way; ``start`` and ``penalty`` are for checkpoints within it."""
 
     number: int
     tally: Tally
-    began: float
+    began: float  # seconds; as if it had not been interrupted
+    # The network that the gradient penalty saw when the epoch began, and its state then.
     start: dict[str, Tensor] = field(default_factory=dict)
     penalty: dict[str, float] = field(default_factory=dict)
 
@@ -59,11 +44,7 @@ class _Epoch:
 class Run:
     """One call of ``fit``, from the newest checkpoint to the last epoch.
 
-    Args:
-        task: What to do.
-        stepper: Does the steps.
-        store: Keeps the checkpoints; None keeps none.
-        every_s: Seconds after which a checkpoint is written within an epoch, in one process.
+    One process writes a checkpoint within an epoch, too, after ``every_s`` seconds.
     """
 
     def __init__(

@@ -7,15 +7,13 @@ launches them all at once: the same kernels in the same order, without Python in
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
 
 __all__ = ["GraphReplay"]
 

@@ -26,24 +26,19 @@ Example:
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from nnslim.processes import broadcast_tensors, connected, local_device, world_size
 from nnslim.settings.resolve import resolved
+from nnslim.settings.train import TrainConfig
 from nnslim.train.checkpoint import Checkpoints, CheckpointStore
 from nnslim.train.compiling import choose, released
 from nnslim.train.epochs import Run
-from nnslim.train.records import Callbacks, FitResult
+from nnslim.train.records import BatchLoader, Callbacks, FitResult, GradientPenalty, Task
 from nnslim.train.runtime import accelerator_for, flush_denormals, forked_random_state, placed
 from nnslim.train.step import Stepper
-from nnslim.train.task import Task
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from nnslim.settings.train import TrainConfig
-    from nnslim.train.records import BatchLoader, GradientPenalty
 
 __all__ = ["fit"]
 

@@ -1,14 +1,18 @@
-"""What a training run takes, reports and returns, apart from tensors."""
+"""What a training run takes, reports and returns, and what makes two runs the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+import torch
+from torch import Tensor, nn
 
-    from torch import Tensor, nn
+from nnslim.errors import ConfigError, InputError
+from nnslim.processes import world_size
+from nnslim.settings.train import TrainConfig
+from nnslim.train.checkpoint import fingerprint
 
 __all__ = [
     "BatchLoader",
@@ -17,6 +21,7 @@ __all__ = [
     "EventKind",
     "FitResult",
     "GradientPenalty",
+    "Task",
     "TrainEvent",
 ]
 
@@ -148,3 +153,54 @@ class FitResult:
     notes: tuple[str, ...] = ()
     compiled: bool = False
     graphed: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """The arguments of ``fit``."""
+
+    network: nn.Module
+    loader: BatchLoader
+    config: TrainConfig
+    device: torch.device
+    teacher: nn.Module | None
+    callbacks: Callbacks
+    penalty: GradientPenalty | None
+
+    @property
+    def teaching(self) -> nn.Module | None:
+        """The teacher, if its logits count."""
+        return self.teacher if self.config.distill_weight > 0 else None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * len(self.loader)
+
+    def check(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ConfigError: Nothing trains, or the network is the teacher.
+            InputError: There are no batches.
+        """
+        if len(self.loader) == 0:
+            raise InputError("there are no training batches", hint="lower the batch size")
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise ConfigError("the network has no trainable parameters")
+        if self.teacher is self.network:
+            raise ConfigError("the network cannot teach itself", hint="pass a copy as the teacher")
+
+    def identity(self, *, compiled: bool) -> dict[str, object]:
+        """Return, as plain JSON values, what a checkpoint must agree with to be this run's."""
+        settings = self.config.to_json()
+        del settings["compile"]  # what came of it counts, not how it was chosen
+        del settings["cuda_graph"]  # the same kernels
+        return settings | {
+            "compiled": compiled,
+            "processes": world_size(),
+            "steps per epoch": len(self.loader),
+            "starting weights": fingerprint(self.network),
+            "teacher": None if self.teaching is None else fingerprint(self.teaching),
+            "gradient penalty": None if self.penalty is None else self.penalty.identity(),
+        }

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor, nn
 
 from nnslim.errors import ConfigError, DeviceError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-
-    from torch import Tensor, nn
-
-    from nnslim.settings.train import Precision
+from nnslim.settings.train import Precision
 
 __all__ = [
     "accelerator_for",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from nnslim.distill import classification_loss
 from nnslim.errors import InputError
@@ -14,15 +15,8 @@ from nnslim.train.average import WeightAverage
 from nnslim.train.compiling import Forward
 from nnslim.train.graphs import GraphReplay
 from nnslim.train.optimizer import build_optimizer, optimizer_tensors, set_optimizer_tensors
+from nnslim.train.records import Task
 from nnslim.train.teaching import RememberingTeacher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from accelerate import Accelerator
-    from torch import Tensor
-
-    from nnslim.train.task import Task
 
 __all__ = ["Stepper"]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from nnslim.network.network import Network
+from nnslim.network.network import Network
 
 __all__ = ["RememberingTeacher"]
 

@@ -79,8 +79,8 @@ def test_network_file_and_onnx_file_side_by_side(net, onnx_path, data, tmp_path)
         assert said(result) == []
     assert ours.n_parameters == sum(p.numel() for p in net.parameters())
     assert theirs.n_parameters == ours.n_parameters - 2 * 8  # two norms became two biases
-    assert (ours.file_bytes, ours.onnx_bytes > 1000) == (path.stat().st_size, True)
-    assert theirs.file_bytes == theirs.onnx_bytes == onnx_path.stat().st_size
+    assert (ours.n_bytes, ours.onnx_bytes > 1000) == (path.stat().st_size, True)
+    assert theirs.n_bytes == theirs.onnx_bytes == onnx_path.stat().st_size
     assert any("BatchNorm is folded" in note for note in report.notes)
     assert "a note" in report.notes
     assert steps[0] == "reading net.safetensors"
@@ -181,7 +181,7 @@ def test_network_from_the_caller_and_no_data(net, tmp_path):
     report = evaluate([EvalFile(path, network=net)], None, replace(SETTINGS, batch_sizes=(1,)))
     (result,) = report.files
     assert (result.accuracy, result.preprocess, report.n_images) == (None, None, 0)
-    assert result.file_bytes == path.stat().st_size
+    assert result.n_bytes == path.stat().st_size
     assert result.n_parameters == sum(p.numel() for p in net.parameters())
     assert set(result.latency) == {1}
     assert report.to_json()["files"][0]["top1_pct"] is None

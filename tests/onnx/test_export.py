@@ -13,7 +13,7 @@ from torch import nn
 from nnslim.errors import ConfigError, ExportMismatchError, InputError, UnsupportedModelError
 from nnslim.onnx import check_parity, export_onnx, open_session
 from nnslim.onnx import export as export_module
-from nnslim.onnx.metadata import weights_sha256
+from nnslim.onnx.model_file import weights_sha256
 from nnslim.settings.export import ExportSettings
 from nnslim.settings.session import SessionSettings
 from tests.onnx.nets import Clamped, Head, two_branches

@@ -15,7 +15,7 @@ from nnslim.cli.sources import Sources
 from nnslim.errors import ConfigError, DeviceError, InputError
 from nnslim.onnx import open_session
 from nnslim.onnx import running as running_module
-from nnslim.onnx.capture import capture_native_output, loader_reason
+from nnslim.onnx.backend import capture_native_output, loader_reason
 from nnslim.onnx.placement import cudnn_library
 from nnslim.settings.commands import EvalCommand
 from nnslim.settings.session import CudaOptions, SessionSettings

@@ -222,7 +222,7 @@ def test_what_a_launcher_says_is_believed_whole_or_not_at_all(monkeypatch):
 
 def test_another_number_of_processes_is_another_run(tmp_path, monkeypatch):
     run(smooth_net(), tmp_path)
-    monkeypatch.setattr("nnslim.train.task.world_size", lambda: 2)
+    monkeypatch.setattr("nnslim.train.records.world_size", lambda: 2)
     with pytest.raises(NnslimError, match=r"differs in processes \(1 there, 2 now\)"):
         run(smooth_net(), tmp_path)
 

@@ -14,7 +14,7 @@ from nnslim.network import trace_network
 from nnslim.settings.resolve import resolved
 from nnslim.train import Callbacks, Checkpoints, TrainConfig, fit
 from nnslim.train.compiling import Forward, choose
-from nnslim.train.task import Task
+from nnslim.train.records import Task
 from tests.train.toys import (
     CPU,
     Batches,

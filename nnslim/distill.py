@@ -5,16 +5,11 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from torch import Tensor
 from torch.nn import functional
 
 from nnslim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from nnslim.settings.train import LossConfig
+from nnslim.settings.train import LossConfig
 
 __all__ = ["classification_loss", "distillation_loss"]
 
