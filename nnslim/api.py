@@ -76,9 +76,9 @@ def prune(  # noqa: PLR0913 - keywords
         196
     """
     command = PruneCommand(config=config or PruneConfig())
-    said, images, context = _opened(command, settings, budget, data, context)
-    network = _network(model, example, said, images, context)
-    return prune_network(network, images, said.config, context)
+    wanted, images, context = _opened(command, settings, budget, data, context)
+    network = _network(model, example, wanted, images, context)
+    return prune_network(network, images, wanted.config, context)
 
 
 def grow(  # noqa: PLR0913 - keywords
@@ -115,12 +115,12 @@ def grow(  # noqa: PLR0913 - keywords
         True
     """
     command = GrowCommand(config=config or GrowConfig())
-    said, images, context = _opened(command, settings, budget, data, context)
+    wanted, images, context = _opened(command, settings, budget, data, context)
     if images is None:
         raise ConfigError("growing needs images to train on", hint="give [[data]]")
     seed = () if seed_network is None else (seed_network,)
-    large, *small = (_network(own, example, said, images, context) for own in (teacher, *seed))
-    return grow_network(large, images, said.config, context, *small)
+    large, *small = (_network(own, example, wanted, images, context) for own in (teacher, *seed))
+    return grow_network(large, images, wanted.config, context, *small)
 
 
 def evaluate(
@@ -155,9 +155,9 @@ def evaluate(
             EvalFile(_file(own, Path(folder) / f"network-{number}.safetensors"), baseline=base)
             for number, (own, base) in enumerate(entries, start=1)
         ]
-        said = settings_from(EvalCommand(), {"workers": decoding_workers(), **settings})
-        images = _images(data, said.data, said.config.seed, RunContext())
-        return evaluate_files(subjects, images, said.config)
+        wanted = settings_from(EvalCommand(), {"workers": decoding_workers(), **settings})
+        images = _images(data, wanted.data, wanted.config.seed, RunContext())
+        return evaluate_files(subjects, images, wanted.config)
 
 
 def export(
@@ -188,8 +188,8 @@ def _opened(
     context: RunContext | None,
 ) -> tuple[Command, Data | None, RunContext]:
     context = context or RunContext()
-    said = settings_from(command, settings if budget is None else {**settings, "params": budget})
-    return said, _images(data, said.data, said.config.seed, context), context
+    wanted = settings_from(command, settings if budget is None else {**settings, "params": budget})
+    return wanted, _images(data, wanted.data, wanted.config.seed, context), context
 
 
 def _file(entry: str | Path | Network, place: Path) -> Path:
@@ -203,22 +203,22 @@ def _file(entry: str | Path | Network, place: Path) -> Path:
 def _network(
     model: Model,
     example: torch.Tensor | None,
-    said: PruneCommand | GrowCommand,
+    wanted: PruneCommand | GrowCommand,
     images: Data | None,
     context: RunContext,
 ) -> Network:
     if isinstance(model, Network):
         return model
     if not isinstance(model, nn.Module):
-        return open_model(model, said.model, said.preprocess, images, context.sink).network
+        return open_model(model, wanted.model, wanted.preprocess, images, context.sink).network
     if example is None:
         raise ConfigError("a module is traced with an example of its input", hint="give example")
     return trace_network(model, example)
 
 
 def _images(
-    data: Data | str | Path | None, said: DataSettings, seed: int, context: RunContext
+    data: Data | str | Path | None, wanted: DataSettings, seed: int, context: RunContext
 ) -> Data | None:
     if data is None or isinstance(data, Data):
         return data
-    return open_data(replace(said, source=str(data)), seed, context.sink)
+    return open_data(replace(wanted, source=str(data)), seed, context.sink)

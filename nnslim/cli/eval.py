@@ -47,14 +47,14 @@ def eval_command(call: Call[EvalCommand]) -> None:
     from nnslim.measure.samples import check_samples, write_samples
     from nnslim.report.eval_tables import evaluation_tables, speed_notes, warning_lines
 
-    said, sink = call.settings, call.sink
-    _check_gates(said)
-    overwrite, samples = said.output.overwrite, said.reports.samples
-    reports = check_reports([Path(own) for own in said.reports.report], overwrite=overwrite)
+    settings, sink = call.settings, call.sink
+    _check_gates(settings)
+    overwrite, samples = settings.output.overwrite, settings.reports.samples
+    reports = check_reports([Path(own) for own in settings.reports.report], overwrite=overwrite)
     sample_file = check_samples(samples, overwrite=overwrite) if samples else None
-    images = open_data(said.data, said.config.seed, sink)
+    images = open_data(settings.data, settings.config.seed, sink)
     result = _evaluate(call, images)
-    gates = [verdict.to_json() for verdict in check_gates(result, said.gates)]
+    gates = [verdict.to_json() for verdict in check_gates(result, settings.gates)]
     document = {**result.to_json(), "gates": gates}
     for warning in warning_lines(document):
         sink.warn(warning)
@@ -66,16 +66,16 @@ def eval_command(call: Call[EvalCommand]) -> None:
     if sample_file is not None:
         write_samples(sample_file, result)
     publish(document, sink)
-    _require(gates, document, sink, strict=said.reports.strict)
+    _require(gates, document, sink, strict=settings.reports.strict)
 
 
-def _check_gates(said: EvalCommand) -> None:
+def _check_gates(settings: EvalCommand) -> None:
     """Refuse gates on what will not be measured."""
-    gates = said.gates
-    if said.data.source is None and (gates.min_top1 is not None or gates.max_drop is not None):
+    gates = settings.gates
+    if settings.data.source is None and (gates.min_top1 is not None or gates.max_drop is not None):
         name = "min_top1" if gates.min_top1 is not None else "max_drop"
         raise ConfigError(f"[[gates.{name}]] needs images to measure on", hint="give [[data]]")
-    if said.reports.baseline is None and gates.needs_baseline:
+    if settings.reports.baseline is None and gates.needs_baseline:
         raise ConfigError(
             f"[[{gates.needs_baseline}]] needs something to compare with", hint="give [[baseline]]"
         )
@@ -87,16 +87,16 @@ def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
     from nnslim.models.opening import chosen_preprocess
     from nnslim.settings.option import AUTO
 
-    said, config = call.settings, call.settings.config
+    settings, config = call.settings, call.settings.config
     workers = decoding_workers() if config.workers is AUTO else config.workers
     config = replace(config, workers=workers, paired=replace(config.paired, seed=config.seed))
     subjects = _subjects(call, images)
-    asked = images is not None or said.preprocess.names_colours
+    asked = images is not None or settings.preprocess.names_colours
     preprocess = None
     if asked:
-        preprocess = chosen_preprocess(said.preprocess, images.preprocess if images else None)
+        preprocess = chosen_preprocess(settings.preprocess, images.preprocess if images else None)
     n_steps = 2 * len(subjects) + len(config.batch_sizes)
-    n_steps += len(subjects) - 1 if said.reports.baseline is not None else 0
+    n_steps += len(subjects) - 1 if settings.reports.baseline is not None else 0
     with call.sink.progress("evaluating", n_steps, each=True) as work:
         begun = 0
 
@@ -114,19 +114,19 @@ def _subjects(call: Call[EvalCommand], data: Data | None) -> list[EvalFile]:
     from nnslim.models.formats import file_kind, model_file
     from nnslim.models.opening import open_model
 
-    said, baseline = call.settings, call.settings.reports.baseline
+    settings, baseline = call.settings, call.settings.reports.baseline
     paths = [(model_file(path), False) for path in call.arguments["files"]]
     if baseline is not None:
         paths.append((model_file(baseline), True))
     subjects: list[EvalFile] = []
     for path, is_baseline in paths:
         kind = file_kind(path)
-        model = said.model
+        model = settings.model
         if kind in {"nnslim", "exported"} and len(paths) > 1:
             model = replace(model, arch=None, arch_arg=())
         network = None
         if kind != "onnx":
-            network = open_model(path, model, said.preprocess, data, call.sink).network
+            network = open_model(path, model, settings.preprocess, data, call.sink).network
         subjects.append(EvalFile(path, baseline=is_baseline, network=network))
     return subjects
 

@@ -39,33 +39,33 @@ def export_command(call: Call[ExportCommand]) -> None:
     from nnslim.models.formats import model_file
     from nnslim.models.opening import open_model
 
-    said, sink = call.settings, call.sink
-    _check(said)
+    settings, sink = call.settings, call.sink
+    _check(settings)
     model = call.arguments["model"]
     model = None if model is None else model_file(model)
-    suffix = ".pt2" if said.format.pt2 else ".onnx"
-    place = _place(model, said.output.out, suffix, overwrite=said.output.overwrite)
-    images = open_data(said.data, said.config.seed, sink)
-    loaded = open_model(model, said.model, said.preprocess, images, sink)
+    suffix = ".pt2" if settings.format.pt2 else ".onnx"
+    place = _place(model, settings.output.out, suffix, overwrite=settings.output.overwrite)
+    images = open_data(settings.data, settings.config.seed, sink)
+    loaded = open_model(model, settings.model, settings.preprocess, images, sink)
     if loaded.network.preprocess is None:
         sink.warn("the file will not say how an image becomes an input: give its mean and std")
     with sink.progress("exporting and comparing", 1):
-        document, text = _write(said, loaded, place, images)
-    if said.config.half and said.format.target == "cpu":
+        document, text = _write(settings, loaded, place, images)
+    if settings.config.half and settings.format.target == "cpu":
         sink.warn("onnxruntime has few float16 kernels for the CPU: measure, it may be slower")
-    if said.config.half and images is None:
+    if settings.config.half and images is None:
         sink.warn("float16 was compared on random images only, not on data")
     sink.result({"schema": "nnslim.export/1", "source": loaded.source, **document}, text)
 
 
-def _check(said: ExportCommand) -> None:
+def _check(settings: ExportCommand) -> None:
     """Refuse settings that contradict each other."""
-    config, wanted = said.config, said.format
+    config, wanted = settings.config, settings.format
     if wanted.onnx and wanted.pt2:
         raise ConfigError("[[onnx]] and [[pt2]] are two files", hint="export twice")
-    if wanted.pt2 and (config.half or said.precision.int8 or config.with_preprocess):
+    if wanted.pt2 and (config.half or settings.precision.int8 or config.with_preprocess):
         raise ConfigError("[[half]], [[int8]] and [[with_preprocess]] are for ONNX files")
-    if said.precision.int8 and wanted.target == "cuda":
+    if settings.precision.int8 and wanted.target == "cuda":
         raise ConfigError(
             "int8 has no kernels in onnxruntime's CUDA provider: it would be slower there",
             hint="take [[half]], or [[format.target=tensorrt]]",
@@ -73,19 +73,19 @@ def _check(said: ExportCommand) -> None:
 
 
 def _write(
-    said: ExportCommand, loaded: LoadedModel, place: Path, images: Data | None
+    settings: ExportCommand, loaded: LoadedModel, place: Path, images: Data | None
 ) -> tuple[dict[str, object], str]:
     """Export; returns the report as JSON values and as text."""
     from nnslim.artifact.torch_archive import export_archive
     from nnslim.measure.precision import export_checked
 
-    if said.format.pt2:
-        archive = export_archive(loaded.network, place, batch=said.config.batch)
+    if settings.format.pt2:
+        archive = export_archive(loaded.network, place, batch=settings.config.batch)
         values = {"format": "pt2", **archive.to_json(), "precision": None}
         return values, _archive_summary(archive)
-    symmetric = said.format.target == "tensorrt"
-    precision = replace(said.precision, seed=said.config.seed, symmetric=symmetric)
-    report, check = export_checked(loaded.network, place, said.config, images, precision)
+    symmetric = settings.format.target == "tensorrt"
+    precision = replace(settings.precision, seed=settings.config.seed, symmetric=symmetric)
+    report, check = export_checked(loaded.network, place, settings.config, images, precision)
     judged = None if check is None else check.to_json()
     values = {"format": "onnx", **report.to_json(), "precision": judged}
     return values, _summary(report, check, int8=precision.int8)

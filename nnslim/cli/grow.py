@@ -55,30 +55,30 @@ def grow_command(call: Call[GrowCommand]) -> None:
     from nnslim.train import flush_denormals
 
     call.context.with_resource(flush_denormals(torch.device("cpu")))
-    said, seed_file = call.settings, call.arguments["seed_model"]
+    settings, seed_file = call.settings, call.arguments["seed_model"]
     sink = call.sink if is_main() else SILENT
-    if said.teacher is None:
+    if settings.teacher is None:
         raise ConfigError("growing needs a teacher", hint="give [[teacher=MODEL]]")
-    resolved(said.config, has_seed=seed_file is not None)
-    images = open_data(said.data, said.config.seed, sink)
+    resolved(settings.config, has_seed=seed_file is not None)
+    images = open_data(settings.data, settings.config.seed, sink)
     if images is None:
         raise ConfigError("growing needs images to train on", hint="give [[data]]")
-    teacher = open_model(said.teacher, said.model, said.preprocess, images, sink)
-    seed = None if seed_file is None else _open_seed(seed_file, said, images, teacher, sink)
-    output, argv = said.output, ("nnslim", *sys.argv[1:])
-    inputs = existing(seed_file, said.teacher, said.data.source)
+    teacher = open_model(settings.teacher, settings.model, settings.preprocess, images, sink)
+    seed = None if seed_file is None else _open_seed(seed_file, settings, images, teacher, sink)
+    output, argv = settings.output, ("nnslim", *sys.argv[1:])
+    inputs = existing(seed_file, settings.teacher, settings.data.source)
     place = Destination(output.out, output.overwrite, output.resume, argv, inputs)
-    device = training_device(said.compute)
+    device = training_device(settings.compute)
     with connected(device):
-        context = RunContext(local_device(device), sink, workers=said.compute.workers)
-        report = run_grow(GrowSubject(teacher, seed, images), said.config, place, context)
+        context = RunContext(local_device(device), sink, workers=settings.compute.workers)
+        report = run_grow(GrowSubject(teacher, seed, images), settings.config, place, context)
     if is_main():
         ended = f"growing ended: {report['stopped']}"
         call.sink.result(report, *grow_tables(report), ended, f"wrote {output.out}")
 
 
 def _open_seed(
-    path: Path, said: GrowCommand, images: Data, teacher: LoadedModel, sink: Sink
+    path: Path, settings: GrowCommand, images: Data, teacher: LoadedModel, sink: Sink
 ) -> LoadedModel:
     """Open the seed; where its file does not say how it sees images, it sees the teacher's."""
     from nnslim.models.opening import open_model
@@ -87,10 +87,10 @@ def _open_seed(
     seen = replace(
         images, name="the teacher", preprocess=teacher.network.preprocess or images.preprocess
     )
-    asked = said.seed_model
-    model = ModelSettings(asked.arch, asked.arch_arg, said.model.trust_pickle)
+    asked = settings.seed_model
+    model = ModelSettings(asked.arch, asked.arch_arg, settings.model.trust_pickle)
     try:
-        return open_model(path, model, said.preprocess, seen, sink)
+        return open_model(path, model, settings.preprocess, seen, sink)
     except NnslimError as error:
         raise type(error)(*error.named(_of_the_seed)) from error
 

@@ -54,31 +54,33 @@ def prune_command(call: Call[PruneCommand]) -> None:
 
     # Before any tensor is touched: torch's worker threads copy the setting when they start.
     call.context.with_resource(flush_denormals(torch.device("cpu")))
-    said, model = call.settings, call.arguments["model"]
+    settings, model = call.settings, call.arguments["model"]
     sink = call.sink if is_main() else SILENT
-    if model is None and said.model.arch is None:
+    if model is None and settings.model.arch is None:
         raise ConfigError(
             "nothing to prune", hint="give a MODEL file, or [[arch=NAME]] for random weights"
         )
-    output = said.output
+    output = settings.output
     if output.html is not None and not output.dry_run:
         raise ConfigError(
             "[[html]] belongs to [[dry_run]]", hint="a run writes report.html into its directory"
         )
-    resolved(said.config, said.data.source is not None)  # what cannot hold is refused at once
-    images = open_data(said.data, said.config.seed, sink)
-    subject = Subject(open_model(model, said.model, said.preprocess, images, sink), images)
-    device = training_device(said.compute)
+    resolved(
+        settings.config, settings.data.source is not None
+    )  # what cannot hold is refused at once
+    images = open_data(settings.data, settings.config.seed, sink)
+    subject = Subject(open_model(model, settings.model, settings.preprocess, images, sink), images)
+    device = training_device(settings.compute)
     with connected(device):
-        context = RunContext(local_device(device), sink, workers=said.compute.workers)
-        report, written = _run(subject, said, existing(model, said.data.source), context)
+        context = RunContext(local_device(device), sink, workers=settings.compute.workers)
+        report, written = _run(subject, settings, existing(model, settings.data.source), context)
     if is_main():
         closing = () if written is None else (f"wrote {written}",)
         call.sink.result(report, *prune_tables(report), *closing)
 
 
 def _run(
-    subject: Subject, said: PruneCommand, inputs: tuple[Path, ...], context: RunContext
+    subject: Subject, settings: PruneCommand, inputs: tuple[Path, ...], context: RunContext
 ) -> tuple[dict[str, Any], Path | None]:
     """Plan or prune; returns the report and what was written."""
     from nnslim.artifact import write_page
@@ -86,12 +88,12 @@ def _run(
     from nnslim.report.prune_page import render_html
     from nnslim.run.output import Destination
 
-    output = said.output
+    output = settings.output
     if not output.dry_run:
         argv = ("nnslim", *sys.argv[1:])
         place = Destination(output.out, output.overwrite, output.resume, argv, inputs)
-        return run_prune(subject, said.config, place, context), output.out
-    report = dry_run(subject, said.config, context)
+        return run_prune(subject, settings.config, place, context), output.out
+    report = dry_run(subject, settings.config, context)
     if output.html is not None:
         write_page(output.html, render_html(report), overwrite=output.overwrite)
     return report, output.html

@@ -52,22 +52,24 @@ def load_data(
     return complete_splits(_read(spec, download=download), seed=seed, validation=validation)
 
 
-def open_data(said: DataSettings, seed: int, sink: Sink) -> Data | None:
+def open_data(settings: DataSettings, seed: int, sink: Sink) -> Data | None:
     """Open the data set, if one was named, and say what was decided.
 
     Raises:
         ConfigError: Validation images without a data set.
         InputError: There is no such data, it is damaged, or cannot be split so.
     """
-    training = said if isinstance(said, TrainingDataSettings) else TrainingDataSettings()
-    if not said.source:
+    training = settings if isinstance(settings, TrainingDataSettings) else TrainingDataSettings()
+    if not settings.source:
         if training.validation is not None:
             count = training.validation
             raise ConfigError(
                 f"[[data.validation={count}]]: there are no images", hint="give [[data]]"
             )
         return None
-    data = load_data(said.source, download=said.download, seed=seed, validation=training.validation)
+    data = load_data(
+        settings.source, download=settings.download, seed=seed, validation=training.validation
+    )
     for note in data.notes:
         sink.info(f"{data.name}: {note}")
     if training.subset is not None:

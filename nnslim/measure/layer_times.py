@@ -118,14 +118,14 @@ def layer_shapes(network: Network) -> dict[str, tuple[str, LayerShape | None]]:
         shape = tuple(network.tensor(weight).shape)
         if node.family == "linear" and node.shape[0] % BATCH == 0:
             one = (1, 1)
-            own = LayerShape(
+            known = LayerShape(
                 shape[1], shape[0], 1, (0, 0), one, (0, 0), one, (1, positions), positions
             )
         elif node.family == "convolution" and len(shape) == 4:
-            own = _convolution(network, node, shape, positions)
+            known = _convolution(network, node, shape, positions)
         else:
-            own = None
-        result[name] = (weight, own)
+            known = None
+        result[name] = (weight, known)
     return result
 
 

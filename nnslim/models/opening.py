@@ -18,18 +18,18 @@ __all__ = ["chosen_preprocess", "open_model"]
 _SELF_CONTAINED = ("nnslim", "exported")
 
 
-def chosen_preprocess(said: PreprocessSettings, base: Preprocess | None) -> Preprocess | None:
+def chosen_preprocess(settings: PreprocessSettings, base: Preprocess | None) -> Preprocess | None:
     """Return ``base`` with what was said put over it, or None when nothing was said.
 
     Raises:
         ConfigError: There is no ``base`` and something is missing.
         InputError: Means and standard deviations of different numbers.
     """
-    if said == PreprocessSettings():
+    if settings == PreprocessSettings():
         return None
-    size = said.input_size or (base.size if base else None)
-    mean = said.mean or (base.mean if base else None)
-    std = said.std or (base.std if base else None)
+    size = settings.input_size or (base.size if base else None)
+    mean = settings.mean or (base.mean if base else None)
+    std = settings.std or (base.std if base else None)
     if size is None or mean is None or std is None:
         raise ConfigError(
             "the preprocessing is incomplete", hint="give [[input_size]], [[mean]] and [[std]]"
@@ -74,14 +74,14 @@ def open_model(
 
 
 def _settle_preprocess(
-    loaded: LoadedModel, said: PreprocessSettings, data: Data | None, sink: Sink
+    loaded: LoadedModel, settings: PreprocessSettings, data: Data | None, sink: Sink
 ) -> None:
     network, stored = loaded.network, loaded.network.preprocess
     pixels = (network.input_shape[1], network.input_shape[2])
     default = stored or (data.preprocess if data else None)
     chosen = default
-    if said.names_colours:
-        chosen = chosen_preprocess(replace(said, input_size=pixels), default)
+    if settings.names_colours:
+        chosen = chosen_preprocess(replace(settings, input_size=pixels), default)
     if chosen is None:
         sink.detail(f"{loaded.source}: how an image becomes an input is not known")
         return
@@ -93,7 +93,7 @@ def _settle_preprocess(
             hint="give one [[mean]] and [[std]] per channel, or other data",
         )
     origin = "the file" if stored else f"the default of {data.name}" if data else "as given"
-    origin = "as given" if said.names_colours else origin
+    origin = "as given" if settings.names_colours else origin
     network.preprocess = chosen
     sink.info(f"{loaded.source}: {chosen.describe()} ({origin})")
 

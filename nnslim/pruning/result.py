@@ -72,13 +72,13 @@ class PruneResult(Shown):
         accuracies = self.accuracies or {}
         rows = [
             [
-                f"{own.stage} {own.round or ''}".strip(),
-                f"{own.params:,}",
-                f"{own.macs:,}",
-                "" if own.val_top1_pct is None else f"{own.val_top1_pct:.2f}",
-                f"{accuracies[own.stage].top1_pct:.2f}" if own.stage in accuracies else "",
+                f"{stage.stage} {stage.round or ''}".strip(),
+                f"{stage.params:,}",
+                f"{stage.macs:,}",
+                "" if stage.val_top1_pct is None else f"{stage.val_top1_pct:.2f}",
+                f"{accuracies[stage.stage].top1_pct:.2f}" if stage.stage in accuracies else "",
             ]
-            for own in self.stages
+            for stage in self.stages
         ]
         ends = (("dense", self.plan.before), ("pruned", self.plan.after))
         rows = rows or [[name, f"{c.params:,}", f"{c.macs:,}", "", ""] for name, c in ends]

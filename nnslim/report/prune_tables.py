@@ -154,8 +154,8 @@ def training_table(report: Json) -> Table:
 def stages_table(report: Json) -> Table:
     """Follow the network from stage to stage: what is left of it, and how well it does."""
     rows = [
-        [_stage(own), count(own["params"]), *_remain(own, report), _percent(own["val_top1_pct"])]
-        for own in report.get("stages") or []
+        [_stage(row), count(row["params"]), *_remain(row, report), _percent(row["val_top1_pct"])]
+        for row in report.get("stages") or []
     ]
     headings = ["stage", ">parameters", ">remain", ">MACs remain", ">validation top-1 %"]
     return Table.of("From stage to stage", headings, rows)
@@ -169,11 +169,11 @@ def trials_table(report: Json) -> Table:
     rows = [
         [
             str(n),
-            *_remain(own, report),
-            _hundredths(own["estimated_ratio"]),
-            _ratios(own["measured"]),
+            *_remain(row, report),
+            _hundredths(row["estimated_ratio"]),
+            _ratios(row["measured"]),
         ]
-        for n, own in enumerate(search["trials"], start=1)
+        for n, row in enumerate(search["trials"], start=1)
     ]
     target = f"target {_hundredths(search['target_ratio'])}"
     rows.append(["check", "", "", target, _ratios(search["check"])])
@@ -188,12 +188,12 @@ def alignment_table(report: Json) -> Table:
         return Table("", (), ())
     rows = [
         [
-            f"{own['align']}" + ", chosen" * (own["align"] == choice["align"]),
-            *_remain(own, report),
-            _UNKNOWN if own["lost_score"] is None else f"{own['lost_score']:.3g}",
-            _ratios(own["measured"]) or own["why_not"] or _UNKNOWN,
+            f"{row['align']}" + ", chosen" * (row["align"] == choice["align"]),
+            *_remain(row, report),
+            _UNKNOWN if row["lost_score"] is None else f"{row['lost_score']:.3g}",
+            _ratios(row["measured"]) or row["why_not"] or _UNKNOWN,
         ]
-        for own in choice["candidates"]
+        for row in choice["candidates"]
     ]
     headings = ["multiple of", ">parameters", ">MACs", ">score lost"]
     headings.append("measured, of the latency before")
@@ -202,9 +202,9 @@ def alignment_table(report: Json) -> Table:
 
 def _ratios(measured: Sequence[Json]) -> str:
     return "; ".join(
-        f"batch {own['batch_size']}: {_hundredths(own['ratio'])}"
-        f" ({100 * own['low']:.1f} to {100 * own['high']:.1f})"
-        for own in measured
+        f"batch {row['batch_size']}: {_hundredths(row['ratio'])}"
+        f" ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+        for row in measured
     )
 
 

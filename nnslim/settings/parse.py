@@ -27,7 +27,7 @@ _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*(%|[kKMG]?)")
 
 
-def parse_limit(text: str, said: str, *, most: int = 100) -> Limit:
+def parse_limit(text: str, name: str, *, most: int = 100) -> Limit:
     """Read ``50%``, ``130k``, ``1.5M`` or ``271098``; a share is at most ``most`` percent.
 
     Raises:
@@ -40,24 +40,24 @@ def parse_limit(text: str, said: str, *, most: int = 100) -> Limit:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise ConfigError(
-            f"{said}: neither a share nor a number",
+            f"{name}: neither a share nor a number",
             hint="write a share such as 50% or a number such as 271098, 130k or 1.5M",
         )
     number, unit = Decimal(match[1]), match[2]
     if unit == "%":
         if not 0 < number <= most:
-            raise ConfigError(f"{said}: the share must be above 0% and at most {most}%")
+            raise ConfigError(f"{name}: the share must be above 0% and at most {most}%")
         return Limit(float(number / 100), relative=True)
     amount = number * _SUFFIXES[unit]
     if amount < 1 or amount != int(amount):
         raise ConfigError(
-            f"{said}: what is no share must be a whole number of at least 1",
+            f"{name}: what is no share must be a whole number of at least 1",
             hint=f"write {100 * number}% for that share" if 0 < number <= 1 else None,
         )
     return Limit(int(amount), relative=False)
 
 
-def parse_latency(text: str, said: str) -> LatencyBudget:
+def parse_latency(text: str, name: str) -> LatencyBudget:
     """Read ``60%`` or ``1.5ms``.
 
     Raises:
@@ -69,13 +69,13 @@ def parse_latency(text: str, said: str) -> LatencyBudget:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|ms)", text.strip())
     if match is None:
-        raise ConfigError(f"{said}: not a latency", hint="write a share such as 60% or 1.5ms")
+        raise ConfigError(f"{name}: not a latency", hint="write a share such as 60% or 1.5ms")
     number = float(match[1])
     relative = match[2] == "%"
     return LatencyBudget(number / 100 if relative else number, relative)
 
 
-def parse_share(text: str, said: str) -> float:
+def parse_share(text: str, name: str) -> float:
     """Read a share such as ``60%``.
 
     Raises:
@@ -85,9 +85,9 @@ def parse_share(text: str, said: str) -> float:
         >>> parse_share("60%", "seed_network.share=60%")
         0.6
     """
-    limit = parse_limit(text, said)
+    limit = parse_limit(text, name)
     if not limit.relative:
-        raise ConfigError(f"{said}: not a share", hint="write one such as 60%")
+        raise ConfigError(f"{name}: not a share", hint="write one such as 60%")
     return limit.amount
 
 
@@ -101,7 +101,7 @@ def write_share(share: float) -> str:
     return str(Limit(share, relative=True))
 
 
-def parse_count(text: str, said: str) -> int:
+def parse_count(text: str, name: str) -> int:
     """Read a number such as ``140k``, not a share.
 
     Raises:
@@ -114,11 +114,11 @@ def parse_count(text: str, said: str) -> int:
     match = _NUMBER.fullmatch(text.strip())
     amount = Decimal(match[1]) * _SUFFIXES[match[2]] if match and match[2] != "%" else Decimal(0)
     if amount < 1 or amount != int(amount):
-        raise ConfigError(f"{said}: must be a whole number of at least 1, such as 140k")
+        raise ConfigError(f"{name}: must be a whole number of at least 1, such as 140k")
     return int(amount)
 
 
-def parse_counts(text: str, said: str) -> tuple[int, ...]:
+def parse_counts(text: str, name: str) -> tuple[int, ...]:
     """Read whole numbers of at least 1, separated by commas, such as ``1,32``.
 
     Raises:
@@ -130,11 +130,11 @@ def parse_counts(text: str, said: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"{said}: must be whole numbers of at least 1, such as 1,32")
+        raise ConfigError(f"{name}: must be whole numbers of at least 1, such as 1,32")
     return tuple(int(part) for part in parts)
 
 
-def parse_floats(text: str, said: str) -> tuple[float, ...]:
+def parse_floats(text: str, name: str) -> tuple[float, ...]:
     """Read finite numbers separated by commas, such as ``0.485,0.456,0.406``.
 
     Raises:
@@ -149,11 +149,11 @@ def parse_floats(text: str, said: str) -> tuple[float, ...]:
     except InvalidOperation:
         numbers = [Decimal("nan")]
     if not all(number.is_finite() for number in numbers):
-        raise ConfigError(f"{said}: must be numbers separated by commas, such as 0.5,0.5,0.5")
+        raise ConfigError(f"{name}: must be numbers separated by commas, such as 0.5,0.5,0.5")
     return tuple(float(number) for number in numbers)
 
 
-def parse_size(text: str, said: str) -> tuple[int, int]:
+def parse_size(text: str, name: str) -> tuple[int, int]:
     """Read a height and a width in pixels: ``224`` for a square, or ``192x256``.
 
     Raises:
@@ -165,7 +165,7 @@ def parse_size(text: str, said: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", text.strip())
     if match is None:
-        raise ConfigError(f"{said}: must be pixels such as 224, or HEIGHTxWIDTH")
+        raise ConfigError(f"{name}: must be pixels such as 224, or HEIGHTxWIDTH")
     return int(match[1]), int(match[2] or match[1])
 
 

@@ -107,20 +107,20 @@ _TRAINING: Decisions = {
 
 def _pruning(config: PruneConfig, *, has_images: bool) -> Decisions:
     decided = dict(_TRAINING)
-    own = PROFILES[config.profile]
-    decided |= {path: (value, f"profile {config.profile}") for path, value in own.items()}
+    profile = PROFILES[config.profile]
+    decided |= {path: (value, f"profile {config.profile}") for path, value in profile.items()}
     measured = config.latency.budget is not None or config.max_drop is not None
     half = {} if measured else {"params": Limit(0.5, relative=True)}
     decided["limits"] = (half, "default")
     if has_images:
-        decided |= _with_images(config, own)
+        decided |= _with_images(config, profile)
     else:
         _refuse_training(config)
         decided |= {path: (value, "no images") for path, value in _WITHOUT_IMAGES.items()}
 
     def final(path: str) -> object:
-        said = value_at(config, path)
-        return decided[path][0] if said is AUTO else said
+        given = value_at(config, path)
+        return decided[path][0] if given is AUTO else given
 
     from_data = final("saliency.kind") != "magnitude"
     decided["per_cost"] = (from_data, f"saliency {final('saliency.kind')}")
@@ -135,16 +135,16 @@ def _pruning(config: PruneConfig, *, has_images: bool) -> Decisions:
     return decided
 
 
-def _with_images(config: PruneConfig, own: Mapping[str, object]) -> Decisions:
+def _with_images(config: PruneConfig, profile: Mapping[str, object]) -> Decisions:
     """What follows from a penalty, a measured plan or a largest drop."""
     decided: Decisions = {}
     if not config.sparse.fades:  # who names a penalty wants it used
-        epochs = max(int(str(own["sparse.epochs"])), _PENALTY_EPOCHS)
+        epochs = max(int(str(profile["sparse.epochs"])), _PENALTY_EPOCHS)
         decided["sparse.epochs"] = (epochs, f"penalty {config.sparse.regularizer.name}")
     if config.measures_plans:
         decided["rounds.count"] = (1, "plans are measured once")
     if config.max_drop is not None:
-        epochs = max(int(str(own["rounds.epochs"])), 1)
+        epochs = max(int(str(profile["rounds.epochs"])), 1)
         decided["rounds.epochs"] = (epochs, "max_drop judges recovered networks")
         # Which channels will go is not known beforehand.
         decided["sparse.epochs"] = decided.get("sparse.epochs", (0, "max_drop"))
@@ -169,8 +169,8 @@ def _refuse_training(config: PruneConfig) -> None:
 
 def _growing(config: GrowConfig, *, has_seed: bool) -> Decisions:
     everywhere, seed = config.where == "everywhere", config.seed_network
-    said = [own for own in (seed.width, seed.share) if own is not AUTO and own is not None]
-    if len(said) > 1:
+    given = [value for value in (seed.width, seed.share) if value is not AUTO and value is not None]
+    if len(given) > 1:
         raise ConfigError(
             "[[seed_network.width]] and [[seed_network.share]] say the same", hint="give one"
         )

@@ -68,15 +68,15 @@ class Setting:
         Raises:
             ConfigError: It is none that this setting takes; says which it does.
         """
-        said = f"[[{self.path}={text}]]"
+        name = f"[[{self.path}={text}]]"
         if text == "auto" and self.default is AUTO:
             return AUTO
         if text == self.option.none and {NoneType, object} & set(members_of(self.kind)):
             return None
         read = self.option.read
-        value = _read(self.kind, text) if read is None else read(text, said)
+        value = _read(self.kind, text) if read is None else read(text, name)
         if value is MISSING:
-            raise ConfigError(f"{said}: must be {self._wanted()}")
+            raise ConfigError(f"{name}: must be {self._wanted()}")
         self.check(value)
         return value
 

@@ -58,15 +58,15 @@ class Checked:
 def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
     """Yield the settings of a dataclass in order, those of its sections in their places."""
     instance = cls()
-    for own in fields(cls):
-        default = getattr(instance, own.name)
-        if (setting := _own_settings(cls).get(own.name)) is not None:
-            yield replace(setting, path=prefix + own.name, default=default)
-        elif "entries" in own.metadata:
-            for key, entry in own.metadata["entries"].items():
+    for item in fields(cls):
+        default = getattr(instance, item.name)
+        if (setting := _own_settings(cls).get(item.name)) is not None:
+            yield replace(setting, path=prefix + item.name, default=default)
+        elif "entries" in item.metadata:
+            for key, entry in item.metadata["entries"].items():
                 yield Setting(prefix + key, entry, object, AUTO)
-        elif "flat" in own.metadata:
-            inner = prefix if own.metadata["flat"] else f"{prefix}{own.name}."
+        elif "flat" in item.metadata:
+            inner = prefix if item.metadata["flat"] else f"{prefix}{item.name}."
             for setting in settings_of(type(default), inner):
                 yield replace(setting, default=value_at(default, setting.path.removeprefix(inner)))
 
@@ -74,40 +74,40 @@ def settings_of(cls: type, prefix: str = "") -> Iterator[Setting]:
 def value_at(settings: object, path: str) -> object:
     """Return the value of a setting; flat sections are looked through."""
     head, _, rest = path.partition(".")
-    for own in _fields(settings):
-        if head in own.metadata.get("entries", ()):
-            entries = getattr(settings, own.name)
+    for item in _fields(settings):
+        if head in item.metadata.get("entries", ()):
+            entries = getattr(settings, item.name)
             return AUTO if entries is AUTO else entries.get(head)
-        if own.name == head and not own.metadata.get("flat"):
+        if item.name == head and not item.metadata.get("flat"):
             value = getattr(settings, head)
             return value_at(value, rest) if rest else value
-    for own in _fields(settings):
-        if own.metadata.get("flat") and _has(getattr(settings, own.name), head):
-            return value_at(getattr(settings, own.name), path)
+    for item in _fields(settings):
+        if item.metadata.get("flat") and _has(getattr(settings, item.name), head):
+            return value_at(getattr(settings, item.name), path)
     raise KeyError(path)
 
 
 def with_values(settings: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - any settings
     """Return settings with other values, by path."""
     changes: dict[str, object] = {}
-    for own in _fields(settings):
-        inner = getattr(settings, own.name)
-        if own.name in values:
-            changes[own.name] = values[own.name]
-        elif "entries" in own.metadata:
-            said = {key: values[key] for key in own.metadata["entries"] if key in values}
-            kept = {**({} if inner is AUTO else inner), **said}
-            if said:
-                changes[own.name] = {key: v for key, v in kept.items() if v is not None}
-        elif "flat" in own.metadata:
-            start = "" if own.metadata["flat"] else f"{own.name}."
+    for item in _fields(settings):
+        inner = getattr(settings, item.name)
+        if item.name in values:
+            changes[item.name] = values[item.name]
+        elif "entries" in item.metadata:
+            given = {key: values[key] for key in item.metadata["entries"] if key in values}
+            kept = {**({} if inner is AUTO else inner), **given}
+            if given:
+                changes[item.name] = {key: v for key, v in kept.items() if v is not None}
+        elif "flat" in item.metadata:
+            start = "" if item.metadata["flat"] else f"{item.name}."
             mine = {
                 path.removeprefix(start): value
                 for path, value in values.items()
                 if path.startswith(start) and (start or _has(inner, path.partition(".")[0]))
             }
             if mine:
-                changes[own.name] = with_values(inner, mine)
+                changes[item.name] = with_values(inner, mine)
     return replace(settings, **changes)
 
 
@@ -130,7 +130,7 @@ def settings_from(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
         (0.4, 0.99)
     """
     known = list(settings_of(type(settings)))
-    by_name = {own.path: own for own in known} | {own.key: own for own in known}
+    by_name = {item.path: item for item in known} | {item.key: item for item in known}
     values: dict[str, object] = {}
     for keyword, value in keywords.items():
         name = keyword.replace("__", ".")
@@ -167,20 +167,20 @@ def check_fields(settings: object, like: type | None = None) -> None:
 def _own_settings(cls: Any) -> Mapping[str, Setting]:  # noqa: ANN401 - a class of settings
     """The settings that are a class's own fields, with what class, name and type say of them."""
     hints, result = get_type_hints(cls), dict[str, Setting]()
-    for own in fields(cls):
-        if (said := own.metadata.get("option")) is not None:
-            kind = hints[own.name]
+    for item in fields(cls):
+        if (given := item.metadata.get("option")) is not None:
+            kind = hints[item.name]
             known = (_BY_TYPE[member] for member in members_of(kind) if member in _BY_TYPE)
-            by_type = next(known, said)
+            by_type = next(known, given)
             option = replace(
-                said,
-                panel=said.panel or cls.panel,
-                flag=own.name.replace("_", "-") if said.flag is True else said.flag,
-                metavar=said.metavar or by_type.metavar,
-                read=said.read or by_type.read,
-                write=said.write or by_type.write,
+                given,
+                panel=given.panel or cls.panel,
+                flag=item.name.replace("_", "-") if given.flag is True else given.flag,
+                metavar=given.metavar or by_type.metavar,
+                read=given.read or by_type.read,
+                write=given.write or by_type.write,
             )
-            result[own.name] = Setting(cls.section + own.name, option, kind, own.default)
+            result[item.name] = Setting(cls.section + item.name, option, kind, item.default)
     return result
 
 
@@ -190,8 +190,8 @@ def _fields(settings: object) -> tuple[Field[Any], ...]:
 
 def _has(settings: object, name: str) -> bool:
     return any(
-        _has(getattr(settings, own.name), name)
-        if own.metadata.get("flat")
-        else name in {own.name, *own.metadata.get("entries", ())}
-        for own in _fields(settings)
+        _has(getattr(settings, item.name), name)
+        if item.metadata.get("flat")
+        else name in {item.name, *item.metadata.get("entries", ())}
+        for item in _fields(settings)
     )
