@@ -146,21 +146,20 @@ def evaluate(
         >>> evaluate(m, device="cpu", latency__max_s=0.1, latency__min_s=0.1).files[0].n_parameters
         10
     """
-    from nnslim import measure  # noqa: PLC0415 - onnxruntime is slow to import
+    from nnslim.measure import EvalFile  # noqa: PLC0415 - onnxruntime is slow to import
+    from nnslim.measure import evaluate as evaluate_files  # noqa: PLC0415 - as above
     from nnslim.measure.scoring import decoding_workers  # noqa: PLC0415 - as above
 
     listed = [files] if isinstance(files, (str, Path, Network)) else list(files)
     entries = [*((own, False) for own in listed), *([(baseline, True)] if baseline else [])]
     with tempfile.TemporaryDirectory(prefix="nnslim-") as folder:
         subjects = [
-            measure.EvalFile(
-                _file(own, Path(folder) / f"network-{number}.safetensors"), baseline=base
-            )
+            EvalFile(_file(own, Path(folder) / f"network-{number}.safetensors"), baseline=base)
             for number, (own, base) in enumerate(entries, start=1)
         ]
         said = settings_from(EvalCommand(), {"workers": decoding_workers(), **settings})
         images = _images(data, said.data, said.config.seed, RunContext())
-        return measure.evaluate(subjects, images, said.config)
+        return evaluate_files(subjects, images, said.config)
 
 
 def export(
