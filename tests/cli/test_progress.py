@@ -36,7 +36,7 @@ def test_the_bar_measures_its_speed_after_what_was_skipped():
     bar = TerminalProgress(console, "tuning", 100)
     with bar.bars:
         bar.skip(90, "loss 1")
-        task = bar._bars.tasks[0]
+        task = bar.bars.tasks[0]
         assert (task.completed, task.speed, task.fields["note"]) == (90, None, "loss 1")
         bar.advance(2, "loss 0.5")
         bar.skip(3)

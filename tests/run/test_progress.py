@@ -96,4 +96,4 @@ def test_a_whole_run_shows_the_same_on_a_terminal(tmp_path):
             device=CPU,
             callbacks=Callbacks(on_event=show),
         )
-        assert progress._bars.tasks[0].completed == 8
+        assert progress.bars.tasks[0].completed == 8
