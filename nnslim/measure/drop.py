@@ -110,17 +110,16 @@ def accuracy_drop(
 
     Example:
         >>> from nnslim.measure.accuracy import top_k_accuracy
-        >>> logits = np.eye(4)
-        >>> right = top_k_accuracy([(logits, np.arange(4))])
-        >>> worse = top_k_accuracy([(logits, np.array([0, 1, 2, 0]))])
+        >>> right = top_k_accuracy([(np.eye(4), np.arange(4))])
+        >>> worse = top_k_accuracy([(np.eye(4), np.array([0, 1, 2, 0]))])
         >>> accuracy_drop(right, worse, np.arange(4), ("a", "b", "c", "d")).lost
         1
     """
-    if not baseline.n == other.n == len(labels):
-        raise InputError(f"{baseline.n} and {other.n} images for {len(labels)} labels")
-    before, after = baseline.correct, other.correct
+    n, before, after = len(labels), baseline.correct, other.correct
+    if not baseline.n == other.n == n:
+        raise InputError(f"{baseline.n} and {other.n} images for {n} labels")
     lost_images, won_images = before & ~after, ~before & after
-    lost, won, n = int(lost_images.sum()), int(won_images.sum()), len(labels)
+    lost, won = int(lost_images.sum()), int(won_images.sum())
     counts = np.bincount(labels, minlength=len(classes))
     drops = np.bincount(labels, lost_images.astype(float) - won_images, minlength=len(classes))
     by_class = 100 * drops / np.maximum(counts, 1)

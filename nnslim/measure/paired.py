@@ -35,12 +35,10 @@ def measure_ratios(
     """Measure candidates against one parent, in the same rounds, until the first's is known.
 
     Args:
-        open_runs: Opens fresh sessions and returns the parent's run, then each candidate's.
+        open_runs: Opens fresh sessions and returns the parent's run, then each candidate's; a run
+            returns only when its work is done.
         settings: How long to measure.
         clock_ns: The clock.
-
-    Returns:
-        A ratio for each candidate.
 
     Example:
         >>> now = [0]

@@ -17,9 +17,7 @@ from nnslim.onnx import open_session
 from nnslim.onnx import running as running_module
 from nnslim.onnx.backend import capture_native_output, loader_reason
 from nnslim.onnx.placement import cudnn_library
-from nnslim.settings.commands import EvalCommand
 from nnslim.settings.session import CudaOptions, SessionSettings
-from nnslim.settings.tree import settings_of
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 LOADER_LOG = (
@@ -161,7 +159,7 @@ def test_tensorrt_stands_before_cuda_and_takes_it_along(onnx_path, tmp_path):
 )
 def test_options_of_the_gpu_that_make_no_sense(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sources = Sources("eval", tuple(settings_of(EvalCommand)))
+    sources = Sources("eval")
     with pytest.raises(ConfigError, match=message):
         sources.values({}, [text], None)
 
