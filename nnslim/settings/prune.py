@@ -280,27 +280,23 @@ class PruneConfig(Checked, panel="Method"):
         auto="by profile; without data global",
     )
     per_cost: bool = option(
-        AUTO,
-        "Rank channels by score per cost in the budget, not by score alone.",
-        auto="for all saliencies but magnitude",
+        AUTO, "Rank by score per cost in the budget, not by score.", auto="for all but magnitude"
     )
     sparse: SparseConfig = section(SparseConfig)
     rounds: RoundConfig = section(RoundConfig)
     refit_images: int = option(
         AUTO,
-        "Training images on which weights are fitted to the layers' earlier outputs after a "
-        "removal; 0 fits none.",
+        "Training images that weights are fitted on after a removal; 0 fits none.",
         low=0,
         auto="512 where no training follows, else 0",
     )
     recalibrate_batches: int = option(
         AUTO,
-        "Training batches for new batch norm statistics after a removal without a fit; 0 keeps "
-        "the old statistics.",
+        "Training batches for new batch norm statistics, without a fit; 0 keeps the old ones.",
         low=0,
         auto="50; without data 0",
     )
-    training: TrainConfig = section(partial(TrainConfig, epochs=AUTO, distill_weight=AUTO))
+    training: TrainConfig = section(TrainConfig)
     batch_size: int = flag(128, "Images per training step.", low=2, panel="Training")
     seed: int = flag(0, "Seed of everything random.", low=0, panel="Expert")
 
