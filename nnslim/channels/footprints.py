@@ -202,12 +202,13 @@ def _group(
     order = np.argsort(slots.position[runs[0]].reshape(width, -1)[:, 0])
     for run in runs:
         name, dim = slots.names[slots.slot[run[0]]]
-        block = slots.block[run].reshape(width, -1)[order]
+        block = slots.block[run].reshape(width, -1)
+        block = None if block[0, 0] < 0 else block[order]
         positions = slots.position[run].reshape(width, -1)[order]
         side = None
         if name in transposed and dim < 2:
             side = "outgoing" if dim == int(transposed[name]) else "incoming"
-        members.append(Member(name, dim, positions, None if block[0, 0] < 0 else block, side))
+        members.append(Member(name, dim, positions, block, side))
     kinds: tuple[Status, ...] = ("free", "approximate", "frozen")
     kind = kinds[int(status[components[0]])]
     reason = why.get(int(components[0]))
