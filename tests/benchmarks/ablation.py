@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/ablation")
     parser.add_argument("--report", default="docs/results/ablation.md")
     options = parser.parse_args()
-    out, root = Output(TalkSettings(no_progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_progress=True)), Path(options.build)
     data = load_data(options.data)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)

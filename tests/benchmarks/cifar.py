@@ -59,7 +59,7 @@ ARMS = ("ours", "l1", "taylor", "torch-pruning")
 
 def main() -> None:
     options = _options()
-    out, results = Output(TalkSettings(no_progress=False)), Path(options.results)
+    out, results = Output(TalkSettings(no_progress=True)), Path(options.results)
     data = load_data(options.data, validation=0 if options.no_validation else None)
     if options.subset:
         data = data.with_subset(options.subset, seed=0)

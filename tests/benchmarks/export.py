@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--report", default="docs/results/export.md")
     options = parser.parse_args()
-    out, data = Output(TalkSettings(no_progress=False)), load_data(options.data)
+    out, data = Output(TalkSettings(no_progress=True)), load_data(options.data)
     text = [_HEAD.format(cpu=hardware()["cpu"], threads=SessionSettings().n_threads)]
     for model in options.models:
         out.info(f"== {model}")

@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/bench-gpu")
     parser.add_argument("--report", default="docs/results/gpu.md")
     options = parser.parse_args()
-    out, root = Output(TalkSettings(no_progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_progress=True)), Path(options.build)
     root.mkdir(parents=True, exist_ok=True)
     try:
         where = _device(root)

@@ -317,7 +317,7 @@ def main() -> None:
     varied = Augment(pad=4, flip=True, views=options.views) if options.views else Augment(0, False)
     data = replace(data, splits=splits, augment=varied)
     teacher = dense_network(options.teacher)
-    Bench(teacher, data, options, Output(TalkSettings(no_progress=False))).run()
+    Bench(teacher, data, options, Output(TalkSettings(no_progress=True))).run()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--build", default="build/strength")
     parser.add_argument("--report", default="docs/results/strength.md")
     options = parser.parse_args()
-    out, root = Output(TalkSettings(no_progress=False)), Path(options.build)
+    out, root = Output(TalkSettings(no_progress=True)), Path(options.build)
     data = load_data("digits")
     for seed in options.seeds:
         for name, sparse in variants(options.epochs, options.lr):
