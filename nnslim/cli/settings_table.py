@@ -22,20 +22,18 @@ def show_settings(settings: Any, sources: Sources, sink: Output) -> None:  # noq
     config = getattr(settings, "config", None)
     decided = {} if config is None else decisions(config, has_images=True)
     rows = [_row(own, settings, sources, decided) for own in sources.settings]
+    headings = ("setting", "value", "from", "what it says")
     tables = [
-        Table.of(
-            panel,
-            ("setting", "value", "from", "what it says"),
-            [
-                (row["setting"], row["value"], row["from"], row["help"])
-                for row in rows
-                if row["panel"] == panel
-            ],
-        )
+        Table.of(panel, headings, [_cells(row, sources) for row in rows if row["panel"] == panel])
         for panel in PANELS
     ]
     document = {"schema": "nnslim.settings/1", "command": sources.command, "settings": rows}
     sink.result(document, *(table for table in tables if table.rows))
+
+
+def _cells(row: dict[str, str], sources: Sources) -> tuple[str, ...]:
+    default = f" (default {row['default']})" if row["setting"] in sources.origins else ""
+    return row["setting"], row["value"] + default, row["from"], row["help"]
 
 
 def _row(
@@ -53,6 +51,7 @@ def _row(
         "setting": setting.path,
         "flag": f"--{setting.option.flag}" if setting.option.flag else "",
         "value": setting.text(value),
+        "default": setting.option.auto or setting.text(setting.default),
         "from": came_from,
         "help": setting.option.help,
         "panel": setting.option.panel,

@@ -76,3 +76,10 @@ def test_every_flag_of_the_command_line_has_such_a_help(command):
     assert len(parameters) > 20
     for parameter in parameters:
         assert reads_alone(parameter.help.partition(" \\[default: ")[0]), parameter.name
+
+
+def test_a_setting_that_was_given_is_listed_beside_its_default():
+    done = CliRunner().invoke(app, ["prune", "--settings", "--set", "training.grad_clip=1.5"])
+    assert done.exit_code == 0
+    assert "1.5 (default none)" in done.stdout
+    assert "0.9 (default" not in done.stdout
