@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from nnslim.report.table import Table
+from nnslim.settings.budget import Metric
 from nnslim.settings.option import AUTO, PANELS
 from nnslim.settings.resolve import decisions
 from nnslim.settings.tree import value_at
@@ -42,7 +43,7 @@ def _row(
     value, origin = value_at(settings, setting.path), sources.origins.get(setting.path)
     came_from = "default" if origin is None else origin.where
     entry = decided.get(setting.path) or decided.get("limits", (AUTO, ""))
-    if value is AUTO and setting.path in {"params", "macs", "size"}:
+    if value is AUTO and setting.path in get_args(Metric):
         limits = entry[0] if isinstance(entry[0], dict) else {}
         value = limits.get(setting.path)
     elif value is AUTO and setting.path in decided:
