@@ -24,7 +24,6 @@ from nnslim.growing.pipeline import grow_network
 from nnslim.growing.result import GrowResult
 from nnslim.measure.evaluation import evaluate as evaluate_files
 from nnslim.measure.results import EvalFile, EvalReport
-from nnslim.measure.scoring import decoding_workers
 from nnslim.models.opening import open_model
 from nnslim.network import Network, trace_network
 from nnslim.onnx import ExportReport, export_onnx
@@ -155,7 +154,7 @@ def evaluate(
             EvalFile(_file(own, Path(folder) / f"network-{number}.safetensors"), baseline=base)
             for number, (own, base) in enumerate(entries, start=1)
         ]
-        wanted = settings_from(EvalCommand(), {"workers": decoding_workers(), **settings})
+        wanted = settings_from(EvalCommand(), settings)
         images = _images(data, wanted.data, wanted.config.seed, RunContext())
         return evaluate_files(subjects, images, wanted.config)
 

@@ -83,13 +83,9 @@ def _check_gates(settings: EvalCommand) -> None:
 
 def _evaluate(call: Call[EvalCommand], images: Data | None) -> EvalReport:
     from nnslim.measure.evaluation import evaluate
-    from nnslim.measure.scoring import decoding_workers
     from nnslim.models.opening import chosen_preprocess
-    from nnslim.settings.option import AUTO
 
     settings, config = call.settings, call.settings.config
-    workers = decoding_workers() if config.workers is AUTO else config.workers
-    config = replace(config, workers=workers, paired=replace(config.paired, seed=config.seed))
     subjects = _subjects(call, images)
     asked = images is not None or settings.preprocess.names_colours
     preprocess = None

@@ -40,7 +40,7 @@ def compare(
         size: latency_ratio(
             partial(subjects[0].fresh_run, settings, size, image),
             partial(subjects[1].fresh_run, settings, size, image),
-            settings.paired,
+            replace(settings.paired, seed=settings.seed),
             settings.session.n_threads,
         )
         for size in sizes
